@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/format/raw/raw.h"
+
+#include "graph/model/edge.h"
+#include "graph/model/node.h"
+#include "graph/model/permission_plan.h"
+
+namespace bgfs {
+namespace {
+
+constexpr option option_list[] = {
+    {.name = "offset",
+     .type = option_type::size,
+     .help = "where the disk begins in the file; a multiple of 512",
+     .default_text = "0",
+     .maximum = device_length_max},
+    {.name = "size",
+     .type = option_type::size,
+     .help = "the length of the disk, a multiple of 512; absent: to the end of the file",
+     .maximum = device_length_max},
+};
+constexpr option_schema raw_options{"driver 'raw'", option_list};
+
+constexpr std::string_view preallocation_choices[] = {"off", "falloc", "full"};
+constexpr option create_option_list[] = {
+    {.name = "preallocation",
+     .type = option_type::choice,
+     .help = "reserve the space (falloc), or write zeroes to all of it (full)",
+     .default_text = "off",
+     .choices = preallocation_choices},
+};
+constexpr option_schema raw_create_options{"driver 'raw'", create_option_list};
+
+constexpr child_slot slots[] = {{"file", role::filtered | role::primary}};
+
+struct window {
+  u64 offset = 0;
+  std::optional<u64> length;
+};
+
+class raw_driver final : public driver,
+                         public writable,
+                         public mappable,
+                         public zeroable,
+                         public discardable,
+                         public resizable {
+public:
+  raw_driver(edge& below, window w) : below_(below), window_(w) {}
+
+  [[nodiscard]] u64 length() const override {
+    if (window_.length)
+      return *window_.length;
+    const u64 whole = below_.length();
+    return whole > window_.offset ? whole - window_.offset : 0;
+  }
+  task<void> close() override { co_return; }
+  [[nodiscard]] bool grows_by_writing() const override { return !window_.length; }
+
+  // A window is data of a larger whole: others must not move its end. But raw itself never needs
+  // more than its parents do, so that many windows can share one file.
+  [[nodiscard]] permissions child_permissions(const edge& child,
+                                              permissions parents) const override {
+    if (!has_window())
+      return driver::child_permissions(child, parents);
+    permissions p =
+        permissions_by_role(role::data | role::primary, child.parent()->is_read_only(), parents);
+    p.used &= parents.used;
+    return p;
+  }
+
+  task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override {
+    return below_.write(window_.offset + offset, bytes, flags);
+  }
+  [[nodiscard]] write_flags supported_write_flags() const override {
+    return write_flag::durable | write_flag::unchanged;
+  }
+  task<extent> map(byte_range range) override { co_return at(range); }
+  [[nodiscard]] std::optional<extent> try_map(byte_range range) override { return at(range); }
+  task<void> write_zeroes(byte_range range, write_flags flags) override {
+    return below_.write_zeroes({window_.offset + range.offset, range.length}, flags);
+  }
+  [[nodiscard]] write_flags supported_zero_flags() const override {
+    return write_flag::durable | write_flag::may_unmap | write_flag::no_fallback;
+  }
+  task<void> discard(byte_range range) override {
+    return below_.discard({window_.offset + range.offset, range.length});
+  }
+  task<void> truncate(u64 length, truncate_options options) override {
+    if (window_.length)
+      co_await fail(error_kind::unsupported,
+                    "cannot change the length of a raw node that has a 'size'");
+    if (length > device_length_max - window_.offset)
+      co_await fail(error_kind::out_of_range, "the file would be longer than {} bytes",
+                    device_length_max);
+    co_await below_.truncate(window_.offset + length, options);
+  }
+
+private:
+  [[nodiscard]] bool has_window() const { return window_.offset != 0 || window_.length; }
+  [[nodiscard]] extent at(byte_range range) const {
+    return {.length = range.length,
+            .kind = extent_kind::data,
+            .where = &below_,
+            .offset = window_.offset + range.offset,
+            .is_passthrough = true};
+  }
+
+  edge& below_;
+  window window_;
+};
+
+result<window> parse_window(const options& given, u64 file_length) {
+  window w{given.number("offset"), given.maybe_number("size")};
+  if (w.offset % 512 != 0)
+    return fail(error_kind::invalid_argument, "{}'offset' is {}, which is no multiple of 512",
+                given.mark("offset").prefix(), w.offset);
+  if (w.length && *w.length % 512 != 0)
+    return fail(error_kind::invalid_argument, "{}'size' is {}, which is no multiple of 512",
+                given.mark("size").prefix(), *w.length);
+  if (w.offset > file_length)
+    return fail(error_kind::invalid_argument,
+                "{}'offset' is {}, past the end of the file at {} bytes",
+                given.mark("offset").prefix(), w.offset, file_length);
+  if (w.length && *w.length > file_length - w.offset)
+    return fail(error_kind::invalid_argument,
+                "{}'offset' {} and 'size' {} reach past the end of the file at {} bytes",
+                given.mark("size").prefix(), w.offset, *w.length, file_length);
+  return w;
+}
+
+task<std::unique_ptr<driver>> open_raw(open_request request) {
+  edge& below = *request.children[0];
+  const window w = co_await parse_window(request.given, below.length());
+  co_return std::make_unique<raw_driver>(below, w);
+}
+
+task<void> create_raw(create_request request) {
+  truncate_options options;
+  const std::string& wanted = request.given.text("preallocation");
+  if (wanted == "falloc")
+    options.prealloc = preallocation::falloc;
+  if (wanted == "full")
+    options.prealloc = preallocation::full;
+  co_await request.file->truncate(request.length, options);
+}
+
+} // namespace
+
+const driver_type raw_driver_type{
+    .name = "raw",
+    .kind = driver_kind::format,
+    .summary = "the bytes of the file as they are, or a window of them",
+    .children = slots,
+    .open_options = &raw_options,
+    .create_options = &raw_create_options,
+    .open = open_raw,
+    .create = create_raw,
+};
+
+} // namespace bgfs

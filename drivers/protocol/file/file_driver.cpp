@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/protocol/file/file_driver.h"
+
+#include "graph/io/buffer_pool.h"
+#include "graph/io/offload.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace bgfs {
+
+file_driver::file_driver(loop& home, file opened, std::string path, file_geometry geometry,
+                         u64 length, bool locks)
+    : home_(home), file_(std::move(opened)), path_(std::move(path)), geometry_(geometry),
+      length_(length) {
+  if (locks)
+    lock_.emplace(file_.fd(), path_);
+}
+
+// The descriptor, and the locks with it, goes with this object.
+task<void> file_driver::close() {
+  co_return;
+}
+
+void file_driver::refine_limits(block_limits& limits) const {
+  limits.request_alignment = geometry_.request_alignment;
+  limits.min_memory_alignment = std::max(limits.min_memory_alignment, geometry_.memory_alignment);
+  limits.has_variable_length = geometry_.is_device;
+}
+
+task<std::optional<u64>> file_driver::allocated_length() {
+  if (geometry_.is_device)
+    co_return length_;
+  const struct stat found = co_await file_.status();
+  co_return static_cast<u64>(found.st_blocks) * 512;
+}
+
+bool file_driver::needs_bounce(const void* address) const {
+  return geometry_.is_direct &&
+         reinterpret_cast<std::uintptr_t>(address) % geometry_.memory_alignment != 0;
+}
+
+task<void> file_driver::read(u64 offset, std::span<std::byte> bytes) {
+  if (!needs_bounce(bytes.data())) {
+    co_await file_.read(offset, bytes);
+    co_return;
+  }
+  const buffer bounce = home_.buffers().allocate(bytes.size());
+  co_await file_.read(offset, bounce.bytes());
+  std::memcpy(bytes.data(), bounce.data(), bytes.size());
+}
+
+task<void> file_driver::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
+  const bool durable = (flags & write_flag::durable) != 0;
+  if (!needs_bounce(bytes.data())) {
+    co_await file_.write(offset, bytes, durable);
+  } else {
+    const buffer bounce = home_.buffers().allocate(bytes.size());
+    std::memcpy(bounce.data(), bytes.data(), bytes.size());
+    co_await file_.write(offset, bounce.bytes(), durable);
+  }
+  length_ = std::max(length_, offset + bytes.size());
+}
+
+task<extent> file_driver::map(byte_range range) {
+  if (range.offset >= length_)
+    co_return extent{.kind = extent_kind::end};
+  if (geometry_.is_device)
+    co_return extent{
+        .length = length_ - range.offset, .kind = extent_kind::data, .offset = range.offset};
+  const data_range run = co_await file_.seek_run(range.offset, length_);
+  co_return extent{.length = run.range.length,
+                   .kind = run.is_data ? extent_kind::data : extent_kind::zero,
+                   .offset = range.offset};
+}
+
+task<void> file_driver::device_call(unsigned long request, byte_range range,
+                                    std::string_view verb) {
+  const int status = co_await offload([this, request, range] {
+    u64 argument[2] = {range.offset, range.length};
+    return ioctl(file_.fd(), request, argument) == 0 ? 0 : errno;
+  });
+  if (status != 0)
+    co_await fail_errno(status, "cannot {} {} bytes at {:#x} of '{}'", verb, range.length,
+                        range.offset, path_);
+}
+
+task<void> file_driver::write_zeroes(byte_range range, write_flags flags) {
+  if (geometry_.is_device) {
+    // BLKZEROOUT may unmap where the device then reads zeroes; without may_unmap it is as good.
+    co_await device_call(BLKZEROOUT, range, "zero");
+  } else {
+    co_await zero_file(range, flags);
+  }
+  length_ = std::max(length_, range.end());
+}
+
+task<void> file_driver::zero_file(byte_range range, write_flags flags) {
+  const bool grows = range.end() > length_;
+  if ((flags & write_flag::may_unmap) != 0 && !grows) {
+    result<> punched =
+        co_await as_result(file_.allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range));
+    if (punched)
+      co_return;
+    if (punched.error().kind() != error_kind::unsupported)
+      co_await fail(std::move(punched).error());
+  }
+  if (has_zero_range_) {
+    result<> zeroed = co_await as_result(file_.allocate(FALLOC_FL_ZERO_RANGE, range));
+    if (zeroed)
+      co_return;
+    if (zeroed.error().kind() != error_kind::unsupported)
+      co_await fail(std::move(zeroed).error());
+    has_zero_range_ = false; // tmpfs and some others: do not ask again
+  }
+  // A hole that is then given space, where the file system knows both: the same in two steps.
+  if (!grows) {
+    co_await file_.allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range);
+    if ((flags & write_flag::may_unmap) == 0)
+      co_await file_.allocate(0, range);
+    co_return;
+  }
+  co_await fail(error_kind::unsupported, "'{}' cannot zero a range past its end", path_);
+}
+
+task<void> file_driver::discard(byte_range range) {
+  if (geometry_.is_device) {
+    co_await device_call(BLKDISCARD, range, "discard");
+  } else {
+    co_await file_.allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range);
+  }
+}
+
+task<void> file_driver::copy_from(driver& source, byte_range range, u64 to_offset) {
+  auto& from = static_cast<file_driver&>(source); // M7: the node has compared the types
+  while (!range.is_empty()) {
+    const u64 copied = co_await from.file_.copy_range(range.offset, file_, to_offset, range.length);
+    range = byte_range::between(range.offset + copied, range.end());
+    to_offset += copied;
+    length_ = std::max(length_, to_offset);
+  }
+}
+
+task<void> file_driver::write_back() {
+  co_return;
+} // nothing is kept above the page cache
+
+task<void> file_driver::flush_to_disk() {
+  if (flush_failure_)
+    co_await fail(error(*flush_failure_));
+  result<> synced = co_await as_result(file_.sync());
+  if (synced)
+    co_return;
+  if (!geometry_.is_direct)
+    flush_failure_ = synced.error();
+  co_await fail(std::move(synced).error());
+}
+
+task<void> file_driver::truncate(u64 length, truncate_options options) {
+  if (geometry_.is_device) {
+    length_ = co_await file_.length();
+    const bool is_enough = options.is_exact ? length == length_ : length <= length_;
+    if (!is_enough)
+      co_await fail(error_kind::unsupported, "device '{}' is {} bytes long and cannot be {}", path_,
+                    length_, length);
+    co_return;
+  }
+  const u64 before = length_;
+  co_await file_.truncate(length);
+  length_ = length;
+  if (length <= before || options.prealloc == preallocation::off)
+    co_return;
+  const byte_range added = byte_range::between(before, length);
+  if (options.prealloc == preallocation::full) {
+    const auto zeroes = home_.buffers().zeroes();
+    for (u64 at = added.offset; at < added.end(); at += zeroes.size())
+      co_await file_.write(at, zeroes.first(std::min<u64>(zeroes.size(), added.end() - at)));
+  } else {
+    result<> reserved = co_await as_result(file_.allocate(0, added));
+    if (!reserved) {
+      // Give back what was reserved before the space ran out.
+      result<> undone = co_await as_result(file_.truncate(before));
+      if (undone)
+        length_ = before;
+      co_await fail(std::move(reserved).error());
+    }
+  }
+}
+
+result<> file_driver::check_permissions(permissions wanted) {
+  if (!lock_)
+    return {};
+  checked_ = wanted;
+  result<> taken = lock_->acquire(wanted);
+  if (!taken)
+    abort_permissions();
+  return taken;
+}
+
+void file_driver::commit_permissions() noexcept {
+  if (!lock_)
+    return;
+  committed_ = checked_;
+  lock_->release_beyond(committed_);
+}
+
+void file_driver::abort_permissions() noexcept {
+  if (lock_)
+    lock_->release_beyond(committed_);
+}
+
+} // namespace bgfs

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/protocol/file/image_lock.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+namespace bgfs {
+namespace {
+
+constexpr u64 used_byte = 100;
+constexpr u64 unshared_byte = 200;
+constexpr unsigned permission_count = 4; // bit 4 is retired
+constexpr unsigned openers_named_max = 4;
+
+struct flock lock_at(u64 byte, short type) {
+  struct flock lock{};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(byte);
+  lock.l_len = 1;
+  return lock;
+}
+
+permission_set unshared(permissions p) {
+  return static_cast<permission_set>(~p.shared & permission::all);
+}
+
+// File systems without locks (some network ones) cannot protect, and must not be refused for it.
+bool is_unsupported(int os_error) {
+  return os_error == EOPNOTSUPP || os_error == ENOSYS || os_error == EINVAL || os_error == ENOLCK;
+}
+
+} // namespace
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A directory under /proc may vanish at any moment, which ends the listing.
+std::vector<fs::path> entries_of(const fs::path& directory) {
+  std::vector<fs::path> found;
+  std::error_code gone;
+  for (fs::directory_iterator at(directory, gone), end; !gone && at != end; at.increment(gone))
+    found.push_back(at->path());
+  return found;
+}
+
+bool has_open(const fs::path& process, const fs::path& name) {
+  return std::ranges::any_of(entries_of(process / "fd"), [&](const fs::path& entry) {
+    std::error_code gone;
+    return fs::read_symlink(entry, gone) == name;
+  });
+}
+
+} // namespace
+
+// Compares the names behind descriptors and never the files: a stat of somebody's descriptor may be
+// a request to a file system that hangs, or to our own mount, which waits for us.
+std::string describe_openers(int fd) {
+  std::error_code ignored;
+  const fs::path ours = fs::read_symlink(fmt::format("/proc/self/fd/{}", fd), ignored);
+  std::string text;
+  unsigned named = 0;
+  for (const fs::path& process : entries_of("/proc")) {
+    const std::string pid = process.filename();
+    if (pid.find_first_not_of("0123456789") != std::string::npos || pid == std::to_string(getpid()))
+      continue;
+    if (ours.empty() || !has_open(process, ours))
+      continue;
+    std::string command;
+    std::ifstream(process / "comm") >> command;
+    text += fmt::format("{}process {} ({})", text.empty() ? "" : ", ", pid, command);
+    if (++named == openers_named_max)
+      break;
+  }
+  return text;
+}
+
+result<> image_lock::take(u64 first_byte, permission_set bits) {
+  for (unsigned i = 0; i < permission_count; i++) {
+    if ((bits & (1u << i)) == 0)
+      continue;
+    struct flock lock = lock_at(first_byte + i, F_RDLCK);
+    if (fcntl(fd_, F_OFD_SETLK, &lock) == 0 || is_unsupported(errno))
+      continue;
+    return fail_errno(errno, "cannot lock byte {} of '{}'", first_byte + i, path_);
+  }
+  return {};
+}
+
+result<> image_lock::test(u64 first_byte, permission_set bits, bool is_use) const {
+  for (unsigned i = 0; i < permission_count; i++) {
+    if ((bits & (1u << i)) == 0)
+      continue;
+    struct flock lock = lock_at(first_byte + i, F_WRLCK);
+    if (fcntl(fd_, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
+      continue;
+    const std::string who = describe_openers(fd_);
+    const auto bit = static_cast<permission_set>(1u << i);
+    return fail(error_kind::busy,
+                "cannot get the {} lock of '{}': {} uses the image; stop it, or open the image "
+                "with 'read-only: true, force-share: true'",
+                is_use ? fmt::format("'{}'", describe(bit)) : fmt::format("'no {}'", describe(bit)),
+                path_, who.empty() ? "another process" : who);
+  }
+  return {};
+}
+
+void image_lock::give_up(u64 first_byte, permission_set bits) noexcept {
+  for (unsigned i = 0; i < permission_count; i++) {
+    if ((bits & (1u << i)) == 0)
+      continue;
+    struct flock lock = lock_at(first_byte + i, F_UNLCK);
+    fcntl(fd_, F_OFD_SETLK, &lock);
+  }
+}
+
+// Locks first, tests afterwards: of two processes that do this at once, at least one sees the
+// other.
+result<> image_lock::acquire(permissions wanted) {
+  const auto more_used = static_cast<permission_set>(wanted.used & ~held_.used);
+  const auto more_unshared = static_cast<permission_set>(unshared(wanted) & ~unshared(held_));
+  held_.used |= more_used;
+  held_.shared &= static_cast<permission_set>(~more_unshared);
+  BGFS_CHECK(take(used_byte, more_used));
+  BGFS_CHECK(take(unshared_byte, more_unshared));
+  BGFS_CHECK(test(unshared_byte, more_used, true));
+  return test(used_byte, more_unshared, false);
+}
+
+void image_lock::release_beyond(permissions wanted) noexcept {
+  give_up(used_byte, static_cast<permission_set>(held_.used & ~wanted.used));
+  give_up(unshared_byte, static_cast<permission_set>(unshared(held_) & ~unshared(wanted)));
+  held_.used &= wanted.used;
+  held_.shared |= static_cast<permission_set>(wanted.shared & permission::all);
+}
+
+} // namespace bgfs

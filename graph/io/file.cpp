@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+#include "graph/io/file.h"
+
+#include "graph/io/io_operation.h"
+#include "graph/io/offload.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace bgfs {
+namespace {
+
+// What one system call may transfer at most (read(2)); larger requests are split.
+constexpr std::size_t transfer_max = 0x7ffff000;
+
+bool is_temporary(i64 status) {
+  return status == -EINTR || status == -EAGAIN;
+}
+
+// A number or a negative errno, as the calls on offload threads bring it home.
+template<class F>
+i64 number_or_errno(F f) {
+  const i64 status = f();
+  return status < 0 ? -errno : status;
+}
+
+i64 call_read(int fd, std::span<std::byte> bytes, u64 offset) {
+  return number_or_errno(
+      [&] { return pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
+}
+
+i64 call_write(int fd, std::span<const std::byte> bytes, u64 offset, bool durable) {
+  const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  return number_or_errno([&] {
+    return pwritev2(fd, &vector, 1, static_cast<off_t>(offset), durable ? RWF_DSYNC : 0);
+  });
+}
+
+} // namespace
+
+void descriptor::reset() {
+  if (fd_ >= 0)
+    close(std::exchange(fd_, -1));
+}
+
+task<descriptor> open_descriptor(std::string path, int flags, unsigned mode) {
+  const i64 fd = co_await offload(
+      [&] { return number_or_errno([&] { return open(path.c_str(), flags | O_CLOEXEC, mode); }); });
+  if (fd < 0)
+    co_await fail_errno(static_cast<int>(-fd), "cannot open '{}'", path);
+  co_return descriptor(static_cast<int>(fd));
+}
+
+task<void> file::read(u64 offset, std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const auto part = bytes.first(std::min(bytes.size(), transfer_max));
+    i64 count = 0;
+    if (on_threads_) {
+      count = co_await offload([&] { return call_read(fd_.get(), part, offset); });
+    } else {
+      count = co_await io_read(fd_.get(), part, offset);
+    }
+    if (is_temporary(count))
+      continue;
+    if (count < 0)
+      co_await fail_errno(static_cast<int>(-count), "cannot read {} bytes at {:#x} of '{}'",
+                          bytes.size(), offset, name_);
+    if (count == 0) {
+      std::memset(bytes.data(), 0, bytes.size());
+      co_return;
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<u64>(count);
+  }
+}
+
+task<void> file::write(u64 offset, std::span<const std::byte> bytes, bool durable) {
+  while (!bytes.empty()) {
+    const auto part = bytes.first(std::min(bytes.size(), transfer_max));
+    i64 count = 0;
+    if (on_threads_) {
+      count = co_await offload([&] { return call_write(fd_.get(), part, offset, durable); });
+    } else {
+      count = co_await io_write(fd_.get(), part, offset, durable ? RWF_DSYNC : 0);
+    }
+    if (is_temporary(count))
+      continue;
+    if (count <= 0)
+      co_await fail_errno(count == 0 ? ENOSPC : static_cast<int>(-count),
+                          "cannot write {} bytes at {:#x} of '{}'", bytes.size(), offset, name_);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<u64>(count);
+  }
+}
+
+task<void> file::sync(bool data_only) {
+  i64 status = -EINTR;
+  while (is_temporary(status)) {
+    if (on_threads_) {
+      status = co_await offload([&] {
+        return number_or_errno([&] { return data_only ? fdatasync(fd_.get()) : fsync(fd_.get()); });
+      });
+    } else {
+      status = co_await io_sync(fd_.get(), data_only);
+    }
+  }
+  if (status < 0)
+    co_await fail_errno(static_cast<int>(-status), "cannot flush '{}'", name_);
+}
+
+task<void> file::allocate(int mode, byte_range range) {
+  i64 status = -EINTR;
+  while (is_temporary(status))
+    status = co_await io_allocate(fd_.get(), mode, range);
+  if (status < 0)
+    co_await fail_errno(static_cast<int>(-status),
+                        "cannot change the allocation (mode {:#x}) of {} bytes at {:#x} of '{}'",
+                        mode, range.length, range.offset, name_);
+}
+
+task<void> file::truncate(u64 length) {
+  const i64 status = co_await offload([&] {
+    return number_or_errno([&] { return ftruncate(fd_.get(), static_cast<off_t>(length)); });
+  });
+  if (status < 0)
+    co_await fail_errno(static_cast<int>(-status), "cannot set the length of '{}' to {} bytes",
+                        name_, length);
+}
+
+task<struct stat> file::status() {
+  struct stat found{};
+  const i64 status =
+      co_await offload([&] { return number_or_errno([&] { return fstat(fd_.get(), &found); }); });
+  if (status < 0)
+    co_await fail_errno(static_cast<int>(-status), "cannot get the attributes of '{}'", name_);
+  co_return found;
+}
+
+task<u64> file::length() {
+  const struct stat found = co_await status();
+  if (!S_ISBLK(found.st_mode))
+    co_return static_cast<u64>(found.st_size);
+  u64 bytes = 0;
+  const i64 status = co_await offload(
+      [&] { return number_or_errno([&] { return ioctl(fd_.get(), BLKGETSIZE64, &bytes); }); });
+  if (status < 0)
+    co_await fail_errno(static_cast<int>(-status), "cannot get the length of device '{}'", name_);
+  co_return bytes;
+}
+
+namespace {
+
+// lseek on an offload thread: a search for holes may read the file's metadata.
+result<data_range> find_run(int fd, const std::string& name, u64 offset, u64 file_length) {
+  const off_t data = lseek(fd, static_cast<off_t>(offset), SEEK_DATA);
+  if (data < 0 && errno == ENXIO)
+    return data_range{byte_range::between(offset, file_length), false};
+  if (data < 0 && errno == EINVAL) // a file system that knows no holes
+    return data_range{byte_range::between(offset, file_length), true};
+  if (data < 0)
+    return fail_errno(errno, "cannot look for data at {:#x} of '{}'", offset, name);
+  if (static_cast<u64>(data) > offset) {
+    const u64 end = std::min(static_cast<u64>(data), file_length);
+    return data_range{byte_range::between(offset, end), false};
+  }
+  const off_t hole = lseek(fd, static_cast<off_t>(offset), SEEK_HOLE);
+  if (hole < 0)
+    return fail_errno(errno, "cannot look for holes at {:#x} of '{}'", offset, name);
+  // A hole at the very offset that held data a moment ago: the file changes under us; call it data.
+  const u64 end = static_cast<u64>(hole) > offset ? static_cast<u64>(hole) : offset + 1;
+  return data_range{byte_range::between(offset, std::min(std::max(end, offset + 1), file_length)),
+                    true};
+}
+
+} // namespace
+
+task<data_range> file::seek_run(u64 offset, u64 file_length) {
+  BGFS_ASSERT(offset < file_length);
+  result<data_range> run =
+      co_await offload([&] { return find_run(fd_.get(), name_, offset, file_length); });
+  co_return co_await std::move(run);
+}
+
+task<u64> file::copy_range(u64 offset, file& to, u64 to_offset, u64 length) {
+  const i64 count = co_await offload([&] {
+    auto from_position = static_cast<off_t>(offset);
+    auto to_position = static_cast<off_t>(to_offset);
+    return number_or_errno([&] {
+      return copy_file_range(fd_.get(), &from_position, to.fd(), &to_position,
+                             std::min<u64>(length, GiB), 0);
+    });
+  });
+  if (count < 0)
+    co_await fail_errno(static_cast<int>(-count), "cannot copy {} bytes from {:#x} of '{}' to '{}'",
+                        length, offset, name_, to.name());
+  if (count == 0)
+    co_await fail(error_kind::unsupported, "copying from {:#x} of '{}' met its end", offset, name_);
+  co_return static_cast<u64>(count);
+}
+
+} // namespace bgfs

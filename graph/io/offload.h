@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Threads for what would hold up a loop: system calls without an asynchronous form, and CPU-heavy
+// work. `co_await offload([&] { return lseek(...); })` runs the function on another thread and
+// returns its value on the task's own loop. What the function touches must not change meanwhile.
+#pragma once
+
+#include "graph/io/loop.h"
+#include "graph/io/task.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace bgfs {
+
+// Started at first use (so that a process may fork before), joined by the destructor.
+class offload_pool {
+public:
+  explicit offload_pool(unsigned thread_count_max) : thread_count_max_(thread_count_max) {}
+  ~offload_pool();
+  offload_pool(const offload_pool&) = delete;
+  offload_pool& operator=(const offload_pool&) = delete;
+
+  // Runs `item` on one of the threads. Any thread may call this.
+  void submit(run_item& item);
+
+private:
+  void work();
+  const unsigned thread_count_max_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  run_item* first_ = nullptr;
+  run_item* last_ = nullptr;
+  unsigned idle_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+namespace detail {
+
+template<class F>
+struct offload_await : run_item {
+  using value_type = std::invoke_result_t<F&>;
+  F function;
+  std::optional<value_type> value;
+  loop* home = nullptr;
+  std::coroutine_handle<> waiting;
+
+  explicit offload_await(F f) : function(std::move(f)) {}
+  bool await_ready() const noexcept { return false; }
+  template<class P>
+  void await_suspend(std::coroutine_handle<P> from) {
+    home = from.promise().context.home;
+    waiting = from;
+    run = [](run_item& self) {
+      auto& me = static_cast<offload_await&>(self);
+      me.value.emplace(me.function());
+      me.run = [](run_item& back) { static_cast<offload_await&>(back).waiting.resume(); };
+      me.home->post_remote(me);
+    };
+    home->offloads().submit(*this);
+  }
+  value_type await_resume() { return *std::move(value); }
+};
+
+} // namespace detail
+
+// `f` takes nothing and returns a value (not void).
+template<class F>
+[[nodiscard]] detail::offload_await<F> offload(F f) {
+  return detail::offload_await<F>(std::move(f));
+}
+
+} // namespace bgfs

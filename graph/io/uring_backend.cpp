@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+#include "graph/io/io_backend.h"
+
+#include <liburing.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace bgfs {
+namespace {
+
+constexpr unsigned submission_entries = 256;
+constexpr unsigned reap_batch = 64;
+
+class uring_backend final : public io_backend {
+public:
+  explicit uring_backend(int wake_fd) : wake_fd_(wake_fd) {}
+  ~uring_backend() override {
+    if (is_open_)
+      io_uring_queue_exit(&ring_);
+  }
+
+  result<> open() {
+    io_uring_params params{};
+    // Task work runs when we enter the kernel anyway, not by interrupting us (Linux 5.19).
+    params.flags = IORING_SETUP_COOP_TASKRUN;
+    int status = io_uring_queue_init_params(submission_entries, &ring_, &params);
+    if (status == -EINVAL) {
+      params = {};
+      status = io_uring_queue_init_params(submission_entries, &ring_, &params);
+    }
+    if (status < 0)
+      return fail_errno(-status, "cannot set up io_uring");
+    is_open_ = true;
+    return check_operations();
+  }
+
+  void submit(io_operation& operation) override {
+    io_uring_sqe* sqe = next_entry();
+    prepare(*sqe, operation);
+    io_uring_sqe_set_data(sqe, &operation);
+  }
+
+  void cancel(io_operation& operation) override {
+    io_uring_sqe* sqe = next_entry();
+    io_uring_prep_cancel(sqe, &operation, 0);
+    io_uring_sqe_set_data(sqe, nullptr);
+  }
+
+  void turn(bool may_wait, std::optional<steady_time> until,
+            std::vector<run_item*>& completed) override {
+    arm_wake();
+    if (may_wait) {
+      wait(until);
+    } else if (io_uring_sq_ready(&ring_) > 0 || needs_enter()) {
+      io_uring_submit_and_get_events(&ring_);
+    }
+    reap(completed);
+  }
+
+  [[nodiscard]] std::string_view name() const override { return "io_uring"; }
+
+private:
+  result<> check_operations() {
+    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
+    if (probe == nullptr)
+      return fail(error_kind::unsupported, "io_uring cannot be probed");
+    bool has_all = true;
+    for (const int code : {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
+                           IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ})
+      has_all = has_all && io_uring_opcode_supported(probe, code) != 0;
+    io_uring_free_probe(probe);
+    if (!has_all)
+      return fail(error_kind::unsupported, "io_uring lacks operations that bgfs needs");
+    return {};
+  }
+
+  io_uring_sqe* next_entry() {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    while (sqe == nullptr) {
+      io_uring_submit(&ring_);
+      sqe = io_uring_get_sqe(&ring_);
+    }
+    return sqe;
+  }
+
+  static void prepare(io_uring_sqe& sqe, const io_operation& op) {
+    switch (op.code) {
+    case io_code::read:
+      io_uring_prep_readv2(&sqe, op.fd, op.vectors, op.vector_count, op.range.offset, op.flags);
+      return;
+    case io_code::write:
+      io_uring_prep_writev2(&sqe, op.fd, op.vectors, op.vector_count, op.range.offset, op.flags);
+      return;
+    case io_code::sync:
+      io_uring_prep_fsync(&sqe, op.fd, 0);
+      return;
+    case io_code::sync_data:
+      io_uring_prep_fsync(&sqe, op.fd, IORING_FSYNC_DATASYNC);
+      return;
+    case io_code::allocate:
+      io_uring_prep_fallocate(&sqe, op.fd, op.flags, static_cast<off_t>(op.range.offset),
+                              static_cast<off_t>(op.range.length));
+      return;
+    case io_code::poll:
+      io_uring_prep_poll_add(&sqe, op.fd, static_cast<unsigned>(op.flags));
+      return;
+    }
+  }
+
+  // A read of the eventfd is always in flight; its completion is the wake-up.
+  void arm_wake() {
+    if (is_wake_armed_)
+      return;
+    io_uring_sqe* sqe = next_entry();
+    io_uring_prep_read(sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
+    io_uring_sqe_set_data(sqe, this);
+    is_wake_armed_ = true;
+  }
+
+  bool needs_enter() const {
+    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) !=
+           0;
+  }
+
+  void wait(std::optional<steady_time> until) {
+    io_uring_cqe* cqe = nullptr;
+    if (!until) {
+      io_uring_submit_and_wait(&ring_, 1);
+      return;
+    }
+    const auto left = std::max(*until - std::chrono::steady_clock::now(),
+                               std::chrono::steady_clock::duration::zero());
+    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+    __kernel_timespec limit{ns / 1'000'000'000, ns % 1'000'000'000};
+    io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &limit, nullptr);
+  }
+
+  void reap(std::vector<run_item*>& completed) {
+    std::array<io_uring_cqe*, reap_batch> batch;
+    for (;;) {
+      const unsigned count = io_uring_peek_batch_cqe(&ring_, batch.data(), reap_batch);
+      for (unsigned i = 0; i < count; i++) {
+        void* owner = io_uring_cqe_get_data(batch[i]);
+        if (owner == this) {
+          is_wake_armed_ = false;
+        } else if (owner != nullptr) {
+          auto* op = static_cast<io_operation*>(owner);
+          op->result = batch[i]->res;
+          completed.push_back(op);
+        }
+      }
+      io_uring_cq_advance(&ring_, count);
+      if (count < reap_batch)
+        return;
+    }
+  }
+
+  io_uring ring_{};
+  int wake_fd_;
+  u64 wake_count_ = 0;
+  bool is_wake_armed_ = false;
+  bool is_open_ = false;
+};
+
+} // namespace
+
+result<std::unique_ptr<io_backend>> make_uring_backend(int wake_fd) {
+  auto backend = std::make_unique<uring_backend>(wake_fd);
+  BGFS_CHECK(backend->open());
+  return backend;
+}
+
+} // namespace bgfs

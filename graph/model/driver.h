@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// A driver is a constant description (driver_type), open instances (driver), and faces (faces.h).
+#pragma once
+
+#include "graph/base/option_schema.h"
+#include "graph/io/loop.h"
+#include "graph/model/faces.h"
+
+namespace bgfs {
+
+class node;
+class edge;
+class driver;
+class registry;
+
+enum class driver_kind : u8 { protocol, format, filter };
+[[nodiscard]] std::string_view to_string(driver_kind kind);
+
+struct child_slot {
+  std::string_view name; // the key in YAML: "file", "backing"
+  child_role roles;
+  bool is_required = true;
+};
+
+// What a driver's open is given. References are valid while the open task runs; `self`, `home` and
+// the edges for as long as the driver lives.
+struct open_request {
+  loop& home;
+  node& self;
+  const options& given;
+  bool is_read_only;
+  // Children already attached, in the order of the type's slots; null where optional and absent.
+  // A backing child is attached after open (see driver::backing_reference), never before.
+  std::span<edge* const> children;
+  const registry& drivers;
+};
+
+struct create_request {
+  loop& home;
+  const options& given; // passed the driver's create_options
+  std::string filename; // protocols: what to create
+  edge* file = nullptr; // formats: the already created, empty protocol node, opened for writing
+  u64 length = 0;       // virtual length in bytes
+};
+
+struct measure_result {
+  u64 required = 0;
+  u64 fully_allocated = 0;
+};
+
+struct driver_type {
+  std::string_view name;
+  driver_kind kind = driver_kind::format;
+  std::string_view summary; // one line for `bgfs drivers`
+  std::span<const child_slot> children;
+  const option_schema* open_options = nullptr;   // never null in a registered driver
+  const option_schema* create_options = nullptr; // null: cannot create
+  bool supports_backing = false;
+  // 0..100: how sure it is that an image that begins with these bytes is its own. Pure.
+  int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
+  task<std::unique_ptr<driver>> (*open)(open_request request) = nullptr;
+  task<void> (*create)(create_request request) = nullptr;
+  std::string_view protocol_prefix = {}; // "file" opens "file:NAME"; protocols only
+};
+
+// Bytes that probes are shown.
+inline constexpr std::size_t probe_length = 512;
+
+// A file name in an image's header, as it stands there.
+struct image_reference {
+  std::string filename;
+  std::string format; // empty: the header does not say
+};
+
+struct driver_info {
+  u64 cluster_size = 0; // 0: has none
+  u64 subcluster_size = 0;
+  bool is_dirty = false;
+  bool is_corrupt = false;
+  bool is_encrypted = false;
+  // Space may have been reserved without meaning; keys as in `qemu-img info --output=json`.
+  value format_specific; // a map {type, data}, or null
+};
+
+// An open instance. Lives on its node's home loop; methods without a task do not suspend.
+class driver {
+public:
+  virtual ~driver() = default;
+
+  // The length of what the node shows, in bytes.
+  [[nodiscard]] virtual u64 length() const = 0;
+  // Writes back, marks the image clean, gives up locks. Called once, when no request is running and
+  // none will come; the driver is destroyed afterwards whatever the outcome.
+  virtual task<void> close() = 0;
+
+  // A write past the end makes it longer (for a parent that may resize). Filters follow their
+  // child.
+  [[nodiscard]] virtual bool grows_by_writing() const { return false; }
+
+  // Called after open, after a child changed and after a resize; `limits` holds what the children
+  // demand.
+  virtual void refine_limits(block_limits& limits) const { (void)limits; }
+  [[nodiscard]] virtual std::optional<image_reference> backing_reference() const {
+    return std::nullopt;
+  }
+  // Told when the backing child was attached or detached.
+  virtual void backing_changed(edge* backing) { (void)backing; }
+  [[nodiscard]] virtual driver_info info() const { return {}; }
+  // Bytes the host spends on it; nullopt: the sum over its children counts.
+  virtual task<std::optional<u64>> allocated_length() { co_return std::nullopt; }
+  // A host path if one exists; for files and protocols.
+  [[nodiscard]] virtual std::string host_path() const { return {}; }
+  // What an edge takes and shares, given what the node's parents take and share together. The
+  // default is the rule of the edge's role (permission_rules.h).
+  [[nodiscard]] virtual permissions child_permissions(const edge& child, permissions parents) const;
+};
+
+// The drivers a program has: an explicit list, made in fuse/main.cpp and in tests.
+class registry {
+public:
+  explicit registry(std::vector<const driver_type*> types) : types_(std::move(types)) {}
+  [[nodiscard]] const driver_type* find(std::string_view name) const;
+  [[nodiscard]] std::span<const driver_type* const> all() const { return types_; }
+  // The format whose probe is surest about these bytes; null if none recognises them ("raw"
+  // recognises nothing: an image's format is declared, not assumed).
+  [[nodiscard]] const driver_type* probe(std::span<const std::byte> head,
+                                         std::string_view filename) const;
+  // Names in order, for messages.
+  [[nodiscard]] std::vector<std::string_view> names() const;
+
+private:
+  std::vector<const driver_type*> types_;
+};
+
+} // namespace bgfs

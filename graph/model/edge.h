@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// An edge leads from a parent (a node, or a root: an export, a command) to a child node. It carries
+// what the parent takes and shares, and all I/O of the parent goes through it.
+#pragma once
+
+#include "graph/model/faces.h"
+
+#include <string>
+
+namespace bgfs {
+
+class node;
+
+class edge {
+public:
+  edge(std::string name, child_role roles, node* parent, node& child);
+  ~edge();
+  edge(const edge&) = delete;
+  edge& operator=(const edge&) = delete;
+
+  // The requests of node.h, on the child.
+  task<void> read(u64 offset, std::span<std::byte> bytes) const;
+  task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags = 0) const;
+  task<void> write_zeroes(byte_range range, write_flags flags = 0) const;
+  task<void> discard(byte_range range) const;
+  task<void> flush() const;
+  task<void> truncate(u64 length, truncate_options options = {}) const;
+  [[nodiscard]] u64 length() const;
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] child_role roles() const { return roles_; }
+  [[nodiscard]] bool has_role(child_role r) const { return (roles_ & r) != 0; }
+  [[nodiscard]] node* parent() const { return parent_; } // null: a root
+  [[nodiscard]] node& child() const { return *child_; }
+  [[nodiscard]] const permissions& granted() const { return granted_; }
+  // Who this is, for messages: "node 'web' as its 'file'", "export 'web'".
+  [[nodiscard]] std::string describe() const;
+
+private:
+  friend class node;
+  friend class permission_plan;
+  std::string name_;
+  child_role roles_;
+  node* parent_;
+  node* child_;
+  permissions granted_;
+};
+
+} // namespace bgfs

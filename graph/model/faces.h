@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// What an open driver can do, one small interface per ability. A driver inherits the faces it has;
+// the node finds them once, at open. A missing face means "cannot": the node owns every fallback,
+// so a driver never writes a stub.
+//
+// Contract of all of them: offset and length lie inside the node's length and are multiples of its
+// request_alignment (the last request of a node whose length is not may be padded by the node), no
+// longer than max_transfer; requests run side by side unless the driver orders them itself; buffers
+// stay valid until the task has ended. Each may suspend, except where it says otherwise.
+#pragma once
+
+#include "graph/base/byte_range.h"
+#include "graph/base/limits.h"
+#include "graph/base/value.h"
+#include "graph/io/task.h"
+#include "graph/model/extent.h"
+#include "graph/model/permission.h"
+
+#include <optional>
+#include <span>
+
+namespace bgfs {
+
+using write_flags = u8;
+namespace write_flag {
+inline constexpr write_flags durable = 0x1;     // on stable storage before the task ends (FUA)
+inline constexpr write_flags unchanged = 0x2;   // the bytes read the same before and after
+inline constexpr write_flags may_unmap = 0x4;   // of zero writes: space may be given back
+inline constexpr write_flags no_fallback = 0x8; // of zero writes: fail rather than write a buffer
+inline constexpr write_flags compressed = 0x10;
+} // namespace write_flag
+
+struct readable {
+  virtual ~readable() = default;
+  // Reads guest bytes. A driver that is mappable is only asked for ranges it maps as encoded.
+  virtual task<void> read(u64 offset, std::span<std::byte> bytes) = 0;
+};
+
+struct writable {
+  virtual ~writable() = default;
+  virtual task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) = 0;
+  // Flags that write honours itself; the node emulates `durable` with a flush where it is missing.
+  [[nodiscard]] virtual write_flags supported_write_flags() const { return 0; }
+};
+
+struct mappable {
+  virtual ~mappable() = default;
+  // Where the bytes from range.offset on live. At least one byte long; as long as it is cheap to
+  // say.
+  virtual task<extent> map(byte_range range) = 0;
+  // The same answer when it can be given without I/O and without suspending; the hot path.
+  [[nodiscard]] virtual std::optional<extent> try_map(byte_range range) = 0;
+};
+
+struct zeroable {
+  virtual ~zeroable() = default;
+  // error_kind::unsupported makes the node write zeroes instead (unless no_fallback).
+  virtual task<void> write_zeroes(byte_range range, write_flags flags) = 0;
+  [[nodiscard]] virtual write_flags supported_zero_flags() const { return 0; }
+};
+
+struct discardable {
+  virtual ~discardable() = default;
+  // Advisory; error_kind::unsupported is swallowed by the node.
+  virtual task<void> discard(byte_range range) = 0;
+};
+
+class driver;
+
+struct copyable {
+  virtual ~copyable() = default;
+  // Copies without passing the bytes through this process. `source` is an open driver of the same
+  // type. error_kind::unsupported makes the caller copy through a buffer.
+  virtual task<void> copy_from(driver& source, byte_range range, u64 to_offset) = 0;
+};
+
+struct flushable {
+  virtual ~flushable() = default;
+  // Hands what the driver itself caches (tables) to its children. The node then flushes those.
+  virtual task<void> write_back() = 0;
+  // Makes what was written durable; for drivers without children.
+  virtual task<void> flush_to_disk() = 0;
+};
+
+enum class preallocation : u8 { off, metadata, falloc, full };
+
+struct truncate_options {
+  preallocation prealloc = preallocation::off;
+  bool is_exact = true;        // false: a longer device is as good
+  bool must_read_zero = false; // the new part reads as zeroes whatever was below
+};
+
+struct resizable {
+  virtual ~resizable() = default;
+  virtual task<void> truncate(u64 length, truncate_options options) = 0;
+};
+
+// Drivers that hold locks outside the process follow the permissions of their node.
+struct permission_holder {
+  virtual ~permission_holder() = default;
+  // Takes what `wanted` adds, or says who is in the way. Does not suspend.
+  virtual result<> check_permissions(permissions wanted) = 0;
+  // Makes the checked set current and gives back what is no longer needed. Cannot fail.
+  virtual void commit_permissions() noexcept = 0;
+  // Gives back what check_permissions took. Cannot fail.
+  virtual void abort_permissions() noexcept = 0;
+};
+
+} // namespace bgfs

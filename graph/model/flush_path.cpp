@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// Making what was written durable. Flushes of one node run one at a time; those that find nothing
+// written since the last one cost no trip to the disk.
+#include "graph/model/graph.h"
+
+namespace bgfs {
+namespace {
+
+// Passes the turn on, whatever the flush ended with.
+struct flush_turn {
+  bool& is_flushing;
+  wait_queue& waiters;
+  ~flush_turn() {
+    is_flushing = false;
+    waiters.wake_one();
+  }
+};
+
+} // namespace
+
+task<void> node::flush() {
+  if (is_read_only() || driver_ == nullptr)
+    co_return;
+  const u64 generation = write_generation_; // what this flush promises: all that ended before it
+  while (is_flushing_)
+    co_await flush_waiters_.wait();
+  is_flushing_ = true;
+  const flush_turn turn{is_flushing_, flush_waiters_};
+  statistics_.flushes++;
+  co_await flush_once(generation);
+}
+
+task<void> node::flush_once(u64 generation) {
+  if (flushable_ != nullptr)
+    co_await flushable_->write_back();
+  const bool goes_to_disk = !generic_.cache_no_flush && flushed_generation_ < generation;
+  if (goes_to_disk && flushable_ != nullptr)
+    co_await flushable_->flush_to_disk();
+  std::optional<error> first;
+  for (const auto& e : children_) {
+    if ((e->granted().used & (permission::write | permission::write_unchanged)) == 0)
+      continue;
+    result<> flushed = co_await as_result(e->flush());
+    if (!flushed && !first)
+      first = std::move(flushed).error();
+  }
+  if (first)
+    co_await fail(*std::move(first));
+  flushed_generation_ = std::max(flushed_generation_, generation);
+}
+
+} // namespace bgfs

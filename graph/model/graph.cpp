@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#include "graph/model/graph.h"
+
+#include "graph/io/spawn.h"
+#include "graph/model/permission_plan.h"
+
+#include <algorithm>
+#include <sys/stat.h>
+
+namespace bgfs {
+namespace {
+
+// Layers of one chain; a header that names its own overlay would otherwise open files for ever.
+constexpr std::size_t opening_depth_max = 256;
+
+bool is_same_file(const std::string& a, const std::string& b) {
+  struct stat at{};
+  struct stat bt{};
+  if (stat(a.c_str(), &at) != 0 || stat(b.c_str(), &bt) != 0)
+    return false;
+  return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
+}
+
+// The names of nodes being opened, last in first out.
+struct opening_mark {
+  std::vector<const node*>& stack;
+  opening_mark(std::vector<const node*>& s, const node& n) : stack(s) { stack.push_back(&n); }
+  ~opening_mark() { stack.pop_back(); }
+  opening_mark(const opening_mark&) = delete;
+  opening_mark& operator=(const opening_mark&) = delete;
+};
+
+} // namespace
+
+graph::graph(loop& home, const registry& drivers, reference_resolver* references)
+    : home_(home), drivers_(drivers), references_(references) {}
+
+graph::~graph() {
+  BGFS_ASSERT(roots_.empty(), "M1: a graph outlives its roots");
+  BGFS_ASSERT(nodes_.empty(), "M1: close_all comes before the end of a graph");
+}
+
+node* graph::find(std::string_view name) const {
+  for (const auto& n : nodes_)
+    if (n->name() == name)
+      return n.get();
+  return nullptr;
+}
+
+std::string graph::next_auto_name() {
+  std::string name;
+  do {
+    name = fmt::format("#block{:03}", auto_names_++);
+  } while (find(name) != nullptr);
+  return name;
+}
+
+task<node*> graph::open(node_spec spec) {
+  const async_mutex::guard editing = co_await edits_.lock();
+  const std::size_t before = nodes_.size();
+  result<node*> opened = co_await as_result(open_node(std::move(spec)));
+  if (opened)
+    co_return *opened;
+  // Errors of a rollback are dropped: the first error is the one to report.
+  while (nodes_.size() > before) {
+    const auto top =
+        std::ranges::find_if(std::next(nodes_.begin(), static_cast<i64>(before)), nodes_.end(),
+                             [](auto& n) { return n->parents().empty(); });
+    BGFS_ASSERT(top != nodes_.end(), "M6: the graph has no cycles");
+    result<> gone = co_await as_result(dismantle(**top));
+    (void)gone;
+  }
+  co_return fail(std::move(opened).error());
+}
+
+task<node*> graph::open_node(node_spec spec) {
+  if (spec.node_name.empty())
+    spec.node_name = next_auto_name();
+  if (find(spec.node_name) != nullptr)
+    co_return fail(error_kind::invalid_argument, "{}there is a node '{}' already",
+                   spec.mark.prefix(), spec.node_name);
+  if (opening_.size() >= opening_depth_max)
+    co_return fail(error_kind::invalid_image, "more than {} images lie below one another at '{}'",
+                   opening_depth_max, spec.node_name);
+  co_await check_generic_options(spec.generic, spec.node_name);
+  auto made = std::make_unique<node>(*this, spec.node_name, *spec.type, std::move(spec.given),
+                                     spec.generic);
+  node& n = *made;
+  nodes_.push_back(std::move(made));
+  const opening_mark mark(opening_, n);
+  std::vector<child_spec> backing;
+  for (child_spec& child : spec.children) {
+    if (child.slot == "backing") {
+      backing.push_back(std::move(child));
+      continue;
+    }
+    co_await open_child(n, std::move(child));
+  }
+  co_await check_loop(n);
+  co_await open_instance(n, spec.has_no_backing || !backing.empty());
+  for (child_spec& child : backing)
+    co_await open_child(n, std::move(child));
+  if (n.backing_ != nullptr) {
+    n.driver_->backing_changed(n.backing_);
+    n.refresh_limits();
+  }
+  co_return &n;
+}
+
+task<void> graph::open_child(node& n, child_spec child) {
+  const auto slot = std::ranges::find(n.type().children, child.slot, &child_slot::name);
+  BGFS_ASSERT(slot != n.type().children.end(), "the schema has checked the names of children");
+  node* target = nullptr;
+  if (auto* definition = std::get_if<std::unique_ptr<node_spec>>(&child.target)) {
+    target = co_await open_node(std::move(**definition));
+    target->is_owned_by_parent_ = true;
+  } else {
+    const std::string& name = std::get<std::string>(child.target);
+    target = find(name);
+    if (target == nullptr)
+      co_await fail(error_kind::not_found, "{}node '{}' needs '{}' as its '{}', which is not open",
+                    child.mark.prefix(), n.name(), name, child.slot);
+  }
+  co_await add_edge(n, child.slot, slot->roles, *target);
+}
+
+// The edge is attached with the permissions its role demands, so that a conflict or a lock held by
+// another process is found before the driver touches anything.
+result<> graph::add_edge(node& parent, std::string name, child_role roles, node& child) {
+  auto added = std::make_unique<edge>(std::move(name), roles, &parent, child);
+  edge* e = added.get();
+  parent.children_.push_back(std::move(added));
+  permission_plan plan;
+  if (result<> ok = plan.prepare(parent); !ok) {
+    parent.children_.pop_back();
+    return ok;
+  }
+  plan.commit();
+  if ((roles & role::backing) != 0)
+    parent.backing_ = e;
+  if ((roles & (role::primary | role::filtered)) != 0)
+    parent.primary_ = e;
+  return {};
+}
+
+result<> graph::check_loop(const node& n) const {
+  const std::string path = n.host_path();
+  if (path.empty())
+    return {};
+  for (const node* outer : opening_) {
+    if (outer == &n || !outer->type().supports_backing)
+      continue;
+    if (is_same_file(path, outer->host_path()))
+      return fail(error_kind::invalid_image,
+                  "the backing chain loops: '{}' is below itself; give the overlay another "
+                  "'backing', or 'backing: null'",
+                  path);
+  }
+  return {};
+}
+
+task<void> graph::open_instance(node& n, bool has_no_backing) {
+  std::vector<edge*> children;
+  for (const child_slot& slot : n.type().children)
+    children.push_back(n.child(slot.name));
+  n.driver_ = co_await context(n.type().open({.home = home_,
+                                              .self = n,
+                                              .given = n.given(),
+                                              .is_read_only = n.is_read_only(),
+                                              .children = children,
+                                              .drivers = drivers_}),
+                               "{}", n.describe());
+  n.find_faces();
+  n.refresh_limits();
+  n.refresh_length();
+  permission_plan plan; // the open driver may know better than the role what it needs
+  co_await plan.prepare(n);
+  plan.commit();
+  if (!has_no_backing)
+    co_await open_backing(n);
+}
+
+task<void> graph::open_backing(node& n) {
+  std::optional<image_reference> reference = n.driver_->backing_reference();
+  if (!reference)
+    co_return;
+  if (references_ == nullptr)
+    co_await fail(error_kind::permission,
+                  "{} names the backing file '{}', and nothing allows following it", n.describe(),
+                  reference->filename);
+  node_spec spec = co_await references_->resolve_backing(n, *reference);
+  node* below = co_await context(open_node(std::move(spec)), "backing of {}", n.describe());
+  below->is_owned_by_parent_ = true;
+  const auto slot = std::ranges::find_if(
+      n.type().children, [](const child_slot& s) { return (s.roles & role::backing) != 0; });
+  BGFS_ASSERT(slot != n.type().children.end(), "who names a backing file has a slot for it");
+  co_await add_edge(n, std::string(slot->name), slot->roles, *below);
+}
+
+// Closes the driver, then lets go of the children, which lowers the permissions they hold.
+task<void> graph::dismantle(node& n) {
+  BGFS_ASSERT(n.parents_.empty(), "M1: parents go first");
+  result<> outcome;
+  if (n.driver_) {
+    co_await n.requests_.wait_idle();
+    outcome = co_await as_result(n.flush());
+    result<> closed = co_await as_result(n.driver_->close());
+    if (outcome)
+      outcome = std::move(closed);
+  }
+  n.backing_ = n.primary_ = nullptr;
+  n.driver_.reset();
+  std::vector<node*> orphans;
+  while (!n.children_.empty()) {
+    node& child = n.children_.back()->child();
+    n.children_.pop_back();
+    permission_plan plan; // giving up permissions cannot fail (M3)
+    if (plan.prepare(child))
+      plan.commit();
+    if (child.parents_.empty() && child.is_owned_by_parent_)
+      orphans.push_back(&child);
+  }
+  std::erase_if(nodes_, [&](const auto& other) { return other.get() == &n; });
+  for (node* orphan : orphans) {
+    result<> closed = co_await as_result(dismantle(*orphan));
+    if (outcome)
+      outcome = std::move(closed);
+  }
+  co_await std::move(outcome);
+}
+
+task<void> graph::close_unlocked(node& n) {
+  if (!n.parents_.empty())
+    co_await fail(error_kind::busy, "{} is in use by {}", n.describe(),
+                  n.parents_.front()->describe());
+  co_await dismantle(n);
+}
+
+task<void> graph::close(node& n) {
+  const async_mutex::guard editing = co_await edits_.lock();
+  co_await shielded(close_unlocked(n));
+}
+
+task<void> graph::close_all() {
+  const async_mutex::guard editing = co_await edits_.lock();
+  BGFS_ASSERT(roots_.empty(), "M1: roots are released before close_all");
+  std::optional<error> first;
+  while (!nodes_.empty()) {
+    const auto top =
+        std::ranges::find_if(nodes_, [](const auto& n) { return n->parents().empty(); });
+    BGFS_ASSERT(top != nodes_.end(), "M6: the graph has no cycles");
+    result<> closed = co_await as_result(dismantle(**top));
+    if (!closed && !first)
+      first = std::move(closed).error();
+  }
+  if (first)
+    co_await fail(*std::move(first));
+}
+
+void graph::tell_resized(node& n) {
+  for (root* r : roots_)
+    if (&r->top() == &n && r->observer_ != nullptr)
+      r->observer_->resized();
+}
+
+} // namespace bgfs

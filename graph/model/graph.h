@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// The nodes of one component and their edges: opening from specs, attaching roots, closing. A graph
+// has one home loop; all of its methods run there.
+#pragma once
+
+#include "graph/model/node.h"
+
+#include <map>
+#include <variant>
+
+namespace bgfs {
+
+struct node_spec;
+
+// A child as the YAML gives it: the name of another node, or a definition in place.
+struct child_spec {
+  std::string slot;
+  std::variant<std::string, std::unique_ptr<node_spec>> target;
+  source_mark mark;
+};
+
+struct node_spec {
+  std::string node_name; // empty: the graph makes one up ("#block001")
+  const driver_type* type = nullptr;
+  options given;        // the driver's own, validated
+  node_options generic; // the options of every node, validated and inherited
+  std::vector<child_spec> children;
+  bool has_no_backing = false; // `backing: null`: what the header names is not opened
+  source_mark mark;
+};
+
+// The options of every node as a schema, and their meaning. `inherited` is the parent's, or null
+// for a node without one; `slot` roles decide what is inherited (reference section 1.11).
+extern const option_schema generic_node_schema;
+[[nodiscard]] node_options parse_generic_options(const options& given,
+                                                 const node_options* inherited,
+                                                 child_role roles_in_parent);
+// Combinations that contradict each other; graph::open checks it too.
+[[nodiscard]] result<> check_generic_options(const node_options& o, std::string_view node_name);
+
+// Decides what a file name in an image header means. The policy (references:, --allow-references)
+// is its owner's; a refusal is an error that says how to allow it.
+struct reference_resolver {
+  virtual ~reference_resolver() = default;
+  // `overlay_path` is the host path of the image that names it, for relative names.
+  virtual result<node_spec> resolve_backing(const node& overlay,
+                                            const image_reference& reference) = 0;
+};
+
+// Told about changes below a root. None may suspend.
+struct root_observer {
+  virtual ~root_observer() = default;
+  virtual void resized() = 0;
+};
+
+// An edge without a parent node: what exports and commands use a graph through. Requests wait while
+// the part of the graph below is drained.
+class root {
+public:
+  root(std::string name, node& top, root_observer* observer); // graph::attach makes them
+  ~root();
+
+  task<void> read(u64 offset, std::span<std::byte> bytes);
+  task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags = 0);
+  task<void> write_zeroes(byte_range range, write_flags flags = 0);
+  task<void> discard(byte_range range);
+  task<void> flush();
+  task<void> truncate(u64 length, truncate_options options = {});
+  task<block_status> status_above(byte_range range, bool wants_zero = true);
+  [[nodiscard]] u64 length() const { return top().length(); }
+
+  [[nodiscard]] node& top() const { return edge_->child(); } // not after release
+  // For a driver's create, which writes through an edge of nobody's graph. Not after release.
+  [[nodiscard]] edge& as_edge() const { return *edge_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  // Detaches; the nodes stay open. For `with`.
+  task<void> release();
+  [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+
+private:
+  friend class graph;
+  friend class node;
+  struct passage;
+  task<void> enter();
+  [[nodiscard]] result<> check_may_write() const;
+  std::string name_;
+  std::unique_ptr<edge> edge_; // null once released
+  root_observer* observer_;
+  unsigned quiesced_ = 0;
+  unsigned in_flight_ = 0;
+  wait_queue resumed_;
+  wait_queue idle_;
+};
+
+class graph {
+public:
+  graph(loop& home, const registry& drivers, reference_resolver* references);
+  ~graph(); // every node is closed by then
+  graph(const graph&) = delete;
+  graph& operator=(const graph&) = delete;
+
+  // Opens a node and what it needs below; children named by reference must be open already. On
+  // failure everything this call opened is closed again. The node stays open until close_all, or
+  // until close() is called on it while it has no parents.
+  task<node*> open(node_spec spec);
+  // Flushes and closes a node without parents, and the nodes below that only it used and that were
+  // defined in place. The first error is reported; everything is closed all the same.
+  task<void> close(node& n);
+  // Closes all nodes, parents first. No root may be attached. The first error is reported.
+  task<void> close_all();
+
+  // Attaches a root to an open node, if its permissions allow.
+  task<std::unique_ptr<root>> attach(std::string name, node& top, permissions wanted,
+                                     root_observer* observer = nullptr);
+
+  // Holds back new requests of every root above `n` and waits for those in flight. Use with `with`.
+  class drained;
+  task<std::unique_ptr<drained>> drain(node& n);
+
+  // The nodes whose opening is under way, outermost first: what a reference resolver may look at to
+  // find loops and to know who asks.
+  [[nodiscard]] const std::vector<const node*>& opening() const { return opening_; }
+
+  [[nodiscard]] node* find(std::string_view name) const;
+  [[nodiscard]] const std::list<std::unique_ptr<node>>& nodes() const { return nodes_; }
+  [[nodiscard]] loop& home() const { return home_; }
+  [[nodiscard]] const registry& drivers() const { return drivers_; }
+
+private:
+  friend class node;
+  friend class root;
+  task<node*> open_node(node_spec spec);
+  task<void> open_instance(node& n, bool has_no_backing);
+  task<void> open_child(node& n, child_spec child);
+  task<void> open_backing(node& n);
+  task<void> dismantle(node& n);
+  task<void> close_unlocked(node& n);
+  [[nodiscard]] result<> check_loop(const node& n) const;
+  [[nodiscard]] result<> add_edge(node& parent, std::string name, child_role roles, node& child);
+  void tell_resized(node& n);
+  std::string next_auto_name();
+
+  loop& home_;
+  const registry& drivers_;
+  reference_resolver* references_;
+  std::list<std::unique_ptr<node>> nodes_;
+  std::list<root*> roots_;
+  std::vector<const node*> opening_;
+  async_mutex edits_; // one open or close at a time
+  unsigned auto_names_ = 0;
+};
+
+class graph::drained {
+public:
+  explicit drained(std::vector<root*> roots) : roots_(std::move(roots)) {}
+  ~drained() { BGFS_ASSERT(roots_.empty(), "a drain was not ended through with"); }
+  task<void> release();
+
+private:
+  std::vector<root*> roots_;
+};
+
+} // namespace bgfs

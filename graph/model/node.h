@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// A node: one driver instance with its edges, limits, permissions and requests in flight. The
+// methods below are the requests every parent may make; they check, align, split and track what the
+// driver's faces then do, and supply what the driver lacks.
+//
+// Everything runs on the home loop of the node's graph.
+#pragma once
+
+#include "graph/io/sync.h"
+#include "graph/model/driver.h"
+#include "graph/model/edge.h"
+#include "graph/model/tracked_request.h"
+
+#include <list>
+
+namespace bgfs {
+
+class graph;
+
+enum class discard_mode : u8 { ignore, unmap };
+enum class detect_zeroes_mode : u8 { off, on, unmap };
+
+// The options of every node (reference section 2), after inheritance from the parent.
+struct node_options {
+  bool is_read_only = false;
+  bool is_auto_read_only = false;
+  bool force_share = false;
+  discard_mode discard = discard_mode::ignore;
+  detect_zeroes_mode detect_zeroes = detect_zeroes_mode::off;
+  bool cache_direct = false;
+  bool cache_no_flush = false;
+};
+
+// What block_status says about a run of bytes (reference section 1.6).
+struct block_status {
+  u64 length = 0;
+  bool is_data = false;      // stored somewhere; may still read as zero
+  bool is_zero = false;      // known to read as zeroes
+  bool is_allocated = false; // this layer decides what is read, not its backing
+  bool is_compressed = false;
+  bool is_end = false;        // the run ends at the end of the node
+  const node* file = nullptr; // where `offset` is; null: not known
+  u64 offset = 0;
+  unsigned depth = 0; // of status_above: how many layers down it was decided
+};
+
+struct node_statistics {
+  u64 reads = 0, read_bytes = 0;
+  u64 writes = 0, write_bytes = 0;
+  u64 zero_writes = 0, discards = 0, flushes = 0;
+  u64 failed = 0;
+  u64 write_highest_offset = 0;
+};
+
+class node {
+public:
+  node(graph& owner, std::string name, const driver_type& type, options given,
+       node_options generic);
+  ~node();
+  node(const node&) = delete;
+  node& operator=(const node&) = delete;
+
+  // --- requests -----------------------------------------------------------------------------
+  // Any offset and length inside the node; bytes between the length and its next multiple of the
+  // alignment read as zeroes. Outside: error_kind::out_of_range, and nothing is done - except that
+  // writes and zero writes lengthen a protocol node (and what passes through to one) for a parent
+  // that holds the resize permission.
+  task<void> read(u64 offset, std::span<std::byte> bytes);
+  task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags = 0);
+  task<void> write_zeroes(byte_range range, write_flags flags = 0);
+  // Succeeds without doing anything where discard is off or the driver cannot.
+  task<void> discard(byte_range range);
+  // What was written before is durable when it returns. Flushes without writes between are free.
+  task<void> flush();
+  task<void> truncate(u64 length, truncate_options options = {});
+  // This node's own answer; a run of at least one byte that begins at range.offset.
+  // `wants_zero` also finds out whether data reads as zero, which may ask the children.
+  task<block_status> status(byte_range range, bool wants_zero = true);
+  // The answer of the whole chain down to (and without) `base`; null: all of it.
+  task<block_status> status_above(byte_range range, const node* base = nullptr,
+                                  bool wants_zero = true);
+  task<u64> allocated_length(); // bytes the host spends on it, backing not included
+
+  // --- what it is ---------------------------------------------------------------------------
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const driver_type& type() const { return *type_; }
+  [[nodiscard]] const options& given() const { return given_; }
+  [[nodiscard]] const node_options& generic() const { return generic_; }
+  [[nodiscard]] bool is_read_only() const { return generic_.is_read_only; }
+  [[nodiscard]] bool is_filter() const { return type_->kind == driver_kind::filter; }
+  // Whether a write past the end makes it longer: somebody may resize it, and its driver can.
+  [[nodiscard]] bool may_grow_by_writing() const;
+  [[nodiscard]] u64 length() const { return length_; }
+  [[nodiscard]] const block_limits& limits() const { return limits_; }
+  [[nodiscard]] driver& instance() const { return *driver_; }
+  [[nodiscard]] const node_statistics& statistics() const { return statistics_; }
+  [[nodiscard]] graph& owner() const { return owner_; }
+  [[nodiscard]] std::string describe() const;  // "node 'web' (qcow2, web.qcow2)"
+  [[nodiscard]] std::string host_path() const; // of the primary chain's file, or ""
+
+  [[nodiscard]] std::span<const std::unique_ptr<edge>> children() const { return children_; }
+  [[nodiscard]] const std::list<edge*>& parents() const { return parents_; }
+  [[nodiscard]] edge* child(std::string_view slot) const; // null: none
+  [[nodiscard]] edge* backing() const { return backing_; }
+  // What decides the content where this node has nothing of its own: its filtered or backing child.
+  [[nodiscard]] node* next_in_chain() const;
+  // This node, or the first below that is not a filter.
+  [[nodiscard]] node* skip_filters();
+  [[nodiscard]] permissions cumulative_permissions() const;
+  [[nodiscard]] const request_list& requests() const { return requests_; }
+
+  // True when the image could not be trusted any more and further writes fail (report_corruption).
+  [[nodiscard]] bool is_broken() const { return is_broken_; }
+  // For drivers: what is on disk contradicts itself. Reported once; a writable node takes no
+  // further writes. Returns the error to fail with.
+  error report_corruption(std::string what);
+  // For drivers whose length changed by itself.
+  void refresh_length();
+  // For drivers opened with auto-read-only that could not open for writing. Only during open.
+  void become_read_only() { generic_.is_read_only = true; }
+
+private:
+  friend class edge;
+  friend class graph;
+  friend class permission_plan;
+  friend class root;
+
+  // The pipelines: read_path.cpp, write_path.cpp, status_path.cpp, resize_path.cpp. None tracks.
+  void find_faces();
+  void refresh_limits();
+  [[nodiscard]] edge* filtered_child() const;
+  [[nodiscard]] result<> check_range(byte_range range, std::string_view verb) const;
+  [[nodiscard]] result<> check_writable() const;
+  [[nodiscard]] result<> check_write_range(byte_range range, std::string_view verb) const;
+  task<void> cut_padding(u64 padded_end, u64 wanted_end);
+  void grown_to(u64 end);
+  task<extent> map(byte_range range);
+  task<void> read_aligned(u64 offset, std::span<std::byte> bytes);
+  task<void> read_unaligned(u64 offset, std::span<std::byte> bytes);
+  task<void> read_mapped(u64 offset, std::span<std::byte> bytes);
+  task<void> read_backing(u64 offset, std::span<std::byte> bytes);
+  task<void> write_aligned(u64 offset, std::span<const std::byte> bytes, write_flags flags);
+  task<void> write_unaligned(u64 offset, std::span<const std::byte> bytes, write_flags flags);
+  task<void> write_driver(u64 offset, std::span<const std::byte> bytes, write_flags flags);
+  task<void> zero_untracked(byte_range range, write_flags flags);
+  task<void> zero_piece(byte_range range, write_flags flags);
+  task<void> zero_by_writing(byte_range range, write_flags flags);
+  task<void> discard_piece(byte_range range);
+  task<void> flush_once(u64 generation);
+  task<block_status> status_of_extent(extent e, byte_range range, bool wants_zero);
+  task<void> truncate_tracked(u64 length, truncate_options options);
+  void length_changed();
+
+  graph& owner_;
+  std::string name_;
+  const driver_type* type_;
+  options given_;
+  node_options generic_;
+  std::unique_ptr<driver> driver_;
+
+  // The faces of driver_, found once; null: it cannot.
+  readable* readable_ = nullptr;
+  writable* writable_ = nullptr;
+  mappable* mappable_ = nullptr;
+  zeroable* zeroable_ = nullptr;
+  discardable* discardable_ = nullptr;
+  copyable* copyable_ = nullptr;
+  flushable* flushable_ = nullptr;
+  resizable* resizable_ = nullptr;
+  permission_holder* permission_holder_ = nullptr;
+
+  std::vector<std::unique_ptr<edge>> children_;
+  std::list<edge*> parents_;
+  edge* backing_ = nullptr;
+  edge* primary_ = nullptr;
+
+  bool is_owned_by_parent_ = false; // defined in place: closed with its last parent
+  block_limits limits_;
+  u64 length_ = 0;
+  bool is_broken_ = false;
+  node_statistics statistics_;
+
+  request_list requests_;
+
+  // Flush coalescing (reference section 1.7).
+  u64 write_generation_ = 0;
+  u64 flushed_generation_ = 0;
+  bool is_flushing_ = false;
+  wait_queue flush_waiters_;
+};
+
+} // namespace bgfs

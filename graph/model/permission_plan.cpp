@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+#include "graph/model/permission_plan.h"
+
+#include <algorithm>
+
+namespace bgfs {
+
+std::string describe(permission_set set) {
+  static constexpr std::pair<permission_set, std::string_view> names[] = {
+      {permission::consistent_read, "consistent read"},
+      {permission::write, "write"},
+      {permission::write_unchanged, "write unchanged"},
+      {permission::resize, "resize"}};
+  std::string text;
+  for (const auto& [bit, name] : names) {
+    if ((set & bit) == 0)
+      continue;
+    if (!text.empty())
+      text += ", ";
+    text += name;
+  }
+  return text.empty() ? "nothing" : text;
+}
+
+permissions permissions_by_role(child_role roles, bool parent_is_read_only, permissions parents) {
+  using namespace permission;
+  if ((roles & role::backing) != 0) {
+    // The overlay reads it and copies from it; it may change only if our own users allow that.
+    permissions p{static_cast<permission_set>(parents.used & consistent_read),
+                  consistent_read | write_unchanged};
+    if ((parents.shared & write) != 0)
+      p.shared |= write | resize;
+    return p;
+  }
+  permissions p{static_cast<permission_set>(parents.used & all),
+                static_cast<permission_set>(parents.shared & all)};
+  if ((roles & role::metadata) != 0) {
+    p.used |= consistent_read;
+    if (!parent_is_read_only)
+      p.used |= write | resize;
+    p.shared &= static_cast<permission_set>(~(write | resize));
+  }
+  if ((roles & role::data) != 0) {
+    p.shared &= static_cast<permission_set>(~resize);
+    if ((p.used & write_unchanged) != 0)
+      p.used |= write;
+    if ((p.used & write) != 0)
+      p.used |= resize;
+  }
+  return p;
+}
+
+namespace {
+
+// Depth first, each node after all of its parents that can be reached from `n`.
+void collect_parents_first(node& n, std::vector<node*>& order) {
+  if (std::ranges::find(order, &n) != order.end())
+    return;
+  for (const auto& e : n.children())
+    collect_parents_first(e->child(), order);
+  order.push_back(&n); // reversed by the caller
+}
+
+} // namespace
+
+void permission_plan::set(edge& e, permissions p) {
+  changes_.push_back({&e, e.granted_});
+  e.granted_ = p;
+}
+
+void permission_plan::want(edge& e, permissions wanted) {
+  set(e, wanted);
+}
+
+result<> permission_plan::check_node(node& n) {
+  for (const edge* a : n.parents()) {
+    for (const edge* b : n.parents()) {
+      if (a == b)
+        continue;
+      const auto refused = static_cast<permission_set>(b->granted().used & ~a->granted().shared);
+      if (refused != 0)
+        return fail(error_kind::busy,
+                    "{} cannot use {} for '{}': {} does not share that; make one of them read-only",
+                    b->describe(), n.describe(), describe(refused), a->describe());
+    }
+  }
+  const permissions p = n.cumulative_permissions();
+  if (n.is_read_only() && (p.used & (permission::write | permission::write_unchanged)) != 0)
+    return fail(error_kind::permission, "{} is read-only; open it with 'read-only: false' to write",
+                n.describe());
+  return {};
+}
+
+result<> permission_plan::prepare(node& top) {
+  std::vector<node*> order;
+  collect_parents_first(top, order);
+  std::ranges::reverse(order);
+  for (node* n : order) {
+    const permissions parents = n->cumulative_permissions();
+    for (const auto& e : n->children()) {
+      permissions p = n->driver_ ? n->driver_->child_permissions(*e, parents)
+                                 : permissions_by_role(e->roles(), n->is_read_only(), parents);
+      if (n->generic().force_share)
+        p.shared = permission::all;
+      set(*e, p);
+    }
+  }
+  for (node* n : order) {
+    result<> ok = check_node(*n);
+    if (ok && n->permission_holder_ != nullptr) {
+      ok = n->permission_holder_->check_permissions(n->cumulative_permissions());
+      if (ok)
+        checked_.push_back(n->permission_holder_);
+    }
+    if (!ok) {
+      abort();
+      return ok;
+    }
+  }
+  return {};
+}
+
+void permission_plan::commit() noexcept {
+  for (permission_holder* h : checked_)
+    h->commit_permissions();
+  checked_.clear();
+  changes_.clear();
+}
+
+void permission_plan::abort() noexcept {
+  for (permission_holder* h : checked_)
+    h->abort_permissions();
+  checked_.clear();
+  for (auto at = changes_.rbegin(); at != changes_.rend(); ++at)
+    at->which->granted_ = at->before;
+  changes_.clear();
+}
+
+} // namespace bgfs

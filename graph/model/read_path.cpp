@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// How a read gets from a parent to where its bytes live.
+#include "graph/io/buffer_pool.h"
+#include "graph/model/graph.h"
+
+#include <cstring>
+
+namespace bgfs {
+
+task<void> node::read(u64 offset, std::span<std::byte> bytes) {
+  const byte_range range{offset, bytes.size()};
+  co_await check_range(range, "read");
+  if (range.is_empty())
+    co_return;
+  statistics_.reads++;
+  statistics_.read_bytes += range.length;
+  tracked_request request(requests_, request_type::read, range);
+  if (requests_.has_serialising())
+    co_await request.wait_for_conflicts();
+  if (range.is_aligned_to(limits_.request_alignment)) {
+    co_await read_aligned(offset, bytes);
+  } else {
+    co_await read_unaligned(offset, bytes);
+  }
+}
+
+// Reads whole blocks into a bounce buffer and takes the middle.
+task<void> node::read_unaligned(u64 offset, std::span<std::byte> bytes) {
+  const u64 step = align_down(bounce_length_max, limits_.request_alignment);
+  BGFS_ASSERT(step > 0, "the alignment is at most the bounce buffer");
+  while (!bytes.empty()) {
+    const byte_range wanted{offset, std::min<u64>(bytes.size(), step - offset % step)};
+    const byte_range blocks = wanted.widened_to(limits_.request_alignment);
+    const buffer bounce = owner_.home().buffers().allocate(blocks.length);
+    co_await read_aligned(blocks.offset, bounce.bytes());
+    std::memcpy(bytes.data(), bounce.data() + (wanted.offset - blocks.offset), wanted.length);
+    bytes = bytes.subspan(wanted.length);
+    offset += wanted.length;
+  }
+}
+
+// Splits by max_transfer and lets the driver answer, or the mapping.
+task<void> node::read_aligned(u64 offset, std::span<std::byte> bytes) {
+  const u64 limit = limits_.max_transfer != 0 ? limits_.max_transfer : request_length_max;
+  const u64 step =
+      std::max<u64>(align_down(limit, limits_.request_alignment), limits_.request_alignment);
+  while (!bytes.empty()) {
+    const auto part = bytes.first(std::min<u64>(bytes.size(), step));
+    if (readable_ != nullptr && (mappable_ == nullptr || type_->kind == driver_kind::protocol)) {
+      co_await readable_->read(offset, part);
+    } else {
+      co_await read_mapped(offset, part);
+    }
+    bytes = bytes.subspan(part.size());
+    offset += part.size();
+  }
+}
+
+task<extent> node::map(byte_range range) {
+  if (mappable_ != nullptr) {
+    if (auto known = mappable_->try_map(range))
+      co_return *known;
+    extent e = co_await mappable_->map(range);
+    co_return e;
+  }
+  if (const edge* below = filtered_child())
+    co_return extent{.length = range.length,
+                     .kind = extent_kind::data,
+                     .where = below,
+                     .offset = range.offset,
+                     .is_passthrough = true};
+  co_return extent{.length = range.length, .kind = extent_kind::data, .offset = range.offset};
+}
+
+task<void> node::read_mapped(u64 offset, std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const byte_range range{offset, bytes.size()};
+    std::optional<extent> known;
+    if (mappable_ != nullptr)
+      known = mappable_->try_map(range);
+    if (!known) {
+      extent mapped = co_await map(range);
+      known = mapped;
+    }
+    const extent& e = *known;
+    const u64 length = e.kind == extent_kind::end ? bytes.size() : std::min(e.length, range.length);
+    BGFS_ASSERT(length > 0, "M5: a mapping makes progress");
+    const auto part = bytes.first(length);
+    switch (e.kind) {
+    case extent_kind::data:
+      co_await e.where->read(e.offset, part);
+      break;
+    case extent_kind::zero:
+    case extent_kind::end:
+      std::memset(part.data(), 0, part.size());
+      break;
+    case extent_kind::unallocated:
+      co_await read_backing(offset, part);
+      break;
+    case extent_kind::encoded:
+      co_await readable_->read(offset, part);
+      break;
+    }
+    bytes = bytes.subspan(length);
+    offset += length;
+  }
+}
+
+// What this layer does not hold: the backing's bytes, and zeroes past its end.
+task<void> node::read_backing(u64 offset, std::span<std::byte> bytes) {
+  const u64 backing_length = backing_ != nullptr ? backing_->length() : 0;
+  if (offset >= backing_length) {
+    std::memset(bytes.data(), 0, bytes.size());
+    co_return;
+  }
+  const u64 below = std::min<u64>(bytes.size(), backing_length - offset);
+  std::memset(bytes.data() + below, 0, bytes.size() - below);
+  co_await backing_->read(offset, bytes.first(below));
+}
+
+} // namespace bgfs

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+#include "graph/io/spawn.h"
+#include "graph/model/graph.h"
+#include "graph/model/permission_plan.h"
+
+#include <algorithm>
+
+namespace bgfs {
+
+// A request on its way below a root; a drain waits until all have left.
+struct root::passage {
+  root& through;
+  explicit passage(root& r) : through(r) { through.in_flight_++; }
+  ~passage() {
+    if (--through.in_flight_ == 0)
+      through.idle_.wake_all();
+  }
+  passage(const passage&) = delete;
+  passage& operator=(const passage&) = delete;
+};
+
+root::root(std::string name, node& top, root_observer* observer)
+    : name_(std::move(name)), edge_(std::make_unique<edge>(name_, role::primary, nullptr, top)),
+      observer_(observer) {
+  top.owner_.roots_.push_back(this);
+}
+
+root::~root() {
+  BGFS_ASSERT(edge_ == nullptr, "a root was not released");
+}
+
+task<std::unique_ptr<root>> graph::attach(std::string name, node& top, permissions wanted,
+                                          root_observer* observer) {
+  auto made = std::make_unique<root>(std::move(name), top, observer);
+  permission_plan plan;
+  plan.want(*made->edge_, wanted);
+  result<> ok = plan.prepare(top);
+  if (ok) {
+    plan.commit();
+    co_return made;
+  }
+  // What did not come to be needs no release.
+  made->edge_.reset();
+  roots_.remove(made.get());
+  co_return fail(std::move(ok).error());
+}
+
+task<void> root::enter() {
+  while (quiesced_ > 0)
+    co_await resumed_.wait();
+}
+
+result<> root::check_may_write() const {
+  if ((edge_->granted().used & permission::write) != 0)
+    return {};
+  return fail(error_kind::permission, "{} may not write: it was opened read-only", name_);
+}
+
+task<void> root::read(u64 offset, std::span<std::byte> bytes) {
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  co_await edge_->read(offset, bytes);
+}
+
+task<void> root::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
+  co_await check_may_write();
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  co_await edge_->write(offset, bytes, flags);
+}
+
+task<void> root::write_zeroes(byte_range range, write_flags flags) {
+  co_await check_may_write();
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  co_await edge_->write_zeroes(range, flags);
+}
+
+task<void> root::discard(byte_range range) {
+  co_await check_may_write();
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  co_await edge_->discard(range);
+}
+
+task<void> root::flush() {
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  co_await edge_->flush();
+}
+
+task<void> root::truncate(u64 length, truncate_options options) {
+  co_await check_may_write();
+  if ((edge_->granted().used & permission::resize) == 0)
+    co_await fail(error_kind::permission, "{} may not change its length", name_);
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  co_await edge_->truncate(length, options);
+}
+
+task<block_status> root::status_above(byte_range range, bool wants_zero) {
+  if (quiesced_ > 0)
+    co_await enter();
+  const passage inside(*this);
+  block_status s = co_await top().status_above(range, nullptr, wants_zero);
+  co_return s;
+}
+
+namespace {
+task<void> wait_until_idle(const unsigned& in_flight, wait_queue& idle) {
+  while (in_flight > 0)
+    co_await idle.wait();
+}
+} // namespace
+
+task<void> root::release() {
+  co_await shielded(wait_until_idle(in_flight_, idle_));
+  if (edge_ == nullptr)
+    co_return;
+  node& below = top();
+  below.owner_.roots_.remove(this);
+  edge_.reset();
+  permission_plan plan; // giving up permissions cannot fail (M3)
+  if (plan.prepare(below))
+    plan.commit();
+}
+
+namespace {
+
+bool is_reachable(const node& from, const node& target) {
+  if (&from == &target)
+    return true;
+  return std::ranges::any_of(from.children(),
+                             [&](const auto& e) { return is_reachable(e->child(), target); });
+}
+
+} // namespace
+
+task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
+  std::vector<root*> held;
+  for (root* r : roots_)
+    if (is_reachable(r->top(), n))
+      held.push_back(r);
+  for (root* r : held)
+    r->quiesced_++;
+  for (root* r : held)
+    co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
+  co_return std::make_unique<drained>(std::move(held));
+}
+
+task<void> graph::drained::release() {
+  for (root* r : roots_)
+    if (--r->quiesced_ == 0)
+      r->resumed_.wake_all();
+  roots_.clear();
+  co_return;
+}
+
+} // namespace bgfs

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#include "graph/model/tracked_request.h"
+
+namespace bgfs {
+
+std::string_view to_string(request_type type) {
+  switch (type) {
+  case request_type::read:
+    return "read";
+  case request_type::write:
+    return "write";
+  case request_type::discard:
+    return "discard";
+  case request_type::truncate:
+    return "truncate";
+  }
+  return "unknown";
+}
+
+u64 request_list::oldest() const {
+  return first_ != nullptr ? first_->sequence() : sequence_ + 1;
+}
+
+task<void> request_list::wait_idle() {
+  while (in_flight_ > 0)
+    co_await idle_.wait();
+}
+
+tracked_request::tracked_request(request_list& list, request_type type, byte_range range)
+    : list_(list), sequence_(++list.sequence_), type_(type), range_(range), overlap_(range),
+      previous_(list.last_), since_(std::chrono::steady_clock::now()) {
+  (previous_ != nullptr ? previous_->next_ : list.first_) = this;
+  list.last_ = this;
+  list.in_flight_++;
+}
+
+tracked_request::~tracked_request() {
+  (previous_ != nullptr ? previous_->next_ : list_.first_) = next_;
+  (next_ != nullptr ? next_->previous_ : list_.last_) = previous_;
+  list_.in_flight_--;
+  if (is_serialising_)
+    list_.serialising_--;
+  ended_.wake_all();
+  if (list_.in_flight_ == 0)
+    list_.idle_.wake_all();
+}
+
+void tracked_request::make_serialising(u64 alignment) {
+  if (!is_serialising_)
+    list_.serialising_++;
+  is_serialising_ = true;
+  const byte_range widened = range_.widened_to(alignment);
+  overlap_ = byte_range::between(std::min(overlap_.offset, widened.offset),
+                                 std::max(overlap_.end(), widened.end()));
+}
+
+tracked_request* tracked_request::find_conflict() const {
+  if (list_.serialising_ == 0)
+    return nullptr;
+  for (tracked_request* other = list_.first_; other != nullptr; other = other->next_) {
+    if (other == this)
+      continue;
+    if (!is_serialising_ && !other->is_serialising_)
+      continue;
+    if (other->waiting_for_ != nullptr)
+      continue;
+    if (other->overlap_.overlaps(overlap_))
+      return other;
+  }
+  return nullptr;
+}
+
+task<void> tracked_request::wait_for_conflicts() {
+  while (tracked_request* other = find_conflict()) {
+    waiting_for_ = other;
+    co_await other->ended_.wait();
+    waiting_for_ = nullptr;
+  }
+}
+
+result<> tracked_request::check_conflicts() const {
+  if (const tracked_request* other = find_conflict())
+    return fail(error_kind::busy, "{} bytes at {:#x} are in use by a {} of {} bytes at {:#x}",
+                range_.length, range_.offset, to_string(other->type_), other->range_.length,
+                other->range_.offset);
+  return {};
+}
+
+} // namespace bgfs

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// Requests in flight on a node, and which of them must not overlap (reference section 1.2). A
+// request is a guard: it is on the list from its construction to its destruction.
+#pragma once
+
+#include "graph/base/byte_range.h"
+#include "graph/io/wait_queue.h"
+
+#include <chrono>
+
+namespace bgfs {
+
+enum class request_type : u8 { read, write, discard, truncate };
+[[nodiscard]] std::string_view to_string(request_type type);
+
+class tracked_request;
+
+class request_list {
+public:
+  [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+  // Waits until no request is on the list.
+  task<void> wait_idle();
+  [[nodiscard]] const tracked_request* first() const { return first_; }
+  [[nodiscard]] bool has_serialising() const { return serialising_ > 0; }
+
+  // For drivers that free space. A read may have been told where its bytes live and not have read
+  // them yet: space freed now holds them until every request that is in flight now has ended. Tag
+  // what is freed with newest(); it may be reused once oldest() is greater than the tag.
+  [[nodiscard]] u64 newest() const { return sequence_; }
+  [[nodiscard]] u64 oldest() const; // of those in flight; newest() + 1 if there is none
+
+private:
+  friend class tracked_request;
+  tracked_request* first_ = nullptr; // oldest first
+  tracked_request* last_ = nullptr;
+  u64 sequence_ = 0;
+  unsigned in_flight_ = 0;
+  unsigned serialising_ = 0;
+  wait_queue idle_;
+};
+
+class tracked_request {
+public:
+  tracked_request(request_list& list, request_type type, byte_range range);
+  ~tracked_request();
+  tracked_request(const tracked_request&) = delete;
+  tracked_request& operator=(const tracked_request&) = delete;
+
+  // From now on nothing that overlaps the range, widened to `alignment`, runs beside this request.
+  void make_serialising(u64 alignment);
+  // Waits until no conflicting request is running. Two requests conflict if they overlap and at
+  // least one of them serialises. One that is itself waiting is not waited for: it will wait for
+  // us.
+  task<void> wait_for_conflicts();
+  // The same without waiting: error_kind::busy where wait_for_conflicts would wait.
+  [[nodiscard]] result<> check_conflicts() const;
+
+  [[nodiscard]] u64 sequence() const { return sequence_; }
+  [[nodiscard]] request_type type() const { return type_; }
+  [[nodiscard]] byte_range range() const { return range_; }
+  [[nodiscard]] byte_range overlap_range() const { return overlap_; }
+  [[nodiscard]] bool is_serialising() const { return is_serialising_; }
+  [[nodiscard]] const tracked_request* waiting_for() const { return waiting_for_; }
+  [[nodiscard]] std::chrono::steady_clock::time_point since() const { return since_; }
+  [[nodiscard]] const tracked_request* next() const { return next_; }
+
+private:
+  [[nodiscard]] tracked_request* find_conflict() const;
+
+  request_list& list_;
+  u64 sequence_;
+  request_type type_;
+  byte_range range_;
+  byte_range overlap_;
+  bool is_serialising_ = false;
+  tracked_request* waiting_for_ = nullptr;
+  tracked_request* previous_ = nullptr;
+  tracked_request* next_ = nullptr;
+  wait_queue ended_;
+  std::chrono::steady_clock::time_point since_;
+};
+
+} // namespace bgfs

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/format/raw/raw.h"
+
+#include "tests/unit/lib/graph_bench.h"
+
+using namespace bgfs;
+using namespace bgfs::test;
+
+TEST_CASE("raw shows the bytes of its file and writes through") {
+  graph_bench bench({&raw_driver_type});
+  memory_disk& disk = bench.disk("d", 64 * KiB);
+  disk.bytes = pattern(64 * KiB, 1);
+  node& top = bench.open(spec_builder("top", raw_driver_type).child("file", disk_spec("d")));
+  root& r = bench.attach(top);
+  CHECK(r.length() == 64 * KiB);
+  CHECK(read_all(bench, r) == disk.bytes);
+  const auto data = pattern(1000, 2);
+  bench.must(r.write(777, data));
+  CHECK(std::equal(data.begin(), data.end(), disk.bytes.begin() + 777));
+}
+
+TEST_CASE("a raw window begins at its offset, ends at its size and cannot be left") {
+  graph_bench bench({&raw_driver_type});
+  memory_disk& disk = bench.disk("d", 64 * KiB);
+  disk.bytes = pattern(64 * KiB, 1);
+  node& top = bench.open(spec_builder("top", raw_driver_type)
+                             .set("offset", 4096)
+                             .set("size", 8192)
+                             .child("file", disk_spec("d")));
+  root& r = bench.attach(top);
+  CHECK(r.length() == 8192);
+  const auto seen = read_all(bench, r);
+  CHECK(std::equal(seen.begin(), seen.end(), disk.bytes.begin() + 4096));
+  const auto before = disk.bytes;
+  result<> past = bench.run(r.write(8000, pattern(512, 3)));
+  REQUIRE(!past);
+  CHECK(past.error().kind() == error_kind::out_of_range);
+  CHECK(disk.bytes == before);
+}
+
+TEST_CASE("a raw node with a size keeps it, even for a parent that may resize") {
+  graph_bench bench({&raw_driver_type});
+  bench.disk("d", 64 * KiB);
+  node& top = bench.open(
+      spec_builder("top", raw_driver_type).set("size", 8192).child("file", disk_spec("d")));
+  root& r = bench.attach(top, may_resize);
+  result<> grown = bench.run(r.truncate(16384));
+  REQUIRE(!grown);
+  CHECK(grown.error().message() == "cannot change the length of a raw node that has a 'size'");
+  result<> written = bench.run(r.write(8192, pattern(512, 3)));
+  REQUIRE(!written);
+  CHECK(written.error().kind() == error_kind::out_of_range);
+}
+
+TEST_CASE("raw refuses windows that do not fit") {
+  struct row {
+    i64 offset;
+    i64 size;
+    std::string_view message;
+  };
+  const row rows[] = {
+      {100, 512, "'offset' is 100, which is no multiple of 512"},
+      {512, 100, "'size' is 100, which is no multiple of 512"},
+      {131072, 0, "'offset' is 131072, past the end of the file at 65536 bytes"},
+      {4096, 65536, "'offset' 4096 and 'size' 65536 reach past the end of the file at 65536 bytes"},
+  };
+  for (const row& r : rows) {
+    graph_bench bench({&raw_driver_type});
+    bench.disk("d", 64 * KiB);
+    const result<node*> opened = bench.try_open(spec_builder("top", raw_driver_type)
+                                                    .set("offset", r.offset)
+                                                    .set("size", r.size)
+                                                    .child("file", disk_spec("d")));
+    REQUIRE(!opened);
+    CHECK_MESSAGE(opened.error().message().ends_with(r.message), opened.error().message());
+  }
+}
