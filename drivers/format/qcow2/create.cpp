@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/format/qcow2/create.h"
+
+#include "drivers/format/qcow2/image.h"
+#include "drivers/format/qcow2/refcount_block.h"
+#include "graph/io/with.h"
+
+#include <bit>
+
+namespace bgfs::qcow2 {
+
+namespace {
+
+constexpr std::string_view compat_choices[] = {"0.10", "v2", "1.1", "v3"};
+constexpr std::string_view preallocation_choices[] = {"off", "metadata", "falloc", "full"};
+constexpr std::string_view compression_choices[] = {"zlib", "zstd"};
+
+constexpr option option_list[] = {
+    {.name = "compat",
+     .type = option_type::choice,
+     .help = "the version: 1.1 (or v3), or 0.10 (or v2) for programs of before 2012",
+     .default_text = "1.1",
+     .choices = compat_choices},
+    {.name = "backing_file",
+     .type = option_type::text,
+     .help = "the image whose content shows where this one has none; stored as given"},
+    {.name = "backing_fmt", .type = option_type::text, .help = "the format of the backing file"},
+    {.name = "cluster_size",
+     .type = option_type::size,
+     .help = "a power of two from 512 to 2M",
+     .default_text = "64K"},
+    {.name = "preallocation",
+     .type = option_type::choice,
+     .help = "metadata: give every cluster its place; falloc: reserve the space too; full: write "
+             "zeroes to all of it",
+     .default_text = "off",
+     .choices = preallocation_choices},
+    {.name = "lazy_refcounts",
+     .type = option_type::boolean,
+     .help = "write refcounts only when the image is closed",
+     .default_text = "off"},
+    {.name = "refcount_bits",
+     .type = option_type::integer,
+     .help = "width of a reference count: 1, 2, 4, 8, 16, 32 or 64",
+     .default_text = "16"},
+    {.name = "compression_type",
+     .type = option_type::choice,
+     .help = "how clusters written compressed are compressed",
+     .default_text = "zlib",
+     .choices = compression_choices},
+    {.name = "extended_l2",
+     .type = option_type::boolean,
+     .help = "32 subclusters in a cluster, allocated one by one; needs clusters of 16K or more",
+     .default_text = "off"},
+};
+
+result<> check_version(const options& given, const header& h) {
+  if (h.version >= 3)
+    return {};
+  if (h.has_lazy_refcounts())
+    return fail(error_kind::invalid_argument,
+                "{}'lazy_refcounts' needs version 3; use 'compat=1.1'",
+                given.mark("lazy_refcounts").prefix());
+  if (h.g.refcount_order != 4)
+    return fail(error_kind::invalid_argument,
+                "{}'refcount_bits' other than 16 needs version 3; use 'compat=1.1'",
+                given.mark("refcount_bits").prefix());
+  if (h.compression != compression_type::zlib)
+    return fail(error_kind::invalid_argument,
+                "{}'compression_type' other than zlib needs version 3; use 'compat=1.1'",
+                given.mark("compression_type").prefix());
+  if (h.g.is_extended)
+    return fail(error_kind::invalid_argument, "{}'extended_l2' needs version 3; use 'compat=1.1'",
+                given.mark("extended_l2").prefix());
+  return {};
+}
+
+result<> read_geometry(const options& given, header& h) {
+  const u64 cluster = given.number("cluster_size");
+  if (!is_power_of_two(cluster) || cluster < 1u << cluster_bits_min ||
+      cluster > 1u << cluster_bits_max)
+    return fail(error_kind::invalid_argument,
+                "{}'cluster_size' is {}; it must be a power of two from 512 to 2M",
+                given.mark("cluster_size").prefix(), cluster);
+  h.g.cluster_bits = static_cast<unsigned>(std::countr_zero(cluster));
+  const u64 bits = given.number("refcount_bits");
+  if (!is_power_of_two(bits) || bits > 64)
+    return fail(error_kind::invalid_argument,
+                "{}'refcount_bits' is {}; it must be 1, 2, 4, 8, 16, 32 or 64",
+                given.mark("refcount_bits").prefix(), bits);
+  h.g.refcount_order = static_cast<unsigned>(std::countr_zero(bits));
+  h.g.is_extended = given.flag("extended_l2");
+  if (h.g.is_extended && h.g.cluster_bits < cluster_bits_min_extended)
+    return fail(error_kind::invalid_argument,
+                "{}'extended_l2' needs clusters of at least 16K; 'cluster_size' is {}",
+                given.mark("extended_l2").prefix(), cluster);
+  return {};
+}
+
+result<> read_backing(const options& given, header& h) {
+  h.backing_file = given.text("backing_file");
+  const std::string& format = given.text("backing_fmt");
+  if (h.backing_file.empty() && !format.empty())
+    return fail(error_kind::invalid_argument, "{}'backing_fmt' is given without 'backing_file'",
+                given.mark("backing_fmt").prefix());
+  if (h.backing_file.empty())
+    return {};
+  if (format.empty())
+    return fail(error_kind::invalid_argument,
+                "{}'backing_file' is given without 'backing_fmt'; a format is declared, never "
+                "guessed",
+                given.mark("backing_file").prefix());
+  header_extension e{extension_type::backing_format, {}};
+  for (const char c : format)
+    e.bytes.push_back(static_cast<std::byte>(c));
+  h.extensions.push_back(std::move(e));
+  if (given.text("preallocation") != "off" && !h.g.is_extended)
+    return fail(error_kind::invalid_argument,
+                "{}'preallocation' would hide the backing file; it needs 'extended_l2=on'",
+                given.mark("preallocation").prefix());
+  return {};
+}
+
+// The header of an image of length 0 without an L1 table: cluster 1 is the refcount table, cluster
+// 2 the refcount block.
+result<header> make_header(const options& given) {
+  const std::string& compat = given.text("compat");
+  header h;
+  h.version = compat == "0.10" || compat == "v2" ? 2 : 3;
+  BGFS_CHECK(read_geometry(given, h));
+  h.compression =
+      given.text("compression_type") == "zstd" ? compression_type::zstd : compression_type::zlib;
+  if (given.flag("lazy_refcounts"))
+    h.compatible |= compatible_bit::lazy_refcounts;
+  BGFS_CHECK(check_version(given, h));
+  if (h.compression != compression_type::zlib)
+    h.incompatible |= incompatible_bit::compression;
+  if (h.g.is_extended)
+    h.incompatible |= incompatible_bit::extended_l2;
+  BGFS_CHECK(read_backing(given, h));
+  h.refcount_table = host_offset(h.g.cluster());
+  h.refcount_table_clusters = 1;
+  return h;
+}
+
+// Names of features are a courtesy to other programs: left out where the header is full.
+result<std::vector<std::byte>> serialise_with_names(header h) {
+  const header plain = h;
+  if (h.version >= 3) {
+    h.extensions.push_back(make_feature_names());
+    if (auto bytes = serialise_header(h))
+      return bytes;
+  }
+  return serialise_header(plain);
+}
+
+result<> check_length(const header& h, u64 length) {
+  if (length > device_length_max || h.g.l1_entries_for(length) * 8 > l1_bytes_max)
+    return fail(error_kind::invalid_argument,
+                "a disk of {} bytes is too long for clusters of {} bytes, with which {} are "
+                "possible; use larger clusters",
+                length, h.g.cluster(),
+                std::min(l1_bytes_max / 8 * h.g.l2_span(), device_length_max));
+  return {};
+}
+
+preallocation read_preallocation(const options& given) {
+  const std::string& text = given.text("preallocation");
+  if (text == "metadata")
+    return preallocation::metadata;
+  if (text == "falloc")
+    return preallocation::falloc;
+  return text == "full" ? preallocation::full : preallocation::off;
+}
+
+// Grows the empty image to its length, as any image grows.
+struct open_image {
+  std::unique_ptr<image> opened;
+  task<void> release() { return opened->close(); }
+};
+
+task<open_image> open_new(create_request request) {
+  std::unique_ptr<image> opened =
+      co_await image::open({.home = request.home, .file = request.file});
+  co_return open_image{std::move(opened)};
+}
+
+} // namespace
+
+const option_schema create_schema{"driver 'qcow2'", option_list};
+
+task<void> create_image(create_request request) {
+  const auto length = checked_align_up(request.length, 512);
+  const header h = co_await make_header(request.given);
+  co_await check_length(h, length.value_or(~u64{0}));
+  const std::vector<std::byte> first = co_await serialise_with_names(h);
+
+  const u64 cluster = h.g.cluster();
+  std::vector<std::byte> tables(2 * cluster);
+  store(std::span(tables), be64(2 * cluster), 0);
+  for (u64 c = 0; c < 3; c++)
+    store_refcount(std::span(tables).subspan(cluster), h.g.refcount_order, c, 1);
+  co_await context(request.file->write(cluster, tables), "writing the refcounts");
+  // The header comes last: until it is there, the file is no image.
+  co_await request.file->flush();
+  co_await context(request.file->write(0, first), "writing the header");
+  truncate_options options;
+  options.prealloc = read_preallocation(request.given);
+  const u64 wanted = *length;
+  co_await with(open_new(request),
+                [wanted, options](open_image& i) { return i.opened->truncate(wanted, options); });
+}
+
+} // namespace bgfs::qcow2

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// The header of a qcow2 image: what it says, from bytes and to bytes. parse_header is pure and
+// bounded, so that it can be fuzzed; it refuses what contradicts the specification or this
+// implementation's bounds (geometry.h), and features whose absence from this program would make the
+// content read wrongly. Whether the image may be *written* is the opener's decision.
+#pragma once
+
+#include "drivers/format/qcow2/geometry.h"
+#include "drivers/format/qcow2/wire.h"
+#include "graph/base/result.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bgfs::qcow2 {
+
+enum class compression_type : u8 { zlib = 0, zstd = 1 };
+[[nodiscard]] std::string_view to_string(compression_type type);
+
+struct header_extension {
+  u32 type = 0;
+  std::vector<std::byte> bytes;
+};
+
+struct feature_name {
+  u8 kind = 0;
+  u8 bit = 0;
+  std::string name;
+};
+
+struct bitmap_directory {
+  u32 count = 0;
+  byte_range range; // host bytes
+};
+
+struct header {
+  unsigned version = 3;
+  geometry g;
+  u64 disk_length = 0; // bytes of the disk it represents
+  u32 l1_entries = 0;
+  host_offset l1;
+  host_offset refcount_table;
+  u32 refcount_table_clusters = 0;
+  u32 snapshot_count = 0;
+  host_offset snapshots;
+  u64 incompatible = 0;
+  u64 compatible = 0;
+  u64 autoclear = 0;
+  compression_type compression = compression_type::zlib;
+  std::string backing_file; // empty: none
+  // Fields behind those known here (spec, "Additional fields", rule 2), kept as they were.
+  std::vector<std::byte> unknown_fields;
+  // All of them in order, known or not, without the end marker.
+  std::vector<header_extension> extensions;
+
+  [[nodiscard]] const header_extension* find(u32 type) const;
+  [[nodiscard]] std::string backing_format() const; // empty: the header does not say
+  [[nodiscard]] std::vector<feature_name> feature_names() const;
+  // What the bitmaps extension says; nullopt if there is none, or if the autoclear bit does not say
+  // that it counts (spec: it is then to be considered inconsistent).
+  [[nodiscard]] result<std::optional<bitmap_directory>> bitmaps() const;
+  [[nodiscard]] bool is_dirty() const { return (incompatible & incompatible_bit::dirty) != 0; }
+  [[nodiscard]] bool is_corrupt() const { return (incompatible & incompatible_bit::corrupt) != 0; }
+  [[nodiscard]] bool has_lazy_refcounts() const {
+    return (compatible & compatible_bit::lazy_refcounts) != 0;
+  }
+};
+
+// How many bytes parse_header needs: the first cluster. `head` holds at least the first 72 bytes;
+// fails when they are not a qcow2 header of a supported version and cluster size.
+[[nodiscard]] result<u64> header_cluster_bytes(std::span<const std::byte> head);
+
+// `first_cluster` is the first cluster, or the whole file when that is shorter.
+[[nodiscard]] result<header> parse_header(std::span<const std::byte> first_cluster);
+
+// The first cluster, as it has to be written: unknown fields and extensions as they were, reserved
+// bytes zero. Fails when it does not fit.
+[[nodiscard]] result<std::vector<std::byte>> serialise_header(const header& h);
+
+// The feature name table as written into new images: the names of the bits known here.
+[[nodiscard]] header_extension make_feature_names();
+
+} // namespace bgfs::qcow2

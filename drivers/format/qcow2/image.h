@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+// An open qcow2 image: the driver instance. What it is made of:
+//   host_file          the file, checks before writes, corruption
+//   metadata_store     cached L2 slices and refcount blocks, and their order on the disk
+//   cluster_allocator  refcounts
+//   l1_                the active L1 table, written through
+// Sources by task: image_open.cpp, image_map.cpp (reading), image_write.cpp, image_clear.cpp (zero,
+// discard), image_resize.cpp.
+#pragma once
+
+#include "drivers/format/qcow2/allocation_list.h"
+#include "drivers/format/qcow2/entry_change.h"
+#include "drivers/format/qcow2/settings.h"
+
+namespace bgfs::qcow2 {
+
+struct image_request {
+  loop& home;
+  edge* file = nullptr;
+  node* self = nullptr; // null while an image is being created
+  bool is_read_only = false;
+  const options* given = nullptr; // null: the defaults
+};
+
+// Consecutive guest bytes that are stored in the same way.
+struct guest_run {
+  subcluster_kind kind = subcluster_kind::unallocated;
+  u64 length = 0;
+  host_offset host;       // of the first byte; where has_host(kind)
+  bool is_copied = false; // may be written in place
+  l2_entry entry;         // of the first cluster
+};
+
+class image final : public driver,
+                    public readable,
+                    public writable,
+                    public mappable,
+                    public zeroable,
+                    public discardable,
+                    public flushable,
+                    public resizable {
+public:
+  static task<std::unique_ptr<image>> open(image_request request);
+  ~image() override;
+
+  [[nodiscard]] u64 length() const override { return header_.disk_length; }
+  task<void> close() override;
+  void refine_limits(block_limits& limits) const override;
+  [[nodiscard]] std::optional<image_reference> backing_reference() const override;
+  void backing_changed(edge* backing) override { backing_ = backing; }
+  [[nodiscard]] driver_info info() const override;
+
+  [[nodiscard]] u64 cached_l2_pages() const { return store_->l2_cache().pages_in_use(); }
+
+  task<void> read(u64 offset, std::span<std::byte> bytes) override;
+  task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override;
+  task<extent> map(byte_range range) override;
+  [[nodiscard]] std::optional<extent> try_map(byte_range range) override;
+  task<void> write_zeroes(byte_range range, write_flags flags) override;
+  [[nodiscard]] write_flags supported_zero_flags() const override;
+  task<void> discard(byte_range range) override;
+  task<void> write_back() override;
+  task<void> flush_to_disk() override;
+  task<void> truncate(u64 length, truncate_options options) override;
+
+private:
+  image(image_request request, header h, const settings& s);
+  [[nodiscard]] const geometry& g() const { return header_.g; }
+  [[nodiscard]] entry_rules rules() const { return {header_.g, header_.version}; }
+
+  // image_open.cpp
+  task<void> load_tables(const settings& s);
+  task<void> load_l1();
+  task<void> load_snapshots();
+  task<void> load_inactive_l2(host_offset l1, u32 entries, std::string name);
+  task<void> make_writable();
+  task<void> detect_preallocation();
+  // What the format demands before the first change: persistent bitmaps are marked IN_USE.
+  task<void> prepare_to_write();
+  task<void> mark_bitmaps();
+  task<void> load_bitmaps();
+  task<void> begin_metadata_change();
+  task<void> write_features();
+  task<void> close_writable();
+  void arm_cleaning();
+
+  // image_map.cpp
+  enum class split_at : bool { kind, kind_and_copied };
+  // Without I/O; nullopt if the L2 slice is not cached.
+  [[nodiscard]] std::optional<guest_run> lookup(guest_offset at, u64 length, split_at split);
+  task<guest_run> find_run(guest_offset at, u64 length, split_at split, metadata_lock holds);
+  [[nodiscard]] extent to_extent(guest_offset at, const guest_run& run) const;
+  [[nodiscard]] host_offset slice_of(guest_offset at) const; // of an existing L2 table
+  [[nodiscard]] u64 slice_span() const;                      // guest bytes one slice describes
+  [[nodiscard]] u64 index_in_slice(guest_offset at) const;
+  task<void> report_invalid(guest_offset at, const guest_run& run);
+  task<void> read_guest(guest_offset at, std::span<std::byte> bytes);
+  task<void> read_backing(guest_offset at, std::span<std::byte> bytes);
+  task<void> read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes);
+  // Whether nothing in this image or below it makes the range anything but zeroes.
+  task<bool> reads_as_zero(byte_range guest);
+  [[nodiscard]] u64 backing_length() const;
+  // The header names a backing file, or there is one: unallocated does not mean zero.
+  [[nodiscard]] bool may_have_backing() const;
+
+  // image_write.cpp
+  struct write_plan {
+    guest_offset at;                 // of the guest's bytes
+    std::span<const std::byte> data; // those of them that fit the plan
+    byte_range written;              // guest bytes written with what is copied around the data
+    cluster_run clusters;            // where it goes
+    bool is_in_place = false;        // the clusters are the entry's own
+    bool reads_zero = false;         // the clusters are known to read as zeroes
+  };
+  task<u64> write_slowly(guest_offset at, std::span<const std::byte> bytes);
+  task<std::optional<write_plan>> plan_write(guest_offset at, std::span<const std::byte> bytes);
+  [[nodiscard]] byte_range with_copies(const geometry& g, byte_range guest, l2_entry first,
+                                       l2_entry last, bool is_in_place) const;
+  task<void> write_plan_data(const write_plan& plan);
+  task<void> write_edge(byte_range guest, const write_plan& plan);
+  task<void> write_merged(const write_plan& plan);
+  task<void> link_plan(const write_plan& plan);
+  void free_entry(l2_entry entry, free_reason reason);
+  task<void> make_l2_writable(u64 l1_index);
+  task<std::vector<std::byte>> copy_l2(host_offset table);
+  task<void> install_l2(u64 l1_index, new_clusters place, std::vector<std::byte> bytes,
+                        bool& is_unknown);
+  task<void> write_l1_entry(u64 l1_index, u64 entry);
+  task<void> write_back_locked();
+
+  // image_clear.cpp
+  enum class clear_mode : u8 { zero, remove };
+  struct clear_request {
+    byte_range guest;
+    clear_rules rules;
+    clear_mode mode = clear_mode::zero;
+    free_reason reason = free_reason::request;
+  };
+  task<void> clear(clear_request request);
+  task<u64> clear_some(clear_request request);
+  [[nodiscard]] std::optional<entry_change> change_of(const clear_request& request, l2_entry old,
+                                                      guest_offset cluster) const;
+  task<u64> clear_slice(clear_request request);
+
+  // image_resize.cpp
+  task<void> grow(u64 length, truncate_options options);
+  task<void> shrink(u64 length);
+  task<void> grow_l1(u64 entries);
+  task<void> write_disk_length(u64 length);
+  task<void> clear_new_part(u64 before, u64 length);
+  task<void> write_zero_data(byte_range guest);
+  task<void> preallocate(byte_range guest, preallocation mode);
+  task<void> preallocate_table(byte_range guest, preallocation mode);
+  task<void> drop_l2_tables(u64 first_kept);
+  task<void> trim_file();
+
+  loop& home_;
+  image_request request_;
+  header header_;
+  host_file file_;
+  std::unique_ptr<metadata_store> store_;
+  std::unique_ptr<cluster_allocator> allocator_;
+  std::vector<u64> l1_; // entries as on the disk
+  edge* backing_ = nullptr;
+  bool keeps_reference_ = false;
+  bool is_lazy_ = false;
+  bool is_prepared_ = false; // prepare_to_write has run
+  bool may_be_preallocated_ = false;
+
+  allocation_list allocations_;
+
+  struct cleaning_timer : timer {
+    image* owner = nullptr;
+    std::chrono::milliseconds interval{};
+  };
+  cleaning_timer cleaning_;
+
+  friend task<void> create_image(create_request request);
+};
+
+} // namespace bgfs::qcow2

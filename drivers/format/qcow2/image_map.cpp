@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+// Where guest bytes live, and reading them.
+#include "drivers/format/qcow2/decompress.h"
+#include "drivers/format/qcow2/image.h"
+#include "graph/io/buffer_pool.h"
+#include "graph/io/offload.h"
+
+#include <cstring>
+
+namespace bgfs::qcow2 {
+
+u64 image::slice_span() const {
+  return store_->slice_bytes() / g().l2_entry_bytes() << g().cluster_bits;
+}
+
+u64 image::index_in_slice(guest_offset at) const {
+  return g().l2_index(at) % (store_->slice_bytes() / g().l2_entry_bytes());
+}
+
+host_offset image::slice_of(guest_offset at) const {
+  const host_offset table(l1_[g().l1_index(at)] & entry_offset_mask);
+  return table + align_down(g().l2_index(at) * g().l2_entry_bytes(), store_->slice_bytes());
+}
+
+std::optional<guest_run> image::lookup(guest_offset at, u64 length, split_at split) {
+  const u64 l1_index = g().l1_index(at);
+  const u64 end = at.value + length;
+  const u64 table = l1_index < l1_.size() ? l1_[l1_index] & entry_offset_mask : 0;
+  if (table == 0) { // the whole table is unallocated; so may its neighbours be
+    u64 next = l1_index + 1;
+    while (next < l1_.size() && next * g().l2_span() < end && (l1_[next] & entry_offset_mask) == 0)
+      next++;
+    const u64 run_end =
+        next < l1_.size() ? next * g().l2_span() : std::max(end, next * g().l2_span());
+    return guest_run{.kind = subcluster_kind::unallocated, .length = run_end - at.value};
+  }
+  if (!is_aligned(table, g().cluster()))
+    return guest_run{.kind = subcluster_kind::invalid, .length = 1};
+
+  const auto slice = store_->cached_l2(slice_of(at));
+  if (!slice)
+    return std::nullopt;
+  const entry_rules r = rules();
+  const u64 entries = slice->size() / g().l2_entry_bytes();
+  u64 index = index_in_slice(at);
+  auto sub = static_cast<unsigned>(at.within(g().cluster()) / g().subcluster());
+  const l2_entry first = load_entry(g(), *slice, index);
+  guest_run run{.kind = kind_of(r, first, sub), .entry = first};
+  run.is_copied = first.is_copied();
+  if (has_host(run.kind))
+    run.host = first.host() + at.within(g().cluster());
+  const bool is_single =
+      run.kind == subcluster_kind::compressed || run.kind == subcluster_kind::invalid;
+  u64 run_end = at.aligned_down(g().subcluster()).value;
+  l2_entry entry = first;
+  for (;;) {
+    const unsigned same = same_kind_count(r, entry, sub);
+    run_end += same * g().subcluster();
+    if (is_single || sub + same != g().subclusters() || run_end >= end || ++index == entries)
+      break;
+    entry = load_entry(g(), *slice, index);
+    sub = 0;
+    if (kind_of(r, entry, 0) != run.kind)
+      break;
+    if (split == split_at::kind_and_copied && entry.is_copied() != run.is_copied)
+      break;
+    if (has_host(run.kind) && entry.host().value != run.host.value + (run_end - at.value))
+      break;
+  }
+  run.length = run_end - at.value;
+  return run;
+}
+
+task<guest_run> image::find_run(guest_offset at, u64 length, split_at split, metadata_lock holds) {
+  for (;;) {
+    const std::optional<guest_run> known = lookup(at, length, split);
+    if (known) {
+      if (known->kind == subcluster_kind::invalid)
+        co_await report_invalid(at, *known);
+      co_return *known;
+    }
+    // Once loaded, the slice is there until our next await; but the L1 entry may have changed
+    // while it was being read, so everything is looked up again.
+    (void)co_await store_->load_l2(slice_of(at), holds);
+  }
+}
+
+task<void> image::report_invalid(guest_offset at, const guest_run& run) {
+  const u64 l1_index = g().l1_index(at);
+  const u64 table = l1_[l1_index] & entry_offset_mask;
+  if (!is_aligned(table, g().cluster()))
+    co_await file_.corrupt(fmt::format("L2 table {} at {:#x} is not aligned to the cluster size "
+                                       "{:#x}",
+                                       l1_index, table, g().cluster()));
+  co_await file_.corrupt(fmt::format("the L2 entry of guest offset {:#x} (table {} at {:#x}, entry "
+                                     "{}) is invalid: {}",
+                                     at.value, l1_index, table, g().l2_index(at),
+                                     explain_invalid(rules(), run.entry)));
+}
+
+// Data past the end of the file reads as zeroes: the last cluster of a file may be cut short, and
+// preallocated clusters may never have been written.
+extent image::to_extent(guest_offset at, const guest_run& run) const {
+  extent e;
+  e.length = std::min(run.length, header_.disk_length - at.value);
+  if (has_host(run.kind)) {
+    e.where = &file_.file();
+    e.offset = run.host.value;
+  }
+  switch (run.kind) {
+  case subcluster_kind::unallocated:
+  case subcluster_kind::unallocated_in_cluster:
+    e.kind = extent_kind::unallocated;
+    break;
+  case subcluster_kind::zero:
+  case subcluster_kind::zero_in_cluster:
+    e.kind = extent_kind::zero;
+    break;
+  case subcluster_kind::compressed:
+    e.kind = extent_kind::encoded;
+    e.is_compressed = true;
+    break;
+  case subcluster_kind::normal: {
+    const u64 file_length = file_.length();
+    e.kind = run.host.value < file_length ? extent_kind::data : extent_kind::zero;
+    if (e.kind == extent_kind::data)
+      e.length = std::min(e.length, file_length - run.host.value);
+    e.is_recursive = may_be_preallocated_;
+    break;
+  }
+  case subcluster_kind::invalid:
+    BGFS_ASSERT(false, "an invalid run is reported before it gets here");
+  }
+  return e;
+}
+
+std::optional<extent> image::try_map(byte_range range) {
+  const guest_offset at(range.offset);
+  if (range.offset >= header_.disk_length)
+    return extent{.kind = extent_kind::end};
+  const std::optional<guest_run> run = lookup(at, range.length, split_at::kind);
+  if (!run || run->kind == subcluster_kind::invalid)
+    return std::nullopt;
+  return to_extent(at, *run);
+}
+
+task<extent> image::map(byte_range range) {
+  const guest_offset at(range.offset);
+  if (range.offset >= header_.disk_length)
+    co_return extent{.kind = extent_kind::end};
+  const guest_run run =
+      co_await find_run(at, range.length, split_at::kind, metadata_lock::not_held);
+  co_return to_extent(at, run);
+}
+
+task<void> image::read(u64 offset, std::span<std::byte> bytes) {
+  co_await read_guest(guest_offset(offset), bytes);
+}
+
+task<void> image::read_guest(guest_offset at, std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const guest_run run =
+        co_await find_run(at, bytes.size(), split_at::kind, metadata_lock::not_held);
+    const auto part = bytes.first(std::min<u64>(run.length, bytes.size()));
+    switch (run.kind) {
+    case subcluster_kind::normal:
+      co_await file_.read_data(run.host, part);
+      break;
+    case subcluster_kind::zero:
+    case subcluster_kind::zero_in_cluster:
+      std::memset(part.data(), 0, part.size());
+      break;
+    case subcluster_kind::unallocated:
+    case subcluster_kind::unallocated_in_cluster:
+      co_await read_backing(at, part);
+      break;
+    case subcluster_kind::compressed:
+      co_await context(read_compressed(run.entry, at.within(g().cluster()), part),
+                       "reading the compressed cluster at guest offset {:#x}",
+                       at.aligned_down(g().cluster()).value);
+      break;
+    case subcluster_kind::invalid:
+      BGFS_ASSERT(false, "an invalid run is reported before it gets here");
+    }
+    bytes = bytes.subspan(part.size());
+    at += part.size();
+  }
+}
+
+u64 image::backing_length() const {
+  return backing_ == nullptr ? 0 : backing_->length();
+}
+
+bool image::may_have_backing() const {
+  return backing_ != nullptr || !header_.backing_file.empty();
+}
+
+task<void> image::read_backing(guest_offset at, std::span<std::byte> bytes) {
+  const u64 below = backing_length();
+  const u64 inside = at.value >= below ? 0 : std::min<u64>(bytes.size(), below - at.value);
+  std::memset(bytes.data() + inside, 0, bytes.size() - inside);
+  if (inside > 0)
+    co_await backing_->read(at.value, bytes.first(inside));
+}
+
+task<void> image::read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes) {
+  const byte_range host = compressed_range(g(), entry);
+  if (host.offset >= file_.length())
+    co_await fail(error_kind::corrupt_image,
+                  "its data at {:#x} lies beyond the end of the file at {:#x}", host.offset,
+                  file_.length());
+  buffer_pool& buffers = home_.buffers();
+  // At most two clusters (spec: the count of sectors has cluster_bits - 8 bits).
+  const buffer stream = buffers.allocate(host.length);
+  co_await file_.read_data(host_offset(host.offset), stream.bytes());
+  const compression_type type = header_.compression;
+  if (within == 0 && bytes.size() == g().cluster()) {
+    result<> whole = co_await offload([&] { return decompress(type, stream.bytes(), bytes); });
+    co_await std::move(whole);
+    co_return;
+  }
+  const buffer cluster = buffers.allocate(g().cluster());
+  result<> done =
+      co_await offload([&] { return decompress(type, stream.bytes(), cluster.bytes()); });
+  co_await std::move(done);
+  std::memcpy(bytes.data(), cluster.data() + within, bytes.size());
+}
+
+task<bool> image::reads_as_zero(byte_range guest) {
+  const u64 end = guest.end();
+  guest_offset at(guest.offset);
+  while (at.value < end) {
+    const guest_run run =
+        co_await find_run(at, end - at.value, split_at::kind, metadata_lock::not_held);
+    if (is_unallocated(run.kind)) {
+      if (at.value < backing_length())
+        co_return false;
+    } else if (!is_zero(run.kind)) {
+      co_return false;
+    }
+    at += run.length;
+  }
+  co_return true;
+}
+
+} // namespace bgfs::qcow2

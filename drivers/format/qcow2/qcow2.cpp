@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/format/qcow2/qcow2.h"
+
+#include "drivers/format/qcow2/create.h"
+#include "drivers/format/qcow2/image.h"
+
+namespace bgfs {
+namespace {
+
+constexpr child_slot slots[] = {{"file", role::image}, {"backing", role::backing, false}};
+
+int probe(std::span<const std::byte> head, std::string_view) {
+  if (head.size() < 8 || load<be32>(head) != qcow2::magic)
+    return 0;
+  const u32 version = load<be32>(head, 4);
+  return version == 2 || version == 3 ? 100 : 0; // version 1 is another format, qcow
+}
+
+task<std::unique_ptr<driver>> open(open_request request) {
+  std::unique_ptr<qcow2::image> opened =
+      co_await qcow2::image::open({.home = request.home,
+                                   .file = request.children[0],
+                                   .self = &request.self,
+                                   .is_read_only = request.is_read_only,
+                                   .given = &request.given});
+  co_return std::unique_ptr<driver>(std::move(opened));
+}
+
+} // namespace
+
+const driver_type qcow2_driver_type{
+    .name = "qcow2",
+    .kind = driver_kind::format,
+    .summary = "disk images that grow, with backing files, compression and subclusters",
+    .children = slots,
+    .open_options = &qcow2::open_schema,
+    .create_options = &qcow2::create_schema,
+    .supports_backing = true,
+    .probe = probe,
+    .open = open,
+    .create = qcow2::create_image,
+};
+
+} // namespace bgfs

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// The qcow2 format: drivers/format/qcow2/README.md.
+#pragma once
+
+#include "graph/model/driver.h"
+
+namespace bgfs {
+
+extern const driver_type qcow2_driver_type;
+
+} // namespace bgfs

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+// What the disk looks like if we stop here, for every "here": the log of what reached the disk is
+// cut after each event, with everything flushed before, and an arbitrary part of what was not.
+// The image may have leaks; every byte is the flushed one or one written since.
+#include "tests/unit/drivers/qcow2/qcow2_bench.h"
+
+#include <random>
+
+using namespace bgfs;
+using namespace bgfs::test;
+
+namespace {
+
+struct guest_state {
+  std::size_t events = 0; // of the log when the flush returned
+  std::vector<std::byte> flushed;
+};
+
+// What one guest sector may hold after a crash: its flushed content or any later one.
+struct guest_write {
+  std::size_t begins = 0; // events in the log when it began
+  byte_range range;
+  std::vector<std::byte> bytes;
+};
+
+void replay(std::vector<std::byte>& image, const memory_event& e) {
+  using kind = memory_event::kind;
+  if (e.what == kind::flush)
+    return;
+  if (e.what == kind::truncate) {
+    image.resize(e.range.length);
+    return;
+  }
+  if (image.size() < e.range.end())
+    image.resize(e.range.end());
+  const auto at = image.begin() + static_cast<i64>(e.range.offset);
+  switch (e.what) {
+  case kind::write:
+    std::ranges::copy(e.bytes, at);
+    break;
+  case kind::zero:
+    std::fill_n(at, e.range.length, std::byte{0});
+    break;
+  case kind::discard:
+    std::fill_n(at, e.range.length, std::byte{0xdd});
+    break;
+  case kind::flush:
+  case kind::truncate:
+    break;
+  }
+}
+
+// How long the disk is, and how much of it is written before the log begins.
+struct disk_shape {
+  u64 clusters = 20;
+  u64 filled = 0;
+};
+
+class crash_run {
+public:
+  crash_run(const option_list& create, const option_list& open, u64 cluster, u64 seed,
+            u64 backing_length, disk_shape shape = {})
+      : random_(seed), cluster_(cluster), filled_(shape.filled * cluster) {
+    const u64 length = shape.clusters * cluster;
+    disk_ = &b_.create("d", length, create);
+    backing_ = pattern(backing_length, seed);
+    if (backing_length != 0)
+      b_.place("base", backing_);
+    root_ = &b_.open("d", open, backing_length != 0 ? "base" : "");
+    model_ = backing_;
+    model_.resize(length);
+    if (filled_ != 0) {
+      const auto bytes = pattern(filled_, seed + 1);
+      b_.bench.must(root_->write(0, bytes));
+      b_.bench.must(root_->flush());
+      std::ranges::copy(bytes, model_.begin());
+    }
+    start_ = disk_->bytes;
+    disk_->keeps_log = true;
+    flushes_.push_back({0, model_});
+    for (int i = 0; i < 40; i++)
+      step();
+    disk_->keeps_log = false;
+    b_.close();
+  }
+
+  void check_cuts() {
+    std::vector<std::byte> durable = start_;
+    std::size_t durable_events = 0;
+    for (std::size_t cut = 0; cut <= disk_->log.size(); cut++) {
+      for (std::size_t i = durable_events; i < cut; i++) {
+        if (disk_->log[i].what != memory_event::kind::flush)
+          continue;
+        for (; durable_events <= i; durable_events++)
+          replay(durable, disk_->log[durable_events]);
+      }
+      check(survivor(durable, durable_events, cut, 100), cut); // all of it
+      check(survivor(durable, durable_events, cut, 0), cut);   // none
+      check(survivor(durable, durable_events, cut, 50), cut);  // some
+    }
+  }
+
+private:
+  void step() {
+    const u64 kind = random_() % 10;
+    const u64 offset = filled_ + random_() % (model_.size() - filled_);
+    u64 length = std::min<u64>(1 + random_() % (3 * cluster_), model_.size() - offset);
+    if (kind < 5) {
+      note(offset, pattern(length, random_()));
+      b_.bench.must(root_->write(offset, writes_.back().bytes));
+    } else if (kind < 8) {
+      const byte_range r = byte_range::between(align_down(offset, cluster_),
+                                               align_down(offset, cluster_) + cluster_);
+      note(r.offset, std::vector<std::byte>(r.length));
+      if (kind == 5) {
+        b_.bench.must(root_->write_zeroes(r, write_flag::may_unmap));
+      } else {
+        b_.bench.must(root_->discard(r));
+      }
+    } else {
+      b_.bench.must(root_->flush());
+      flushes_.push_back({disk_->log.size(), model_});
+    }
+  }
+  void note(u64 offset, std::vector<std::byte> bytes) {
+    std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
+    writes_.push_back({disk_->log.size(), {offset, bytes.size()}, std::move(bytes)});
+  }
+  std::vector<std::byte> survivor(const std::vector<std::byte>& durable, std::size_t from,
+                                  std::size_t cut, u64 percent) {
+    std::vector<std::byte> image = durable;
+    for (std::size_t i = from; i < cut; i++)
+      if (random_() % 100 < percent)
+        replay(image, disk_->log[i]);
+    return image;
+  }
+  void check(const std::vector<std::byte>& image, std::size_t cut) {
+    const check_report report = check_image(image);
+    REQUIRE_MESSAGE(report.errors.empty(), "cut " << cut << ": " << report.text());
+    const std::vector<std::byte> disk = read_disk(image, backing_);
+    const auto last = std::ranges::find_if(flushes_.rbegin(), flushes_.rend(),
+                                           [&](const guest_state& f) { return f.events <= cut; });
+    // Byte by byte: the flushed value, or one that was written after that flush.
+    auto at = disk.begin();
+    for (;;) {
+      const auto differs =
+          std::mismatch(at, disk.end(), last->flushed.begin() + (at - disk.begin()));
+      if (differs.first == disk.end())
+        return;
+      const auto offset = static_cast<u64>(differs.first - disk.begin());
+      const auto length = written_since(last->events, cut, offset, disk);
+      REQUIRE_MESSAGE(length > 0, "cut " << cut << " of " << disk_->log.size() << ": guest byte "
+                                         << offset << " is neither old nor new");
+      at = differs.first + static_cast<i64>(length);
+    }
+  }
+  // How many bytes from `offset` on are what a write after the flush left there; 0: none is.
+  u64 written_since(std::size_t flush, std::size_t cut, u64 offset,
+                    const std::vector<std::byte>& disk) const {
+    u64 longest = 0;
+    for (const guest_write& w : writes_) {
+      if (w.begins < flush || w.begins > cut || !w.range.contains(offset))
+        continue;
+      const auto from = w.bytes.begin() + static_cast<i64>(offset - w.range.offset);
+      const auto same = std::mismatch(from, w.bytes.end(), disk.begin() + static_cast<i64>(offset));
+      longest = std::max(longest, static_cast<u64>(same.first - from));
+    }
+    return longest;
+  }
+
+  qcow2_bench b_;
+  std::mt19937_64 random_;
+  u64 cluster_;
+  u64 filled_;
+  memory_disk* disk_ = nullptr;
+  root* root_ = nullptr;
+  std::vector<std::byte> start_, model_, backing_;
+  std::vector<guest_state> flushes_;
+  std::vector<guest_write> writes_;
+};
+
+} // namespace
+
+TEST_CASE("qcow2: a crash at any point loses nothing that was flushed and mixes nothing up") {
+  for (u64 seed = 1; seed <= 3; seed++) {
+    CAPTURE(seed);
+    crash_run({{"cluster_size", "512"}}, {}, 512, seed, 0).check_cuts();
+    crash_run({{"cluster_size", "512"}, {"refcount_bits", "64"}}, {}, 512, seed, 7000).check_cuts();
+    crash_run({{"cluster_size", "1K"}}, {{"pass-discard-other", "on"}, {"l2-cache-size", "1"}},
+              1024, seed, 30000)
+        .check_cuts();
+    crash_run({{"cluster_size", "1K"}, {"lazy_refcounts", "on"}}, {}, 1024, seed, 0).check_cuts();
+    crash_run({{"cluster_size", "16K"}, {"extended_l2", "on"}}, {}, 16384, seed, 200000)
+        .check_cuts();
+    crash_run({{"cluster_size", "1K"}}, {{"discard-no-unref", "on"}}, 1024, seed, 0).check_cuts();
+  }
+}
+
+TEST_CASE("qcow2: a crash while refcount blocks and the refcount table grow loses nothing") {
+  const option_list wide{{"cluster_size", "512"}, {"refcount_bits", "64"}};
+  for (u64 seed = 1; seed <= 3; seed++) {
+    CAPTURE(seed);
+    crash_run(wide, {}, 512, seed, 0, {.clusters = 200, .filled = 40}).check_cuts();
+    if (seed > 1)
+      continue;
+    // One cluster of table describes 4096 clusters.
+    crash_run(wide, {}, 512, seed, 0, {.clusters = 4500, .filled = 3940}).check_cuts();
+  }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+// Every operation on the file fails once, in turn; and the medium is full for a while.
+#include "tests/unit/drivers/qcow2/qcow2_bench.h"
+
+#include <random>
+
+using namespace bgfs;
+using namespace bgfs::test;
+
+namespace {
+
+struct scenario {
+  option_list create;
+  option_list open;
+  u64 cluster;
+  u64 backing = 0;
+};
+
+// Fails operation number `nth` (from 1) with `os_error`, and no other.
+struct one_fault {
+  u64 nth;
+  int os_error;
+  u64 seen = 0;
+  std::optional<error> operator()() {
+    if (++seen != nth)
+      return std::nullopt;
+    return error::from_errno(os_error, "the test says so");
+  }
+};
+
+class fault_run {
+public:
+  fault_run(const scenario& s, u64 nth, int os_error) : s_(s), fault_{nth, os_error} {
+    disk_ = &b_.create("d", 40 * s.cluster, s.create);
+    backing_ = pattern(s.backing, 1);
+    if (s.backing != 0)
+      b_.place("base", backing_);
+    root_ = &b_.open("d", s.open, s.backing != 0 ? "base" : "");
+    model_ = backing_;
+    model_.resize(40 * s.cluster);
+    disk_->fault = [this](std::string_view, byte_range) { return fault_(); };
+  }
+  // True if the fault came, in the script or in closing.
+  bool run() {
+    std::mt19937_64 random(7);
+    for (int i = 0; i < 24 && !is_stopped_; i++)
+      step(random);
+    finish();
+    return fault_.seen >= fault_.nth;
+  }
+
+private:
+  // An operation that failed is tried again, as a guest would, and must work then.
+  template<class Make>
+  void attempt(Make make) {
+    result<> first = b_.bench.run(make());
+    if (first)
+      return;
+    result<> second = b_.bench.run(make());
+    // Only a failed switch to another table stops the image, and it says so.
+    is_stopped_ = !second && second.error().message().contains("takes no more writes");
+    if (!is_stopped_)
+      REQUIRE_MESSAGE(second.has_value(), second.error().message()
+                                              << " after " << first.error().message());
+  }
+  void step(std::mt19937_64& random) {
+    const u64 kind = random() % 10;
+    const u64 offset = random() % model_.size();
+    const u64 length = std::min<u64>(1 + random() % (3 * s_.cluster), model_.size() - offset);
+    const byte_range whole{align_down(offset, s_.cluster), s_.cluster};
+    if (kind < 5) {
+      const auto bytes = pattern(length, random());
+      attempt([&] { return root_->write(offset, bytes); });
+      std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
+    } else if (kind < 7 && whole.end() <= model_.size()) {
+      if (kind == 5) {
+        attempt([&] { return root_->write_zeroes(whole, write_flag::may_unmap); });
+      } else {
+        attempt([&] { return root_->discard(whole); });
+      }
+      std::fill_n(model_.begin() + static_cast<i64>(whole.offset), whole.length, std::byte{0});
+    } else if (kind == 8) {
+      const u64 to = align_up((20 + random() % 60) * s_.cluster, 512);
+      attempt([&] { return root_->truncate(to); });
+      if (!is_stopped_)
+        model_.resize(to);
+    } else {
+      attempt([&] { return root_->flush(); });
+    }
+  }
+  void finish() {
+    if (is_stopped_) {
+      (void)b_.try_close();
+      require_sound(*disk_, true);
+      return;
+    }
+    const auto faults = std::exchange(disk_->fault, nullptr);
+    REQUIRE(read_all(b_.bench, *root_) == model_);
+    disk_->fault = faults;
+    const result<> closed = b_.try_close();
+    disk_->fault = nullptr;
+    require_sound(*disk_, true);
+    if (closed)
+      REQUIRE(read_disk(disk_->bytes, backing_) == model_);
+  }
+
+  scenario s_;
+  qcow2_bench b_;
+  one_fault fault_;
+  memory_disk* disk_ = nullptr;
+  root* root_ = nullptr;
+  std::vector<std::byte> model_, backing_;
+  bool is_stopped_ = false;
+};
+
+const scenario scenarios[] = {
+    {{{"cluster_size", "512"}, {"refcount_bits", "64"}}, {}, 512},
+    {{{"cluster_size", "512"}}, {{"l2-cache-size", "1"}, {"refcount-cache-size", "1"}}, 512, 9000},
+    {{{"cluster_size", "1K"}, {"lazy_refcounts", "on"}}, {}, 1024},
+    {{{"cluster_size", "16K"}, {"extended_l2", "on"}}, {}, 16384, 100000},
+};
+
+} // namespace
+
+TEST_CASE("qcow2: any single failure of the file leaves a sound image, and the next try works") {
+  for (const int os_error : {EIO, ENOSPC}) {
+    for (const scenario& s : scenarios) {
+      u64 nth = 1;
+      for (bool came = true; came; nth++) {
+        CAPTURE(s.cluster);
+        CAPTURE(nth);
+        came = fault_run(s, nth, os_error).run();
+      }
+      CHECK(nth > 50); // the script does reach the disk
+    }
+  }
+}
+
+TEST_CASE("qcow2: a full medium fails writes and nothing else; when space is back they work") {
+  for (const u64 slack : {0u, 300u, 512u, 4096u, 20000u}) {
+    CAPTURE(slack);
+    qcow2_bench b;
+    memory_disk& disk = b.create("d", 1 << 20, {{"cluster_size", "4K"}});
+    root& way = b.open("d");
+    std::vector<std::byte> model(1 << 20);
+    disk.length_max = disk.bytes.size() + slack;
+    const auto bytes = pattern(10000, 3);
+    std::vector<u64> failed;
+    for (u64 at = 100; at + bytes.size() < model.size(); at += 50000) {
+      const result<> written = b.bench.run(way.write(at, bytes));
+      if (!written) {
+        CHECK(written.error().kind() == error_kind::no_space);
+        CHECK(written.error().os_error() == ENOSPC);
+        failed.push_back(at);
+      } else {
+        std::ranges::copy(bytes, model.begin() + static_cast<i64>(at));
+      }
+    }
+    CHECK(!failed.empty());
+    b.bench.must(way.flush());
+    require_sound(disk, true);
+    disk.length_max.reset();
+    for (const u64 at : failed) {
+      b.bench.must(way.write(at, bytes));
+      std::ranges::copy(bytes, model.begin() + static_cast<i64>(at));
+    }
+    CHECK(read_all(b.bench, way) == model);
+    b.close();
+    require_sound(disk);
+    CHECK(read_disk(disk.bytes) == model);
+  }
+}
+
+TEST_CASE("qcow2: a file that cannot grow says how long it would have to be") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 1 << 20, {{"cluster_size", "4K"}});
+  disk.can_resize = false;
+  root& way = b.open("d");
+  const result<> written = b.bench.run(way.write(0, pattern(4096, 1)));
+  REQUIRE(!written);
+  CHECK(written.error().kind() == error_kind::no_space);
+  CHECK(written.error().message().contains("and cannot grow"));
+  b.close();
+  require_sound(disk, true);
+}

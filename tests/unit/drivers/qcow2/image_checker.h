@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// A second, simple reading of the qcow2 specification, to hold the driver against: counts every
+// reference to every cluster of an image in memory, and reads the disk it represents.
+#pragma once
+
+#include "graph/base/ints.h"
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bgfs::test {
+
+struct check_report {
+  std::vector<std::string> errors; // what would lose or mix data
+  u64 leaks = 0;                   // clusters counted more often than they are used
+  bool is_dirty = false;           // the refcounts make no claim
+  [[nodiscard]] std::string text() const;
+};
+
+// `only_references`: refcounts may be out of date (dirty images), but references must be sound.
+[[nodiscard]] check_report check_image(std::span<const std::byte> image);
+
+// The disk, as the specification says it reads. Not for images with compressed clusters.
+[[nodiscard]] std::vector<std::byte> read_disk(std::span<const std::byte> image,
+                                               std::span<const std::byte> backing = {});
+
+} // namespace bgfs::test

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+// Where bytes live: runs, without I/O once cached, without allocations; and the memory that holds
+// the cached tables.
+#include "drivers/format/qcow2/image.h"
+#include "graph/io/sleep.h"
+#include "tests/unit/drivers/qcow2/image_editor.h"
+#include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/lib/heap_trips.h"
+
+#include <sys/mman.h>
+
+using namespace bgfs;
+using namespace bgfs::test;
+
+namespace {
+
+task<void> read_often(root& way, std::span<std::byte> block, unsigned long& trips) {
+  for (u64 i = 0; i < 64; i++)
+    co_await way.read(i * 4096, block);
+  const unsigned long before = heap_trips();
+  for (u64 i = 0; i < 64; i++)
+    co_await way.read(i * 4096, block);
+  trips = heap_trips() - before;
+}
+
+task<extent> map_once(mappable& face, byte_range range) {
+  extent e = co_await face.map(range);
+  co_return e;
+}
+
+} // namespace
+
+TEST_CASE("qcow2 map: contiguous clusters are one run; kinds and offsets are told apart") {
+  qcow2_bench b;
+  b.create("d", 16 << 20, {{"cluster_size", "64K"}});
+  root& way = b.open("d");
+  b.bench.must(way.write(0, pattern(1 << 20, 1)));
+  b.bench.must(way.write_zeroes({2 << 20, 1 << 20}));
+  b.bench.must(way.write(3 << 20, pattern(65536, 1)));
+  b.bench.must(way.write_zeroes({3 << 20, 65536})); // keeps its cluster
+  auto& face = dynamic_cast<mappable&>(b.top().instance());
+  const auto data = face.try_map({4096, 16 << 20});
+  REQUIRE(data.has_value());
+  CHECK(data->kind == extent_kind::data);
+  CHECK(data->length == (1 << 20) - 4096);
+  CHECK(data->where == b.top().child("file"));
+  const auto hole = face.try_map({1 << 20, 16 << 20});
+  REQUIRE(hole.has_value());
+  CHECK(hole->kind == extent_kind::unallocated);
+  CHECK(hole->length == 2 << 20); // zero writes leave what reads as zeroes alone
+  const auto zero = face.try_map({3 << 20, 16 << 20});
+  REQUIRE(zero.has_value());
+  CHECK(zero->kind == extent_kind::zero);
+  CHECK(zero->where != nullptr);
+  CHECK(zero->length == 65536);
+  CHECK(face.try_map({16 << 20, 1})->kind == extent_kind::end);
+}
+
+TEST_CASE("qcow2 map: an L2 slice is read once, and after that nothing is") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 16 << 20, {{"cluster_size", "64K"}});
+  root& way = b.open("d");
+  b.bench.must(way.write(0, pattern(1 << 20, 1)));
+  b.close();
+  b.open("d");
+  auto& face = dynamic_cast<mappable&>(b.top().instance());
+  CHECK(!face.try_map({0, 4096}).has_value());
+  const extent first = b.bench.must(map_once(face, {0, 4096}));
+  CHECK(first.kind == extent_kind::data);
+  const u64 operations = disk.operations;
+  const auto again = face.try_map({8192, 4096});
+  REQUIRE(again.has_value());
+  CHECK(again->offset == first.offset + 8192);
+  CHECK(disk.operations == operations);
+}
+
+TEST_CASE("qcow2 map: a cached read goes to the heap for nothing") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 16 << 20, {});
+  root& way = b.open("d");
+  b.bench.must(way.write(0, pattern(1 << 20, 1)));
+  disk.yields = false; // the test disk's own turns allocate
+  std::vector<std::byte> block(4096);
+  unsigned long trips = 0;
+  b.bench.must(read_often(way, block, trips));
+  CHECK(trips == 0);
+}
+
+TEST_CASE("qcow2 map: data cut off by the end of the file reads as zeroes") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 1 << 20, {{"cluster_size", "64K"}});
+  root& way = b.open("d");
+  const auto bytes = pattern(65536, 1);
+  b.bench.must(way.write(0, bytes));
+  b.close();
+  disk.bytes.resize(disk.bytes.size() - 60000);
+  root& again = b.open("d", {{"read-only", "on"}}, "", may_read);
+  auto model = bytes;
+  std::fill(model.end() - 60000, model.end(), std::byte{0});
+  std::vector<std::byte> seen(65536);
+  b.bench.must(again.read(0, seen));
+  CHECK(seen == model);
+}
+
+TEST_CASE("qcow2 cache: pages know what they are, without pointers, and dirty ones are marked") {
+  using namespace qcow2;
+  auto region = *metadata_region::create({page_plan{4096, 3}, page_plan{4096, 2}});
+  table_cache cache(*region, table_kind::l2_slice);
+  for (u64 i = 1; i <= 3; i++)
+    cache.bind(*cache.claim(), host_offset(i * 4096), page_state::clean);
+  cache.set_dirty(*cache.find(host_offset(4096)));
+  CHECK(cache.dirty_count() == 1);
+  // The clock passes the dirty page by.
+  const u32 evicted = *cache.claim();
+  CHECK(evicted != *cache.find(host_offset(4096)));
+  cache.bind(evicted, host_offset(9 * 4096), page_state::clean);
+  CHECK(cache.pages_in_use() == 3);
+  // Mapped a second time, elsewhere, it says the same: what a successor would find.
+  void* other = mmap(nullptr, region->length(), PROT_READ, MAP_SHARED, region->fd(), 0);
+  REQUIRE(other != MAP_FAILED);
+  const auto bytes = std::span(static_cast<const std::byte*>(other), region->length());
+  const auto header = load<region_header>(bytes);
+  CHECK(header.magic == metadata_region::magic);
+  unsigned dirty = 0;
+  for (u64 i = 0; i < header.caches[0].used_count; i++) {
+    const auto d =
+        load<page_descriptor>(bytes, header.caches[0].descriptors_at + i * sizeof(page_descriptor));
+    dirty += d.state == page_state::dirty && d.host_offset == 4096;
+  }
+  CHECK(dirty == 1);
+  munmap(other, region->length());
+  // Freed clusters take their pages along (Q3).
+  cache.forget({4096, 4096});
+  CHECK(!cache.find(host_offset(4096)).has_value());
+  CHECK(cache.dirty_count() == 0);
+}
+
+TEST_CASE("qcow2 cache: only what was not used since the last round is dropped") {
+  using namespace qcow2;
+  auto region = *metadata_region::create({page_plan{4096, 4}, page_plan{4096, 2}});
+  table_cache cache(*region, table_kind::l2_slice);
+  for (u64 i = 1; i <= 3; i++)
+    cache.bind(*cache.claim(), host_offset(i * 4096), page_state::clean);
+  cache.set_dirty(*cache.find(host_offset(3 * 4096)));
+  cache.drop_unused();
+  CHECK(cache.pages_in_use() == 3); // all were used since
+  cache.touch(*cache.find(host_offset(4096)));
+  cache.drop_unused();
+  CHECK(cache.find(host_offset(4096)).has_value());
+  CHECK(!cache.find(host_offset(2 * 4096)).has_value());
+  CHECK(cache.find(host_offset(3 * 4096)).has_value()); // dirty
+}
+
+TEST_CASE("qcow2 cache: the interval cleans while the image is idle") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 16 << 20, {});
+  root& way = b.open("d");
+  b.bench.must(way.write(0, pattern(65536, 1)));
+  b.close();
+  root& again = b.open("d", {{"cache-clean-interval", "1ms"}});
+  std::vector<std::byte> block(4096);
+  b.bench.must(again.read(0, block));
+  const auto& opened = dynamic_cast<qcow2::image&>(b.top().instance());
+  while (opened.cached_l2_pages() > 0) // waits for what must happen, however long it takes
+    b.bench.must(sleep_for(std::chrono::microseconds(100)));
+  b.bench.must(again.read(0, block));
+  CHECK(std::ranges::equal(block, std::span(disk.bytes).subspan(disk.bytes.size() - 65536, 4096)));
+}

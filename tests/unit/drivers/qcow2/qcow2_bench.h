@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// Images on memory disks for the qcow2 tests: made, opened, checked.
+#pragma once
+
+#include "drivers/format/qcow2/qcow2.h"
+#include "tests/unit/drivers/qcow2/image_checker.h"
+#include "tests/unit/lib/graph_bench.h"
+
+namespace bgfs::test {
+
+using option_list = std::vector<std::pair<std::string, std::string>>;
+
+inline value to_value(const option_list& list) {
+  value v = value::map();
+  for (const auto& [name, text] : list) {
+    const auto dot = name.find('.');
+    if (dot == std::string::npos) {
+      v.set(name, text);
+      continue;
+    }
+    value inner = value::map();
+    if (const value* known = v.find(name.substr(0, dot)))
+      inner = *known;
+    inner.set(name.substr(dot + 1), text);
+    v.set(name.substr(0, dot), std::move(inner));
+  }
+  return v;
+}
+
+inline task<void> make_image(loop& home, edge& file, const options& given, u64 length) {
+  co_await qcow2_driver_type.create(
+      {.home = home, .given = given, .filename = {}, .file = &file, .length = length});
+}
+
+// One disk with an image on it, and its node while it is open.
+class qcow2_bench {
+public:
+  explicit qcow2_bench(loop_options how = {}) : bench({&qcow2_driver_type}, how) {}
+
+  result<> try_create(const std::string& name, u64 length, const option_list& list = {}) {
+    memory_disk& d = bench.disk(name);
+    (void)d;
+    const option_schema* schemas[] = {qcow2_driver_type.create_options};
+    result<options> given = validate_options(schemas, to_value(list));
+    if (!given)
+      return std::unexpected(std::move(given).error());
+    node& file = bench.open(disk_spec(name));
+    root& way = bench.attach(file, may_resize);
+    result<> made = bench.run(make_image(bench.home(), way.as_edge(), *given, length));
+    bench.detach(way);
+    bench.must(bench.graph().close(file));
+    return made;
+  }
+  memory_disk& create(const std::string& name, u64 length, const option_list& list = {}) {
+    const result<> made = try_create(name, length, list);
+    REQUIRE_MESSAGE(made.has_value(), (made ? std::string() : made.error().message()));
+    return *memory_disks()[name];
+  }
+  // A disk with these bytes.
+  memory_disk& place(const std::string& name, std::vector<std::byte> bytes) {
+    memory_disk& d = bench.disk(name);
+    d.bytes = std::move(bytes);
+    return d;
+  }
+  static spec_builder image_spec(const std::string& disk, const option_list& list = {}) {
+    spec_builder s("img-" + disk, qcow2_driver_type);
+    s.set("discard", "unmap");
+    const value all = to_value(list);
+    for (const auto& [key, v] : *all.as_map())
+      s.set(key, v);
+    s.child("file", disk_spec(disk));
+    s.no_backing = true;
+    return s;
+  }
+  // Opens with `backing` (a memory disk) below, if it is named.
+  root& open(const std::string& disk, const option_list& list = {}, const std::string& backing = {},
+             permissions wanted = may_resize) {
+    spec_builder s = image_spec(disk, list);
+    if (!backing.empty())
+      s.child("backing", disk_spec(backing));
+    node_ = &bench.open(s);
+    root_ = &bench.attach(*node_, wanted);
+    return *root_;
+  }
+  void close() {
+    bench.detach(*root_);
+    bench.must(bench.graph().close(*node_));
+    root_ = nullptr;
+    node_ = nullptr;
+  }
+  // The first error of closing.
+  result<> try_close() {
+    bench.detach(*root_);
+    result<> closed = bench.run(bench.graph().close(*node_));
+    root_ = nullptr;
+    node_ = nullptr;
+    return closed;
+  }
+  [[nodiscard]] node& top() { return *node_; }
+  // What opening says; "" if it works.
+  std::string open_error(const std::string& disk, const option_list& list = {}) {
+    result<node*> opened = bench.try_open(image_spec(disk, list));
+    if (!opened)
+      return opened.error().message();
+    bench.must(bench.graph().close(**opened));
+    return {};
+  }
+
+  graph_bench bench;
+
+private:
+  node* node_ = nullptr;
+  root* root_ = nullptr;
+};
+
+inline void require_sound(const memory_disk& disk, bool allows_leaks = false) {
+  const check_report report = check_image(disk.bytes);
+  REQUIRE_MESSAGE(report.errors.empty(), report.text());
+  if (!allows_leaks)
+    REQUIRE_MESSAGE(report.leaks == 0, report.text());
+}
+
+} // namespace bgfs::test
