@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Copying disks: what the status of the source says is zero is not read, what reads as zero is not
+// written where the target reads as zero already, and several pieces are under way at once.
+#pragma once
+
+#include "graph/model/graph.h"
+
+#include <functional>
+
+namespace bgfs {
+
+// Where copies go.
+class copy_target {
+public:
+  virtual ~copy_target() = default;
+  virtual task<void> write(u64 offset, std::span<const std::byte> bytes) = 0;
+  virtual task<void> write_zeroes(byte_range range) = 0;
+};
+
+class root_copy_target final : public copy_target {
+public:
+  root_copy_target(root& to, write_flags flags) : to_(to), flags_(flags) {}
+  task<void> write(u64 offset, std::span<const std::byte> bytes) override;
+  task<void> write_zeroes(byte_range range) override;
+
+private:
+  root& to_;
+  write_flags flags_;
+};
+
+// A descriptor that is written from front to back, such as a pipe; it is not closed here.
+class stream_copy_target final : public copy_target {
+public:
+  stream_copy_target(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  task<void> write(u64 offset, std::span<const std::byte> bytes) override;
+  task<void> write_zeroes(byte_range range) override;
+
+private:
+  int fd_;
+  std::string name_;
+  u64 position_ = 0;
+};
+
+struct copy_source {
+  root* from = nullptr;
+  u64 length = 0;
+  // What no layer above this one holds is left out: the target has the same below. Null: nothing is
+  // left out.
+  const node* shared_base = nullptr;
+};
+
+inline constexpr unsigned copy_parallel_max = 16;
+
+struct copy_plan {
+  std::vector<copy_source> sources; // one behind the other in the target
+  copy_target* to = nullptr;
+  unsigned parallel = 8;
+  // Writes begin in the order of their offsets, which keeps a new image in order, too.
+  bool is_in_order = true;
+  // Zeroes of at least this many bytes are found in data, too, and not written as data. 0: every
+  // byte is written, also where the source has a hole.
+  u64 zero_unit = 4096;
+  bool target_reads_zero = false;
+  // Called now and then with bytes done and bytes in all. May not suspend.
+  std::function<void(u64 done, u64 total)> progress;
+};
+
+// Copies and returns when all is written (not flushed). After an error the target is incomplete.
+task<void> copy_disks(loop& home, copy_plan plan);
+
+} // namespace bgfs
