@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// The commands of `bgfs` and what they are given. Each returns the exit status.
+#pragma once
+
+#include "config/arguments.h"
+#include "config/program.h"
+
+namespace bgfs {
+
+struct command_call {
+  std::string name; // as it was called: "info"
+  std::vector<std::string> arguments;
+  const registry& drivers;
+  mounter& mounts;
+};
+
+struct command {
+  std::string_view name;
+  std::string_view summary; // one line for `bgfs help`
+  int (*run)(const command_call& call);
+};
+
+[[nodiscard]] std::span<const command> all_commands();
+
+int run_info(const command_call& call);
+int run_map(const command_call& call);
+int run_create(const command_call& call);
+int run_convert(const command_call& call);
+int run_io(const command_call& call);
+int run_mount(const command_call& call);
+int run_umount(const command_call& call);
+int run_config(const command_call& call);
+int run_drivers(const command_call& call);
+
+// Text to standard output or, with "bgfs NAME: " before it and a newline behind, to standard error.
+void print(std::string_view text);
+void complain(const command_call& call, std::string_view message);
+
+// Parses the options. Nothing: the command is over, with `status`, because help was asked for or
+// something was wrong, which has been said.
+struct parsed_arguments {
+  std::vector<std::string> operands;
+  bool is_over = false;
+  int status = 0;
+};
+[[nodiscard]] parsed_arguments parse_arguments(const command_call& call, arguments& known,
+                                               int status_of_misuse = 1);
+
+} // namespace bgfs

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+// bgfs convert: copy images, one behind the other, into a new image, an existing one, or a stream.
+#include "config/commands/convert.h"
+
+#include "config/commands/progress.h"
+#include "graph/base/text.h"
+#include "graph/jobs/copy.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace bgfs {
+
+namespace {
+
+// Everything that is open while a conversion runs, given up in the opposite order.
+class open_sources {
+public:
+  std::vector<std::unique_ptr<open_image>> images;
+
+  task<void> release() {
+    std::optional<error> first;
+    while (!images.empty()) {
+      result<> closed = co_await as_result(images.back()->release());
+      if (!closed && !first)
+        first = std::move(closed).error();
+      images.pop_back();
+    }
+    if (first)
+      co_await fail(*std::move(first));
+  }
+};
+
+task<void> open_all(command_session& session, const convert_options& options, open_sources& into) {
+  for (const std::string& name : options.sources) {
+    image_choice choice = options.source;
+    choice.name = name;
+    into.images.push_back(co_await open(session.nodes(), choice));
+  }
+}
+
+task<std::unique_ptr<open_sources>> open_sources_of(command_session& session,
+                                                    const convert_options& options) {
+  auto made = std::make_unique<open_sources>();
+  result<> opened = co_await as_result(open_all(session, options, *made));
+  if (opened)
+    co_return made;
+  result<> closed = co_await as_result(made->release());
+  (void)closed; // the first error is the one to report
+  co_return fail(std::move(opened).error());
+}
+
+u64 total_length(const open_sources& sources) {
+  u64 total = 0;
+  for (const auto& image : sources.images)
+    total += image->top().length(); // each is below 2^63, and all of them are open
+  return total;
+}
+
+bool is_same_file(const std::string& a, const std::string& b) {
+  struct stat at{};
+  struct stat bt{};
+  if (a.empty() || b.empty() || ::stat(a.c_str(), &at) != 0 || ::stat(b.c_str(), &bt) != 0)
+    return false;
+  return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
+}
+
+class conversion {
+public:
+  conversion(command_session& session, const convert_options& options, open_sources& sources)
+      : session_(session), options_(options), sources_(sources), progress_(options.has_progress) {}
+
+  task<void> run() {
+    total_ = total_length(sources_);
+    if (total_ > device_length_max)
+      co_await fail(error_kind::out_of_range, "the sources have {} bytes in all; {} is the most",
+                    total_, device_length_max);
+    if (options_.is_stream) {
+      co_await to_stream();
+    } else {
+      co_await to_image();
+    }
+    progress_.end();
+  }
+
+private:
+  task<void> to_stream() {
+    stream_copy_target target(STDOUT_FILENO, "standard output");
+    copy_plan plan = make_plan(target);
+    plan.is_in_order = true;
+    co_await copy_disks(session_.home(), std::move(plan));
+  }
+
+  task<void> to_image() {
+    if (!options_.is_existing) {
+      co_await check_not_a_source();
+      co_await create();
+    }
+    result<> copied = co_await as_result(copy_to_image());
+    if (copied)
+      co_return;
+    // An image that is incomplete and was not there before is of no use to anybody.
+    if (is_new_file_)
+      (void)::unlink(target_path_.c_str());
+    co_await fail(std::move(copied).error());
+  }
+
+  result<> check_not_a_source() const {
+    // Sources and all that lies below them.
+    for (const auto& n : session_.nodes().nodes())
+      if (is_same_file(n->host_path(), options_.target.name))
+        return fail(error_kind::invalid_argument,
+                    "'{}' is needed to read the source: creating it anew would destroy it",
+                    options_.target.name);
+    return {};
+  }
+
+  task<void> create() {
+    new_image_request request = options_.new_image;
+    request.filename = options_.target.name;
+    request.length = total_;
+    prepared_image prepared = co_await prepare_new_image(session_, std::move(request));
+    has_backing_ = prepared.has_backing;
+    target_path_ = prepared.job.filename;
+    struct stat found{};
+    is_new_file_ = ::lstat(target_path_.c_str(), &found) != 0;
+    co_await context(create_image(session_.nodes(), std::move(prepared.job)), "cannot create '{}'",
+                     options_.target.name);
+  }
+
+  task<void> copy_to_image() {
+    image_choice target = options_.target;
+    target.format = options_.target.is_options ? std::string() : options_.new_image.format;
+    target.is_writable = true;
+    target.needs_backing = has_backing_ || options_.is_existing;
+    target.discards = true;
+    co_await with(open(session_.nodes(), target), [this](open_image& to) { return copy_to(to); });
+  }
+
+  task<void> copy_to(open_image& to) {
+    if (to.top().length() < total_)
+      co_await fail(error_kind::out_of_range,
+                    "'{}' has {} bytes, fewer than the {} bytes of the source",
+                    options_.target.name, to.top().length(), total_);
+    root_copy_target target(to.disk(), to.flags_of_writes());
+    copy_plan plan = make_plan(target);
+    const bool is_fresh = !options_.is_existing && !has_backing_ && !to.is_on_device();
+    plan.target_reads_zero = options_.is_target_zero || is_fresh;
+    if (node* shared = shared_base_with(to))
+      plan.sources.front().shared_base = shared;
+    co_await copy_disks(session_.home(), std::move(plan));
+    co_await context(to.disk().flush(), "flushing '{}'", options_.target.name);
+  }
+
+  // The source's backing node, if the target stands on the same image: what the source's top layer
+  // does not hold need not be copied.
+  [[nodiscard]] node* shared_base_with(const open_image& to) const {
+    if (sources_.images.size() != 1)
+      return nullptr;
+    node* below_source = sources_.images.front()->top().skip_filters()->next_in_chain();
+    const edge* below_target = to.top().backing();
+    if (below_source == nullptr || below_target == nullptr)
+      return nullptr;
+    const bool is_shared =
+        is_same_file(below_source->host_path(), below_target->child().host_path());
+    return is_shared ? below_source : nullptr;
+  }
+
+  copy_plan make_plan(copy_target& to) {
+    copy_plan plan{.to = &to,
+                   .parallel = options_.parallel,
+                   .is_in_order = !options_.is_out_of_order,
+                   .zero_unit = options_.sparse_unit,
+                   .progress = [this](u64 done, u64 total) { progress_.report(done, total); }};
+    for (const auto& image : sources_.images)
+      plan.sources.push_back({&image->disk(), image->top().length(), nullptr});
+    return plan;
+  }
+
+  command_session& session_;
+  const convert_options& options_;
+  open_sources& sources_;
+  progress_line progress_;
+  u64 total_ = 0;
+  bool has_backing_ = false;
+  bool is_new_file_ = false;
+  std::string target_path_;
+};
+
+task<void> convert_open(command_session& session, const convert_options& options,
+                        open_sources& sources) {
+  conversion c(session, options, sources);
+  co_await c.run();
+}
+
+} // namespace
+
+task<void> convert(command_session& session, const convert_options& options) {
+  co_await with(open_sources_of(session, options),
+                [&](open_sources& sources) { return convert_open(session, options, sources); });
+}
+
+} // namespace bgfs

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+// What `bgfs convert` was asked to do.
+#pragma once
+
+#include "config/commands/new_image.h"
+
+namespace bgfs {
+
+struct convert_options {
+  std::vector<std::string> sources;
+  image_choice source; // all but the name
+  image_choice target;
+  new_image_request new_image; // all but the file name and the length
+  bool is_stream = false;      // to standard output
+  bool is_existing = false;    // -n
+  bool is_target_zero = false; // --target-is-zero
+  bool is_out_of_order = false;
+  bool has_progress = false;
+  unsigned parallel = 8;
+  u64 sparse_unit = 4096;
+};
+
+task<void> convert(command_session& session, const convert_options& options);
+
+} // namespace bgfs

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// The options of `bgfs convert`.
+#include "config/commands/convert.h"
+
+#include "config/commands/option_values.h"
+#include "graph/base/text.h"
+#include "graph/jobs/copy.h"
+
+#include <charconv>
+
+namespace bgfs {
+
+namespace {
+
+struct convert_arguments {
+  convert_options options;
+  allowed_references allowed;
+  std::string sparse;
+  std::string parallel;
+  std::string source_cache;
+  std::string target_cache;
+  bool is_quiet = false;
+  bool is_progress = false;
+};
+
+// Of convert options elsewhere, but not here yet. Accepting them in silence would make another
+// image than was asked for.
+void refuse(arguments& known, char letter, std::string_view name, std::string_view placeholder,
+            std::string_view what) {
+  known.value(letter, name, placeholder, "not supported yet",
+              [what = std::string(what)](const std::string&) -> result<> {
+                return fail(error_kind::unsupported, "{} is not supported yet", what);
+              });
+}
+
+void declare_images(arguments& known, convert_arguments& a) {
+  convert_options& o = a.options;
+  known.text('f', "format", "FORMAT", "the format of the sources; absent: by their first bytes",
+             o.source.format);
+  known.text('O', "target-format", "FORMAT", "the format of the target; raw if not given",
+             o.new_image.format);
+  known.texts('o', "options", "OPTIONS", "name=value,... for the new image; 'help' lists them",
+              o.new_image.option_lists);
+  known.text('B', "backing", "FILE", "make the target an overlay of FILE", o.new_image.backing);
+  known.text('b', "", "FILE", "the same as -B", o.new_image.backing);
+  known.text('F', "backing-format", "FORMAT", "the format of the backing file",
+             o.new_image.backing_format);
+  known.flag('n', "no-create", "write into an existing target", o.is_existing);
+  known.flag(0, "target-is-zero", "with -n: the target reads as zeroes already", o.is_target_zero);
+  known.flag(0, "image-opts", "sources are lists of options: driver=...,file.filename=...",
+             o.source.is_options);
+  known.flag(0, "target-image-opts", "the target is a list of options; needs -n",
+             o.target.is_options);
+  known.flag('U', "force-share", "read sources even while somebody else is writing them",
+             o.source.is_force_shared);
+  known.text('t', "target-cache", "MODE", "how the host caches the target", a.target_cache);
+  known.text('T', "source-cache", "MODE", "how the host caches the sources", a.source_cache);
+  add_reference_options(known, a.allowed);
+}
+
+void declare_copying(arguments& known, convert_arguments& a) {
+  known.text('S', "sparse-size", "SIZE",
+             "zeroes of so many bytes become holes (4k); 0: everything is written", a.sparse);
+  known.text('m', "parallel", "COUNT", "how many pieces are copied at once, 1 to 16 (8)",
+             a.parallel);
+  known.flag('W', "target-out-of-order", "let pieces be written in any order",
+             a.options.is_out_of_order);
+  known.flag('p', "progress", "show how far it is", a.is_progress);
+  known.flag('q', "quiet", "print nothing", a.is_quiet);
+  refuse(known, 'c', "compress", "", "writing compressed images");
+  refuse(known, 'C', "copy-range-offloading", "", "copying within the host (copy_file_range)");
+  refuse(known, 'l', "snapshot", "SNAPSHOT", "converting a snapshot");
+  refuse(known, 'r', "rate-limit", "RATE", "limiting the rate");
+  refuse(known, 0, "bitmaps", "", "copying bitmaps");
+  refuse(known, 0, "skip-broken-bitmaps", "", "copying bitmaps");
+  refuse(known, 0, "salvage", "", "going on after read errors");
+  refuse(known, 0, "object", "OBJECT", "--object");
+}
+
+result<> read_numbers(convert_arguments& a) {
+  convert_options& o = a.options;
+  if (!a.sparse.empty()) {
+    BGFS_TRY(o.sparse_unit, context(parse_size(a.sparse), "option '-S'"));
+    if (o.sparse_unit % 512 != 0 || o.sparse_unit > bounce_length_max)
+      return fail(error_kind::invalid_argument, "option '-S' is a multiple of 512 up to {}, not {}",
+                  bounce_length_max, o.sparse_unit);
+  }
+  if (!a.parallel.empty()) {
+    const char* const end = a.parallel.data() + a.parallel.size();
+    const auto [after, problem] = std::from_chars(a.parallel.data(), end, o.parallel);
+    if (problem != std::errc() || after != end || o.parallel < 1 || o.parallel > copy_parallel_max)
+      return fail(error_kind::invalid_argument, "option '-m' is a number from 1 to {}, not '{}'",
+                  copy_parallel_max, a.parallel);
+  }
+  if (!a.source_cache.empty()) {
+    BGFS_TRY(o.source.cache, context(parse_host_cache(a.source_cache), "option '-T'"));
+  }
+  if (!a.target_cache.empty()) {
+    BGFS_TRY(o.target.cache, context(parse_host_cache(a.target_cache), "option '-t'"));
+  }
+  return {};
+}
+
+result<> check_combination(const convert_options& o) {
+  const bool makes_backing = !o.new_image.backing.empty() || !o.new_image.backing_format.empty();
+  if (o.is_existing && (makes_backing || !o.new_image.option_lists.empty()))
+    return fail(error_kind::invalid_argument,
+                "-o, -B and -F are for a new target; with -n it is there already");
+  if (!o.is_existing && o.is_target_zero)
+    return fail(error_kind::invalid_argument, "--target-is-zero needs -n");
+  if (!o.is_existing && o.target.is_options)
+    return fail(error_kind::invalid_argument, "--target-image-opts needs -n");
+  if (o.is_stream && o.new_image.format != "raw")
+    return fail(error_kind::unsupported,
+                "only raw can be written to standard output, not '{}', which is not written from "
+                "front to back",
+                o.new_image.format);
+  if (o.is_stream && (o.is_existing || makes_backing || !o.new_image.option_lists.empty()))
+    return fail(error_kind::invalid_argument,
+                "-n, -o, -B and -F make no sense for standard output");
+  return {};
+}
+
+result<> read_operands(convert_arguments& a, std::vector<std::string> operands) {
+  if (operands.size() < 2)
+    return fail(error_kind::invalid_argument,
+                "sources and a target are expected; see 'bgfs convert --help'");
+  convert_options& o = a.options;
+  o.target.name = operands.back();
+  operands.pop_back();
+  o.sources = std::move(operands);
+  o.is_stream = !o.target.is_options && (o.target.name == "-" || o.target.name == "/dev/stdout");
+  // Progress on standard output would end up in the image.
+  o.has_progress = a.is_progress && !a.is_quiet && !o.is_stream;
+  return {};
+}
+
+} // namespace
+
+int run_convert(const command_call& call) {
+  convert_arguments a;
+  arguments known(call.name, "[OPTION]... SOURCE... TARGET",
+                  "Copies images, one behind the other, into TARGET; '-' is standard output.\n"
+                  "What reads as zero takes no space where the target can have holes.");
+  declare_images(known, a);
+  declare_copying(known, a);
+  parsed_arguments parsed = parse_arguments(call, known);
+  if (parsed.is_over)
+    return parsed.status;
+  if (asks_option_help(a.options.new_image.option_lists)) {
+    const std::string target = parsed.operands.empty() ? std::string() : parsed.operands.back();
+    const auto text = describe_create_options(call.drivers, a.options.new_image.format, target);
+    if (text)
+      print(*text);
+    else
+      complain(call, text.error().message());
+    return text ? 0 : 1;
+  }
+  result<> ok = read_operands(a, std::move(parsed.operands));
+  if (ok)
+    ok = read_numbers(a);
+  if (ok)
+    ok = check_combination(a.options);
+  if (!ok) {
+    complain(call, ok.error().message());
+    return 1;
+  }
+  return run_session(call, a.allowed,
+                     [&](command_session& session) { return convert(session, a.options); });
+}
+
+} // namespace bgfs

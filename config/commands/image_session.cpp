@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#include "config/commands/image_session.h"
+
+#include "config/image_name.h"
+#include "graph/base/text.h"
+
+#include <filesystem>
+#include <sys/stat.h>
+
+namespace bgfs {
+
+result<host_cache> parse_host_cache(const std::string& name) {
+  struct known {
+    std::string_view name;
+    host_cache mode;
+  };
+  static constexpr known modes[] = {{"writeback", host_cache::writeback},
+                                    {"writethrough", host_cache::writethrough},
+                                    {"none", host_cache::none},
+                                    {"off", host_cache::none},
+                                    {"directsync", host_cache::directsync},
+                                    {"unsafe", host_cache::unsafe}};
+  for (const known& k : modes)
+    if (k.name == name)
+      return k.mode;
+  return fail(error_kind::invalid_argument,
+              "'{}' is no cache mode; they are none, writeback, writethrough, directsync, unsafe",
+              name);
+}
+
+namespace {
+
+// The path of a protocol definition, if it is a file of the host.
+std::string host_path_of(const value& definition) {
+  const value* driver = definition.find("driver");
+  const value* filename = definition.find("filename");
+  const bool is_file =
+      driver == nullptr || (driver->as_text() != nullptr &&
+                            (*driver->as_text() == "file" || *driver->as_text() == "host_device"));
+  if (!is_file || filename == nullptr || filename->as_text() == nullptr)
+    return {};
+  return *filename->as_text();
+}
+
+// What nobody said is found in the image's first bytes; what is not found there is raw, but only
+// for readers: writing a raw image could make it look like another format next time.
+result<std::string> find_format(const image_choice& choice, const value& protocol,
+                                const registry& drivers) {
+  if (!choice.format.empty())
+    return choice.format;
+  const std::string path = host_path_of(protocol);
+  if (path.empty())
+    return fail(error_kind::invalid_argument,
+                "the format of '{}' must be given, with -f or 'driver'", choice.name);
+  BGFS_TRY(const driver_type* found, probe_host_file(path, drivers));
+  if (found != nullptr)
+    return std::string(found->name);
+  if (choice.is_writable)
+    return fail(error_kind::invalid_argument,
+                "'{}' has no format that is recognised, and writing needs to know it: give -f raw "
+                "if its bytes are the disk",
+                choice.name);
+  return std::string("raw");
+}
+
+result<value> define_unwrapped(const image_choice& choice, const registry& drivers) {
+  if (!choice.is_options)
+    return parse_image_name(choice.name, drivers);
+  result<value> parsed = parse_option_string(choice.name);
+  if (parsed && parsed->as_map()->empty())
+    return fail(error_kind::invalid_argument, "no options were given for an image");
+  return parsed;
+}
+
+// A definition without a driver is a file under a format that is given or found.
+result<value> wrap(const image_choice& choice, value inner, const registry& drivers) {
+  const value* driver = inner.find("driver");
+  const std::string* name = driver == nullptr ? nullptr : driver->as_text();
+  const driver_type* type = name == nullptr ? nullptr : drivers.find(*name);
+  const bool is_plain = !choice.is_options && !choice.name.starts_with("json:");
+  if (type != nullptr &&
+      (type->kind != driver_kind::protocol || (!is_plain && choice.format.empty()))) {
+    if (!choice.format.empty() && choice.format != type->name)
+      return fail(error_kind::invalid_argument,
+                  "the format of '{}' is given twice: as '{}' and, with -f, as '{}'", choice.name,
+                  type->name, choice.format);
+    return inner;
+  }
+  if (name != nullptr && type == nullptr)
+    return inner; // define_node says what is wrong with it
+  if (const value* file = inner.find("file"); name == nullptr && file != nullptr) {
+    BGFS_TRY(std::string format, find_format(choice, *file, drivers));
+    inner.set("driver", std::move(format));
+    return inner;
+  }
+  if (name == nullptr)
+    inner.set("driver", "file");
+  BGFS_TRY(std::string format, find_format(choice, inner, drivers));
+  value whole = value::map();
+  whole.set("driver", std::move(format));
+  whole.set("file", std::move(inner));
+  return whole;
+}
+
+void set_if_absent(value& definition, std::string_view name, value v) {
+  const auto dot = name.find('.');
+  const value* outer = definition.find(name.substr(0, dot));
+  const bool is_there = dot == std::string_view::npos
+                            ? outer != nullptr
+                            : outer != nullptr && (outer->as_map() == nullptr ||
+                                                   outer->find(name.substr(dot + 1)) != nullptr);
+  if (!is_there)
+    (void)set_nested(definition, name, std::move(v)); // nothing is there that could be in the way
+}
+
+void add_options(const image_choice& choice, value& definition, const driver_type& type) {
+  if (!choice.is_writable)
+    definition.set("read-only", true);
+  if (choice.is_force_shared)
+    set_if_absent(definition, "force-share", true);
+  if (choice.cache == host_cache::none || choice.cache == host_cache::directsync)
+    set_if_absent(definition, "cache.direct", true);
+  if (choice.cache == host_cache::unsafe)
+    set_if_absent(definition, "cache.no-flush", true);
+  if (choice.discards)
+    set_if_absent(definition, "discard", "unmap");
+  if (!choice.needs_backing && type.supports_backing)
+    definition.set("backing", value());
+}
+
+} // namespace
+
+result<value> define_image(const image_choice& asked, const registry& drivers) {
+  image_choice choice = asked;
+  BGFS_TRY(const value extra, parse_option_string(choice.extra_options));
+  if (const value* driver = extra.find("driver"); driver != nullptr && driver->as_text() != nullptr)
+    choice.format = *driver->as_text();
+  BGFS_TRY(value inner, define_unwrapped(choice, drivers));
+  BGFS_TRY(value whole, wrap(choice, std::move(inner), drivers));
+  const value* driver = whole.find("driver");
+  const std::string* name = driver == nullptr ? nullptr : driver->as_text();
+  const driver_type* type = name == nullptr ? nullptr : drivers.find(*name);
+  if (type != nullptr)
+    add_options(choice, whole, *type);
+  for (const auto& [key, v] : *extra.as_map())
+    whole.set(key, v);
+  return whole;
+}
+
+write_flags open_image::flags_of_writes() const {
+  const bool is_through =
+      choice_.cache == host_cache::writethrough || choice_.cache == host_cache::directsync;
+  return is_through ? write_flag::durable : write_flags{0};
+}
+
+bool open_image::is_on_device() const {
+  struct stat found{};
+  return ::stat(top().host_path().c_str(), &found) != 0 || !S_ISREG(found.st_mode);
+}
+
+task<void> open_image::release() {
+  node& image = top();
+  co_await top_->release();
+  co_await owner_.close(image);
+}
+
+namespace {
+
+task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice) {
+  const value definition = co_await define_image(choice, into.drivers());
+  const definition_rules rules{.drivers = into.drivers(), .has_implied_drivers = true};
+  const std::unique_ptr<node_definition> defined = co_await define_node(definition, rules);
+  node* image = co_await into.open(make_spec(*defined, {}));
+  permissions wanted{permission::consistent_read, permission::all};
+  if (choice.is_writable)
+    wanted.used |= permission::write;
+  if (choice.is_writable && !choice.shares_writes)
+    wanted.shared &= static_cast<permission_set>(~(permission::write | permission::resize));
+  result<std::unique_ptr<root>> attached =
+      co_await as_result(into.attach("this command", *image, wanted));
+  if (!attached) {
+    result<> closed = co_await as_result(into.close(*image));
+    (void)closed; // the first error is the one to report
+    co_return fail(std::move(attached).error());
+  }
+  co_return std::make_unique<open_image>(into, *std::move(attached), std::move(choice));
+}
+
+} // namespace
+
+task<std::unique_ptr<open_image>> open(graph& into, image_choice choice) {
+  const std::string name = choice.name;
+  const bool may_share = !choice.is_writable && !choice.is_force_shared;
+  result<std::unique_ptr<open_image>> opened =
+      co_await as_result(open_unnamed(into, std::move(choice)));
+  if (!opened && opened.error().kind() == error_kind::busy && may_share)
+    opened = fail(error(error_kind::busy,
+                        opened.error().message() + "; to look at it all the same, "
+                                                   "give -U",
+                        opened.error().os_error()));
+  const std::string attempt = fmt::format("cannot open '{}'", name);
+  if (!opened && !opened.error().message().starts_with(attempt))
+    opened.error().add_context(attempt);
+  co_return opened;
+}
+
+namespace {
+
+std::vector<std::string> absolute(std::vector<std::string> directories) {
+  for (std::string& directory : directories)
+    directory = std::filesystem::absolute(directory).string();
+  return directories;
+}
+
+reference_policy command_policy(const allowed_references& allowed) {
+  std::vector<std::string> directories = absolute(allowed.directories);
+  const std::vector<std::string> raw = absolute(allowed.raw_directories);
+  directories.insert(directories.end(), raw.begin(), raw.end());
+  return {.allowed = std::move(directories),
+          .allows_own_directory = true,
+          .raw_allowed = raw,
+          .is_probing = true,
+          .has_working_directory = true,
+          .how_to_declare = "name the whole chain with json:{...} or in YAML",
+          .how_to_allow_raw = "give --allow-raw-references="};
+}
+
+} // namespace
+
+command_session::command_session(std::unique_ptr<loop> home, const registry& drivers,
+                                 reference_policy policy)
+    : drivers_(drivers), policy_(std::move(policy)), resolver_(drivers, policy_),
+      loop_(std::move(home)), graph_(std::make_unique<graph>(*loop_, drivers, &resolver_)) {}
+
+command_session::~command_session() = default;
+
+result<std::unique_ptr<command_session>>
+command_session::create(const registry& drivers, const allowed_references& allowed) {
+  BGFS_TRY(auto home, loop::create());
+  return std::unique_ptr<command_session>(
+      new command_session(std::move(home), drivers, command_policy(allowed)));
+}
+
+int run_session(const command_call& call, const allowed_references& allowed,
+                const std::function<task<void>(command_session&)>& body) {
+  auto session = command_session::create(call.drivers, allowed);
+  if (!session) {
+    complain(call, session.error().message());
+    return 1;
+  }
+  const result<> outcome = run_to_end((*session)->home(), body(**session));
+  if (outcome)
+    return 0;
+  complain(call, outcome.error().message());
+  return 1;
+}
+
+void add_reference_options(arguments& known, allowed_references& into) {
+  known.texts(0, "allow-references", "DIR",
+              "let image headers name files below DIR; their own directory is always allowed",
+              into.directories);
+  known.texts(0, "allow-raw-references", "DIR",
+              "let image headers name files below DIR as raw images, too", into.raw_directories);
+}
+
+} // namespace bgfs

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// bgfs info: what an image is.
+#include "config/commands/image_session.h"
+#include "config/commands/option_values.h"
+#include "config/image_name.h"
+#include "config/render_info.h"
+
+#include <set>
+#include <sys/stat.h>
+
+namespace bgfs {
+
+namespace {
+
+struct info_options {
+  image_choice image;
+  bool is_json = false;
+  bool is_chain = false;
+  allowed_references allowed;
+};
+
+task<value> info_of(open_image& image, std::string name) {
+  return read_info(image.top(), std::move(name));
+}
+
+using file_id = std::pair<dev_t, ino_t>;
+
+std::optional<file_id> id_of(const std::string& path) {
+  struct stat found{};
+  if (::stat(path.c_str(), &found) != 0)
+    return std::nullopt;
+  return file_id(found.st_dev, found.st_ino);
+}
+
+// The layer below, by what the header of this one says. Its content is not read, so that a raw
+// file, too, may be shown for what it is.
+result<std::optional<image_choice>> layer_below(const value& info, const image_choice& layer,
+                                                const command_session& session) {
+  const value* name = info.find("backing-filename");
+  if (name == nullptr)
+    return std::nullopt;
+  const std::string& written = *name->as_text();
+  image_choice below{
+      .name = written, .is_force_shared = layer.is_force_shared, .needs_backing = false};
+  if (const value* format = info.find("backing-filename-format"))
+    below.format = *format->as_text();
+  if (!written.starts_with("json:") && protocol_of_name(written).empty()) {
+    BGFS_TRY(below.name,
+             context(locate_reference(session.policy(), *info.find("filename")->as_text(), written),
+                     "'{}' names the backing file '{}'", layer.name, written));
+  }
+  return below;
+}
+
+task<value> collect(command_session& session, const info_options& options) {
+  value::list layers;
+  std::set<file_id> seen;
+  std::optional<image_choice> next = options.image;
+  while (next) {
+    const image_choice layer = *std::exchange(next, std::nullopt);
+    const auto id = id_of(layer.name);
+    if (id && !seen.insert(*id).second)
+      co_await fail(error_kind::invalid_image, "backing file '{}' creates an infinite loop",
+                    layer.name);
+    const std::string shown = layer.is_options ? std::string() : layer.name;
+    value info = co_await with(open(session.nodes(), layer),
+                               [&](open_image& image) { return info_of(image, shown); });
+    if (options.is_chain)
+      next = co_await layer_below(info, layer, session);
+    layers.push_back(std::move(info));
+  }
+  if (options.is_chain)
+    co_return value(std::move(layers));
+  co_return std::move(layers.front());
+}
+
+task<void> show(command_session& session, const info_options& options) {
+  const value info = co_await collect(session, options);
+  print(options.is_json ? render_info_json(info) : render_info(info));
+}
+
+} // namespace
+
+int run_info(const command_call& call) {
+  info_options options;
+  options.image.needs_backing = false;
+  arguments known(call.name, "[OPTION]... FILE",
+                  "Says what an image is: its format, lengths, backing file, and more.");
+  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
+             options.image.format);
+  known.value(0, "output", "human|json", "for people, or for programs",
+              [&](const std::string& v) { return take_output_format(v, options.is_json); });
+  known.flag(0, "backing-chain", "every image of the backing chain", options.is_chain);
+  known.flag('U', "force-share", "even while somebody else is writing it",
+             options.image.is_force_shared);
+  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
+             options.image.is_options);
+  add_reference_options(known, options.allowed);
+  const parsed_arguments parsed = parse_arguments(call, known);
+  if (parsed.is_over)
+    return parsed.status;
+  if (parsed.operands.size() != 1) {
+    complain(call, "one image is expected; see 'bgfs info --help'");
+    return 1;
+  }
+  options.image.name = parsed.operands[0];
+  return run_session(call, options.allowed,
+                     [&](command_session& session) { return show(session, options); });
+}
+
+} // namespace bgfs

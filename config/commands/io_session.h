@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// A session of `bgfs io`: the open image, the requests in flight, and the commands.
+#pragma once
+
+#include "config/commands/image_session.h"
+#include "config/commands/io_text.h"
+
+namespace bgfs {
+
+class io_session;
+
+// Each command takes its words without its name, prints its own results and messages, and says
+// whether it succeeded.
+struct io_command {
+  std::string_view name;
+  std::string_view short_name;
+  int words_min = 0;
+  int words_max = 0; // -1: any number
+  bool needs_image = true;
+  std::string_view usage;
+  std::string_view summary;
+  task<bool> (*run)(io_session& session, std::vector<std::string> words) = nullptr;
+};
+
+[[nodiscard]] std::span<const io_command> io_commands();
+
+class io_session {
+public:
+  io_session(command_session& session, image_choice defaults)
+      : session_(session), defaults_(std::move(defaults)), in_flight_(session.home()) {}
+
+  // Runs one line. Errors have been said; nothing ends the session but `quit`.
+  task<void> run_line(std::string line);
+  // Waits for what is in flight and closes the image. For `with`.
+  task<void> release();
+
+  // Opens an image; the one that is open is closed first. Says what goes wrong.
+  task<bool> open_image_of(image_choice choice);
+  task<bool> close_image();
+
+  [[nodiscard]] open_image& image() { return *image_; }
+  [[nodiscard]] bool has_image() const { return image_ != nullptr; }
+  [[nodiscard]] task_group& in_flight() { return in_flight_; }
+  [[nodiscard]] command_session& session() { return session_; }
+  [[nodiscard]] const image_choice& defaults() const { return defaults_; }
+  [[nodiscard]] bool has_ended() const { return has_ended_; }
+  void end() { has_ended_ = true; }
+  [[nodiscard]] bool has_failed() const { return has_failed_; }
+  void fail_once() { has_failed_ = true; }
+
+private:
+  command_session& session_;
+  image_choice defaults_; // of `open`
+  std::unique_ptr<open_image> image_;
+  task_group in_flight_;
+  bool has_ended_ = false;
+  bool has_failed_ = false;
+};
+
+// A message for people, on standard error.
+void io_complain(std::string_view message);
+// Prints what went wrong as scripts know it, and the whole story for people; returns false.
+bool report_failure(std::string_view what, const error& e);
+// Parses the flags; what is wrong is said, with the usage.
+[[nodiscard]] std::optional<io_words> take_words(std::string_view command,
+                                                 const std::vector<std::string>& given,
+                                                 std::string_view letters);
+// A number, or nothing after saying why.
+[[nodiscard]] std::optional<u64> take_number(const std::string& text);
+
+// io_data.cpp
+task<bool> io_read(io_session& session, std::vector<std::string> words);
+task<bool> io_readv(io_session& session, std::vector<std::string> words);
+task<bool> io_write(io_session& session, std::vector<std::string> words);
+task<bool> io_writev(io_session& session, std::vector<std::string> words);
+task<bool> io_aio_read(io_session& session, std::vector<std::string> words);
+task<bool> io_aio_write(io_session& session, std::vector<std::string> words);
+task<bool> io_aio_flush(io_session& session, std::vector<std::string> words);
+task<bool> io_discard(io_session& session, std::vector<std::string> words);
+task<bool> io_flush(io_session& session, std::vector<std::string> words);
+// io_image.cpp
+task<bool> io_truncate(io_session& session, std::vector<std::string> words);
+task<bool> io_length(io_session& session, std::vector<std::string> words);
+task<bool> io_map(io_session& session, std::vector<std::string> words);
+task<bool> io_alloc(io_session& session, std::vector<std::string> words);
+task<bool> io_info(io_session& session, std::vector<std::string> words);
+task<bool> io_open(io_session& session, std::vector<std::string> words);
+task<bool> io_close(io_session& session, std::vector<std::string> words);
+task<bool> io_reopen(io_session& session, std::vector<std::string> words);
+// io_session.cpp
+task<bool> io_sleep(io_session& session, std::vector<std::string> words);
+task<bool> io_quit(io_session& session, std::vector<std::string> words);
+task<bool> io_help(io_session& session, std::vector<std::string> words);
+
+} // namespace bgfs

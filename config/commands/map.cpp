@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// bgfs map: which parts of an image hold data, and where.
+#include "config/commands/image_session.h"
+#include "config/commands/option_values.h"
+#include "config/render_map.h"
+#include "graph/base/text.h"
+
+namespace bgfs {
+
+namespace {
+
+struct map_options {
+  image_choice image;
+  bool is_json = false;
+  u64 start = 0;
+  std::optional<u64> length;
+  allowed_references allowed;
+};
+
+task<void> print_map(open_image& image, const map_options& options) {
+  const u64 end_of_image = image.top().length();
+  u64 end = end_of_image;
+  if (options.length)
+    end = std::min(end, checked_add(options.start, *options.length).value_or(end));
+  const byte_range range = byte_range::between(std::min(options.start, end), end);
+  if (options.is_json) {
+    map_json_writer writer;
+    co_await walk_map(image.top(), range, map_scope::chain, [&writer](const map_entry& e) {
+      print(writer.entry(e));
+      return result<>();
+    });
+    print(writer.end());
+    co_return;
+  }
+  print(map_table_head);
+  co_await walk_map(image.top(), range, map_scope::chain, [](const map_entry& e) -> result<> {
+    BGFS_TRY(const std::string row, map_table_row(e));
+    print(row);
+    return {};
+  });
+}
+
+task<void> show(command_session& session, const map_options& options) {
+  co_await with(open(session.nodes(), options.image),
+                [&options](open_image& image) { return print_map(image, options); });
+}
+
+} // namespace
+
+int run_map(const command_call& call) {
+  map_options options;
+  arguments known(call.name, "[OPTION]... FILE",
+                  "Says which parts of an image hold data, and where it is stored.");
+  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
+             options.image.format);
+  known.value(0, "output", "human|json", "for people, or for programs",
+              [&](const std::string& v) { return take_output_format(v, options.is_json); });
+  known.value('s', "start-offset", "OFFSET", "where to begin",
+              [&](const std::string& v) { return take_size(v, options.start); });
+  known.value('l', "max-length", "LENGTH", "how many bytes to look at",
+              [&](const std::string& v) { return take_size(v, options.length.emplace()); });
+  known.flag('U', "force-share", "even while somebody else is writing it",
+             options.image.is_force_shared);
+  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
+             options.image.is_options);
+  add_reference_options(known, options.allowed);
+  const parsed_arguments parsed = parse_arguments(call, known);
+  if (parsed.is_over)
+    return parsed.status;
+  if (parsed.operands.size() != 1) {
+    complain(call, "one image is expected; see 'bgfs map --help'");
+    return 1;
+  }
+  options.image.name = parsed.operands[0];
+  return run_session(call, options.allowed,
+                     [&](command_session& session) { return show(session, options); });
+}
+
+} // namespace bgfs

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Option values that several commands take.
+#pragma once
+
+#include "graph/base/result.h"
+
+namespace bgfs {
+
+// "human" or "json".
+[[nodiscard]] result<> take_output_format(const std::string& given, bool& is_json);
+[[nodiscard]] result<> take_size(const std::string& given, u64& into);
+
+} // namespace bgfs

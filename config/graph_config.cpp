@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+#include "config/graph_config.h"
+
+#include "config/graph_content.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace bgfs {
+
+namespace {
+
+using content = graph_config::content;
+
+// What needs a lost node is lost, too. Runs until nothing changes: a chain has finitely many nodes.
+void spread_losses(content& c) {
+  for (const graph_document& d : c.documents)
+    for (const std::string& name : d.lost_nodes)
+      if (!c.named.contains(name))
+        c.lost_nodes.emplace(name, *d.failure);
+  for (bool has_changed = true; has_changed;) {
+    has_changed = false;
+    for (const auto& [name, d] : c.named) {
+      for (const std::string& need : c.needs_of(*d)) {
+        const auto lost = c.lost_nodes.find(need);
+        if (lost == c.lost_nodes.end() || c.lost_nodes.contains(name))
+          continue;
+        error why = lost->second;
+        why.add_context(fmt::format("node '{}' needs node '{}'", name, need));
+        c.lost_nodes.emplace(name, std::move(why));
+        has_changed = true;
+      }
+    }
+  }
+}
+
+void collect_exports(content& c) {
+  std::set<std::string, std::less<>> taken;
+  for (const graph_document& d : c.documents)
+    for (const parsed_export& e : d.exports) {
+      taken.insert(e.root.name);
+      c.exports.push_back(e.root);
+      if (const auto lost = c.lost_nodes.find(e.root.node_name); lost != c.lost_nodes.end())
+        c.lost_exports.emplace(e.root.name, lost->second);
+    }
+  for (const graph_document& d : c.documents)
+    for (const export_spec& root : d.lost_exports)
+      if (taken.insert(root.name).second) {
+        c.exports.push_back(root);
+        c.lost_exports.emplace(root.name, *d.failure);
+      }
+}
+
+// Without any `exports`, every node that no other refers to is a root.
+result<> export_tops(content& c) {
+  std::set<std::string, std::less<>> used;
+  for (const auto& [name, d] : c.named)
+    for (const node_reference& r : references_of(*d))
+      used.insert(r.name());
+  for (const graph_document& document : c.documents) {
+    for (const auto& d : document.nodes) {
+      if (used.contains(d->node_name))
+        continue;
+      if (result<> ok = check_root_name(d->node_name); !ok)
+        return fail(error_kind::invalid_argument, "{}{}; write 'exports' with another name",
+                    d->mark.prefix(), ok.error().message());
+      export_spec root;
+      root.name = d->node_name;
+      root.node_name = d->node_name;
+      root.mark = d->mark;
+      c.exports.push_back(std::move(root));
+      if (const auto lost = c.lost_nodes.find(d->node_name); lost != c.lost_nodes.end())
+        c.lost_exports.emplace(d->node_name, lost->second);
+    }
+  }
+  return {};
+}
+
+// A header of an untrusted image leads nowhere but where the command line says.
+void make_resolvers(content& c) {
+  reference_policy policy = c.policy;
+  policy.allowed.insert(policy.allowed.end(), c.allowed_always.begin(), c.allowed_always.end());
+  reference_policy strict = policy;
+  strict.allowed = c.allowed_always;
+  strict.how_to_allow = {"give --allow-references=", ""};
+  c.trusting = std::make_unique<policy_resolver>(c.drivers, std::move(policy));
+  c.distrusting = std::make_unique<policy_resolver>(c.drivers, std::move(strict));
+}
+
+} // namespace
+
+result<graph_config> make_graph_config(std::unique_ptr<graph_config::content> c) {
+  while (std::optional<document_failure> failure = link_documents(*c)) {
+    graph_document& document = c->documents[failure->document];
+    if (!document.is_fragment)
+      return fail(std::move(failure->why));
+    lose(document, std::move(failure->why));
+  }
+  for (const graph_document& d : c->documents)
+    if (d.failure)
+      c->warnings.push_back(*d.failure);
+  spread_losses(*c);
+  collect_exports(*c);
+  const bool has_exports = std::ranges::any_of(
+      c->documents, [](const graph_document& d) { return d.has_exports || d.failure; });
+  if (!has_exports)
+    BGFS_CHECK(export_tops(*c));
+  make_resolvers(*c);
+  return graph_config(std::move(c));
+}
+
+graph_config::graph_config(std::unique_ptr<content> c) : content_(std::move(c)) {}
+graph_config::graph_config(graph_config&&) noexcept = default;
+graph_config& graph_config::operator=(graph_config&&) noexcept = default;
+graph_config::~graph_config() = default;
+
+result<graph_config> graph_config::load(const std::string& path, const registry& drivers) {
+  auto c = std::make_unique<content>(drivers);
+  BGFS_TRY(graph_documents documents, read_graph_documents(path, drivers));
+  c->documents = std::move(documents.all);
+  c->policy = std::move(documents.policy);
+  c->source = c->documents.front().path;
+  return make_graph_config(std::move(c));
+}
+
+void graph_config::make_read_only() {
+  content_->is_read_only = true;
+  for (export_spec& root : content_->exports)
+    root.is_writable = root.is_growable = false;
+}
+
+void graph_config::allow_references(const std::vector<std::string>& directories) {
+  for (const std::string& directory : directories)
+    content_->allowed_always.push_back(std::filesystem::absolute(directory).string());
+  make_resolvers(*content_);
+}
+
+const std::string& graph_config::source() const {
+  return content_->source;
+}
+
+const std::vector<export_spec>& graph_config::exports() const {
+  return content_->exports;
+}
+
+const std::vector<error>& graph_config::warnings() const {
+  return content_->warnings;
+}
+
+const error* graph_config::failure_of(const export_spec& root) const {
+  const auto found = content_->lost_exports.find(root.name);
+  return found == content_->lost_exports.end() ? nullptr : &found->second;
+}
+
+result<node_spec> graph_config::make_node_spec(std::string_view node_name) const {
+  if (const auto lost = content_->lost_nodes.find(node_name); lost != content_->lost_nodes.end())
+    return fail(lost->second);
+  const auto found = content_->named.find(node_name);
+  const bool is_inside = found != content_->named.end() && found->second->parent != nullptr &&
+                         !content_->separate.contains(found->second);
+  if (found == content_->named.end() || is_inside)
+    return fail(error_kind::not_found, "there is no node '{}' in {} that is opened by itself",
+                node_name, content_->source);
+  return make_spec(*found->second, content_->context());
+}
+
+namespace {
+
+// Depth first, so that what is needed stands before what needs it. The documents have no circles.
+void append_order(const content& c, const std::string& name, std::vector<std::string>& order) {
+  const auto found = c.named.find(name);
+  if (found == c.named.end() || std::ranges::find(order, name) != order.end())
+    return;
+  for (const std::string& need : c.needs_of(*found->second))
+    append_order(c, need, order);
+  order.push_back(name);
+}
+
+} // namespace
+
+std::vector<std::string> graph_config::opening_order(std::string_view node_name) const {
+  std::vector<std::string> order;
+  append_order(*content_, std::string(node_name), order);
+  return order;
+}
+
+std::vector<std::string> graph_config::host_paths() const {
+  std::set<std::string> paths;
+  for (const graph_document& document : content_->documents)
+    for (const auto& top : document.nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        for (const option& o : d.type->open_options->options)
+          if (o.is_host_path && !d.given.text(o.name).empty())
+            paths.insert(std::filesystem::absolute(d.given.text(o.name)).string());
+      });
+  return {paths.begin(), paths.end()};
+}
+
+reference_resolver& graph_config::references(const export_spec& root) const {
+  return root.is_untrusted ? *content_->distrusting : *content_->trusting;
+}
+
+} // namespace bgfs

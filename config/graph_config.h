@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// What a graph file (DESIGN.md section 4) or the short form `bgfs mount IMAGE DIR` asks for,
+// checked against the schemas but not opened: node definitions, exports, and what image headers may
+// name. A value: reading it opens no image and takes no lock.
+#pragma once
+
+#include "graph/model/graph.h"
+
+#include <sys/types.h>
+
+namespace bgfs {
+
+enum class truncate_policy : u8 { refuse, zero };
+enum class control_mode : u8 { beside, hidden, none };
+enum class cache_mode : u8 { none, kernel };
+enum class passthrough_mode : u8 { automatic, on, off };
+enum class open_mode : u8 { at_mount, on_demand };
+
+// One root of the mount.
+struct export_spec {
+  std::string name;
+  std::string node_name;
+  bool is_writable = false;
+  bool is_growable = false;
+  truncate_policy on_truncate = truncate_policy::refuse;
+  control_mode control = control_mode::beside;
+  cache_mode cache = cache_mode::none;
+  passthrough_mode passthrough = passthrough_mode::automatic;
+  open_mode open = open_mode::at_mount;
+  bool is_required = false;
+  bool is_untrusted = false;
+  std::optional<mode_t> mode; // permission bits; absent: 0600 or 0400, by is_writable
+  std::optional<uid_t> owner;
+  std::optional<gid_t> group;
+  u64 flush_interval_ms = 5000; // 0: only fsync
+  source_mark mark;
+};
+
+// The short form: one image, no YAML.
+struct image_request {
+  std::string filename;
+  std::string format;                          // -F; empty: by its magic
+  bool is_writable = false;                    // --writable; needs a format
+  std::vector<std::string> allowed_references; // --allow-references=DIR
+};
+
+class graph_config {
+public:
+  // Reads the file and its fragments. Errors say file:line:column, what was allowed, what to do.
+  [[nodiscard]] static result<graph_config> load(const std::string& path, const registry& drivers);
+  // The root is called "disk"; reads the image's first bytes to find its format.
+  [[nodiscard]] static result<graph_config> for_image(const image_request& request,
+                                                      const registry& drivers);
+  graph_config(graph_config&&) noexcept;
+  graph_config& operator=(graph_config&&) noexcept;
+  ~graph_config();
+
+  // Everything is opened read-only and no root is writable, whatever the file says: -o ro.
+  void make_read_only();
+  // Headers may lead below these directories too, also for untrusted roots: --allow-references.
+  void allow_references(const std::vector<std::string>& directories);
+
+  // Where it was read from: an absolute path (of the image, in the short form).
+  [[nodiscard]] const std::string& source() const;
+  [[nodiscard]] const std::vector<export_spec>& exports() const;
+  // Why a root cannot be opened although the graph can: its fragment is wrong. Null: it can.
+  [[nodiscard]] const error* failure_of(const export_spec& root) const;
+  // The definition of a named node, ready for graph::open; made anew at each call. A node that no
+  // writable root writes through is opened read-only unless it says `read-only: false`.
+  [[nodiscard]] result<node_spec> make_node_spec(std::string_view node_name) const;
+  // The named nodes that must be open before this one can be, first things first, itself last.
+  [[nodiscard]] std::vector<std::string> opening_order(std::string_view node_name) const;
+  // Every host path the definitions name, absolute; to be refused where they lie in our own mount.
+  [[nodiscard]] std::vector<std::string> host_paths() const;
+  // The effective configuration with defaults and secrets hidden, for .bgfs/graph.yaml and .json.
+  [[nodiscard]] value effective() const;
+  // Carries out the `references` policy for this root; lives as long as the config.
+  [[nodiscard]] reference_resolver& references(const export_spec& root) const;
+  // Things the user should know that are no errors: one bad fragment fails only its own roots.
+  [[nodiscard]] const std::vector<error>& warnings() const;
+
+  struct content; // known to config/ only: graph_content.h
+
+private:
+  friend result<graph_config> make_graph_config(std::unique_ptr<content> c);
+  explicit graph_config(std::unique_ptr<content> c);
+  std::unique_ptr<content> content_;
+};
+
+// Opens the nodes of one root in their order, those already open excepted, and returns the top.
+// When it fails, what it opened is closed again and other roots are untouched.
+task<node*> open_export(graph& into, const graph_config& config, const export_spec& root);
+
+} // namespace bgfs

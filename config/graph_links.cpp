@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+// What can only be checked when all documents of a graph are seen together.
+#include "config/graph_content.h"
+
+#include "config/document_values.h"
+#include "graph/base/text.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace bgfs {
+
+namespace {
+
+using content = graph_config::content;
+
+constexpr std::size_t chain_length_max = 1000;
+
+class linker {
+public:
+  explicit linker(content& c) : c_(c) {}
+
+  std::optional<document_failure> run() {
+    c_.named.clear();
+    c_.separate.clear();
+    c_.written.clear();
+    collect_lost();
+    using step = result<> (linker::*)(std::size_t);
+    static constexpr step steps[] = {&linker::add_names, &linker::check_references,
+                                     &linker::check_circles, &linker::check_exports,
+                                     &linker::check_writers};
+    for (const step s : steps) {
+      for (std::size_t i = 0; i < c_.documents.size(); i++) {
+        if (c_.documents[i].failure)
+          continue;
+        if (result<> ok = (this->*s)(i); !ok)
+          return document_failure{i, std::move(ok).error()};
+      }
+    }
+    return std::nullopt;
+  }
+
+private:
+  void collect_lost() {
+    for (const graph_document& d : c_.documents)
+      lost_.insert(d.lost_nodes.begin(), d.lost_nodes.end());
+  }
+
+  result<> add_names(std::size_t index) {
+    result<> outcome;
+    for (const auto& top : c_.documents[index].nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        if (d.node_name.empty() || !outcome)
+          return;
+        const auto [at, is_new] = c_.named.emplace(d.node_name, &d);
+        if (!is_new)
+          outcome = wrong(d.mark, "there are two nodes '{}'; the other is at {}", d.node_name,
+                          at->second->mark.to_string());
+      });
+    return outcome;
+  }
+
+  [[nodiscard]] std::string hint(const std::string& name) const {
+    std::vector<std::string_view> names;
+    for (const auto& [known, d] : c_.named)
+      names.push_back(known);
+    return did_you_mean(name, names);
+  }
+
+  result<> check_references(std::size_t index) {
+    for (const auto& top : c_.documents[index].nodes) {
+      for (const node_reference& r : references_of(*top)) {
+        const auto found = c_.named.find(r.name());
+        if (found == c_.named.end() && !lost_.contains(r.name()))
+          return wrong(r.child->mark, "{}: '{}' refers to node '{}', which does not exist{}",
+                       r.from->describe(), r.child->slot->name, r.name(), hint(r.name()));
+        if (found != c_.named.end() && found->second->parent != nullptr)
+          c_.separate.insert(found->second);
+      }
+    }
+    return {};
+  }
+
+  // A node that is reached again on the way down from itself.
+  result<> check_circles(std::size_t index) {
+    for (const auto& top : c_.documents[index].nodes) {
+      std::vector<const node_definition*> way;
+      if (const node_definition* again = find_circle(*top, way)) {
+        if (is_too_deep_)
+          return wrong(again->mark, "more than {} nodes are below one another here",
+                       chain_length_max);
+        std::string path;
+        for (auto at = std::ranges::find(way, again); at != way.end(); ++at)
+          path += (*at)->node_name.empty() ? std::string() : (*at)->node_name + " -> ";
+        return wrong(again->mark, "{} is below itself: {}{}", again->describe(), path,
+                     again->node_name);
+      }
+    }
+    return {};
+  }
+
+  const node_definition* find_circle(const node_definition& d,
+                                     std::vector<const node_definition*>& way) {
+    if (std::ranges::find(way, &d) != way.end())
+      return &d;
+    if (checked_.contains(&d))
+      return nullptr;
+    if (way.size() == chain_length_max) {
+      is_too_deep_ = true;
+      return &d;
+    }
+    way.push_back(&d);
+    for (const node_definition::child& child : d.children) {
+      const node_definition* below = target_of(child);
+      const node_definition* again = below == nullptr ? nullptr : find_circle(*below, way);
+      if (again != nullptr)
+        return again;
+    }
+    way.pop_back();
+    checked_.insert(&d);
+    return nullptr;
+  }
+
+  // Null: in a lost fragment.
+  [[nodiscard]] const node_definition* target_of(const node_definition::child& child) const {
+    if (const auto* below = std::get_if<std::unique_ptr<node_definition>>(&child.target))
+      return below->get();
+    const auto found = c_.named.find(std::get<std::string>(child.target));
+    return found == c_.named.end() ? nullptr : found->second;
+  }
+
+  result<> check_exports(std::size_t index) {
+    for (const parsed_export& e : c_.documents[index].exports) {
+      const auto [at, is_new] = roots_.emplace(e.root.name, &e.root);
+      if (!is_new)
+        return wrong(e.root.mark, "there are two exports '{}'; the other is at {}", e.root.name,
+                     at->second->mark.to_string());
+      const auto found = c_.named.find(e.root.node_name);
+      if (found == c_.named.end() && !lost_.contains(e.root.node_name))
+        return wrong(e.node_mark, "export '{}': there is no node '{}'{}", e.root.name,
+                     e.root.node_name, hint(e.root.node_name));
+      if (found == c_.named.end())
+        continue;
+      if (found->second->parent != nullptr)
+        c_.separate.insert(found->second);
+      if (e.root.is_writable)
+        mark_written(*found->second);
+    }
+    return {};
+  }
+
+  // Writing reaches everything below but what is only read through: backing nodes.
+  void mark_written(const node_definition& d) {
+    if (!c_.written.insert(&d).second)
+      return;
+    for (const node_definition::child& child : d.children) {
+      const node_definition* below = target_of(child);
+      if (below != nullptr && (child.slot->roles & role::backing) == 0)
+        mark_written(*below);
+    }
+  }
+
+  result<> check_writers(std::size_t index) {
+    for (const parsed_export& e : c_.documents[index].exports) {
+      const auto found = c_.named.find(e.root.node_name);
+      if (e.root.is_writable && found != c_.named.end())
+        BGFS_CHECK(check_writer(e, *found->second));
+    }
+    return check_backings(index);
+  }
+
+  result<> check_writer(const parsed_export& e, const node_definition& d) {
+    if (effective_options(d, c_.context()).is_read_only)
+      return wrong(e.writable_mark, "export '{}' is writable, but {} is read-only (see {})",
+                   e.root.name, d.describe(), d.mark.to_string());
+    for (const node_definition::child& child : d.children) {
+      const node_definition* below = target_of(child);
+      if (below != nullptr && (child.slot->roles & role::backing) == 0)
+        BGFS_CHECK(check_writer(e, *below));
+    }
+    return {};
+  }
+
+  // A change of a backing node would change what every overlay shows where it holds nothing.
+  result<> check_backings(std::size_t index) {
+    result<> outcome;
+    for (const auto& top : c_.documents[index].nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        for (const node_definition::child& child : d.children) {
+          const node_definition* below = target_of(child);
+          if (outcome && below != nullptr && (child.slot->roles & role::backing) != 0 &&
+              c_.written.contains(below))
+            outcome = wrong(child.mark,
+                            "{} is the backing of {} and written through a writable export, "
+                            "which would change what its overlay shows; make that export "
+                            "read-only, or give the overlay another backing",
+                            below->describe(), d.describe());
+        }
+      });
+    return outcome;
+  }
+
+  content& c_;
+  std::set<std::string, std::less<>> lost_;
+  std::set<const node_definition*> checked_;
+  bool is_too_deep_ = false;
+  std::map<std::string, const export_spec*> roots_;
+};
+
+} // namespace
+
+std::optional<document_failure> link_documents(graph_config::content& c) {
+  return linker(c).run();
+}
+
+spec_context graph_config::content::context() const {
+  return {.is_written = [this](const node_definition& d) { return written.contains(&d); },
+          .is_separate = [this](const node_definition& d) { return separate.contains(&d); },
+          .is_all_read_only = is_read_only};
+}
+
+std::vector<std::string> graph_config::content::needs_of(const node_definition& d) const {
+  std::vector<std::string> names;
+  for (const node_definition::child& child : d.children) {
+    const auto* below = std::get_if<std::unique_ptr<node_definition>>(&child.target);
+    if (below == nullptr) {
+      names.push_back(std::get<std::string>(child.target));
+    } else if (separate.contains(below->get())) {
+      names.push_back((*below)->node_name);
+    } else {
+      const std::vector<std::string> more = needs_of(**below);
+      names.insert(names.end(), more.begin(), more.end());
+    }
+  }
+  return names;
+}
+
+} // namespace bgfs

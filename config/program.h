@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// The command line. main() makes the list of drivers and the thing that mounts, and calls
+// run_program.
+#pragma once
+
+#include "config/graph_config.h"
+
+namespace bgfs {
+
+// `bgfs mount ...`, parsed and read; nothing is opened yet.
+struct mount_request {
+  graph_config config;
+  std::string directory;
+  std::vector<std::string> options; // of -o, one each, ours and libfuse's
+  bool is_foreground = false;
+  bool is_strict = false;    // -o strict: any failed root fails the mount
+  bool is_read_only = false; // -o ro
+  int ready_fd = -1;         // --ready-fd: gets "ready\n" when the mount is usable
+};
+
+// Implemented in fuse/. Return values are exit statuses as of mount(8); messages go to stderr.
+struct mounter {
+  virtual ~mounter() = default;
+  virtual int mount(mount_request request, const registry& drivers) = 0;
+  virtual int umount(const std::string& directory) = 0;
+};
+
+// Runs the command and returns its exit status.
+int run_program(int argc, char** argv, const registry& drivers, mounter& mounts);
+
+} // namespace bgfs
