@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// The only file that sees drivers: which ones this program has.
+#include "config/program.h"
+#include "drivers/format/qcow2/qcow2.h"
+#include "drivers/format/raw/raw.h"
+#include "drivers/protocol/file/file.h"
+#include "drivers/protocol/null/null.h"
+#include "fuse/mount/fuse_mounter.h"
+
+int main(int argc, char** argv) {
+  const bgfs::registry drivers({
+      &bgfs::file_driver_type,
+      &bgfs::host_device_driver_type,
+      &bgfs::null_co_driver_type,
+      &bgfs::raw_driver_type,
+      &bgfs::qcow2_driver_type,
+  });
+  bgfs::fuse_mounter mounts;
+  return bgfs::run_program(argc, argv, drivers, mounts);
+}

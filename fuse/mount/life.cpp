@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/mount/life.h"
+
+#include "fuse/mount/fuse_mounter.h"
+#include "fuse/transport/device_transport.h"
+#include "graph/io/io_operation.h"
+#include "graph/io/offload.h"
+#include "graph/io/sleep.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+namespace bgfs {
+namespace {
+
+// Ends the mount as seen from outside while requests are still served: what the kernel holds back
+// in pages is written first.
+bool leave_tree(const std::string& directory) {
+  const descriptor there(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (there.is_open())
+    (void)syncfs(there.get());
+  return true;
+}
+
+// Of a connection that was aborted the mount is still in the tree.
+void remove_dead_mount(const std::string& directory) {
+  struct stat status{};
+  if (stat(directory.c_str(), &status) != 0 && errno == ENOTCONN)
+    (void)unmount(directory, unmount_mode::lazily);
+}
+
+} // namespace
+
+task<int> mount_life::run() {
+  int status = mount_status::failure;
+  const bool may_mount = co_await open_roots();
+  if (may_mount)
+    status = co_await serve();
+  const bool is_closed = co_await close_roots();
+  // The descriptor goes last: until here a process that has a file open waits, now it is told.
+  session_.reset();
+  if (!is_closed && status == mount_status::ok)
+    status = mount_status::failure;
+  co_return status;
+}
+
+// False when nothing may be mounted.
+task<bool> mount_life::open_roots() {
+  bool may_mount = true;
+  for (const auto& root : mount_.roots) {
+    if (root->spec().open == open_mode::on_demand && !is_one_image_)
+      continue;
+    const result<> opened = co_await as_result(root->open(0));
+    if (opened)
+      continue;
+    const error* const reason = root->failure() != nullptr ? root->failure() : &opened.error();
+    const bool is_fatal = is_one_image_ || root->spec().is_required || mount_.request.is_strict;
+    if (is_one_image_) {
+      complain(*reason);
+    } else if (is_fatal) {
+      complain(fmt::format("root '{}' is required and could not be opened: {}", root->name(),
+                           reason->message()));
+    } else {
+      complain(fmt::format("root '{0}' could not be opened: {1}; the others are mounted, and 'echo "
+                           "retry > {2}/{0}.d/ctl' tries again",
+                           root->name(), reason->message(), mount_.directory));
+    }
+    may_mount = may_mount && !is_fatal;
+  }
+  co_return may_mount;
+}
+
+task<int> mount_life::serve() {
+  result<std::unique_ptr<mount_session>> mounted =
+      mount_session::mount(mount_.config().source(), mount_.directory, options_);
+  if (!mounted) {
+    complain(mounted.error());
+    co_return mount_status::failure;
+  }
+  session_ = *std::move(mounted);
+  const auto requests = make_device_transport(mount_.home, session_->fd());
+  mount_.transport_name = requests->name();
+  mount_.notifications = std::make_unique<notifier>(session_->fd());
+  server served(mount_, *requests);
+  helpers_.spawn(watch_signals(served));
+  helpers_.spawn(announce(served));
+  for (const auto& root : mount_.roots)
+    if (root->is_writable() && root->spec().flush_interval_ms > 0)
+      helpers_.spawn(flush_regularly(*root));
+  co_await served.run();
+  helpers_.request_stop();
+  (void)co_await as_result(helpers_.join());
+  mount_.notifications.reset();
+  if (!has_left_)
+    remove_dead_mount(mount_.directory);
+  if (served.refusal() == nullptr)
+    co_return mount_status::ok;
+  complain(*served.refusal());
+  co_return mount_status::failure;
+}
+
+task<void> mount_life::announce(server& served) {
+  co_await served.ready().wait();
+  if (served.refusal() == nullptr) {
+    report_.ready();
+    co_return;
+  }
+  has_left_ = true;
+  (void)unmount(mount_.directory, unmount_mode::lazily);
+  served.stop();
+}
+
+task<void> mount_life::watch_signals(server& to_stop) {
+  const i64 events = co_await io_poll(signal_fd_, POLLIN);
+  if (events < 0)
+    co_return;
+  has_left_ = true;
+  const bool is_synced = co_await offload([this] {
+    mount_.notifications->stop(); // while requests are served: its thread may wait for them
+    const bool done = leave_tree(mount_.directory);
+    return unmount(mount_.directory, unmount_mode::lazily).has_value() && done;
+  });
+  if (!is_synced)
+    mount_.log.add(0, "unmount", error(error_kind::busy, "cannot leave the tree of mounts"));
+  to_stop.stop();
+}
+
+task<void> mount_life::flush_regularly(exported_root& root) {
+  const std::chrono::milliseconds interval(root.spec().flush_interval_ms);
+  for (;;) {
+    co_await sleep_for(interval);
+    if (root.disk() == nullptr || !root.disk()->has_unflushed_changes())
+      continue;
+    const result<> flushed = co_await as_result(root.disk()->flush());
+    if (!flushed)
+      root.log.add(0, "flush", flushed.error());
+  }
+}
+
+void mount_life::closing_failed(const error& e) {
+  closing_messages_ += e.message() + "\n";
+  complain(e);
+}
+
+task<bool> mount_life::close_roots() {
+  for (const auto& root : mount_.roots) {
+    const result<> closed = co_await as_result(root->close());
+    if (!closed)
+      closing_failed(closed.error());
+  }
+  const result<> closed = co_await as_result(mount_.nodes.close_all());
+  if (!closed)
+    closing_failed(closed.error());
+  for (const auto& root : mount_.roots)
+    root->keep_time();
+  co_return closing_messages_.empty();
+}
+
+} // namespace bgfs

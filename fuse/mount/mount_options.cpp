@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/mount/mount_options.h"
+
+#include "graph/base/text.h"
+
+#include <algorithm>
+#include <array>
+
+namespace bgfs {
+namespace {
+
+using name_list = std::span<const std::string_view>;
+
+// Passed on: libfuse makes mount flags of them, or hands them to fusermount3.
+constexpr std::array<std::string_view, 17> passed_names = {
+    "allow_other", "auto_unmount", "default_permissions",
+    "dev",         "nodev",        "suid",
+    "nosuid",      "exec",         "noexec",
+    "sync",        "async",        "dirsync",
+    "atime",       "noatime",      "nodiratime",
+    "norelatime",  "nonempty"};
+
+// mount(8), fstab, systemd and the kernel's list of mounts speak of these; they mean nothing here.
+constexpr std::array<std::string_view, 30> dropped_names = {
+    "rw",       "defaults",   "auto",     "noauto",      "nofail",        "_netdev",
+    "user",     "nouser",     "users",    "nousers",     "owner",         "noowner",
+    "group",    "nogroup",    "relatime", "strictatime", "nostrictatime", "diratime",
+    "lazytime", "nolazytime", "silent",   "loud",        "mand",          "nomand",
+    "iversion", "noiversion", "user_id",  "group_id",    "rootmode",      "comment"};
+
+bool contains(name_list list, std::string_view name) {
+  return std::ranges::find(list, name) != list.end();
+}
+
+} // namespace
+
+result<mount_options> parse_mount_options(std::span<const std::string> given) {
+  mount_options options;
+  for (const std::string& option : given) {
+    const std::string_view name = std::string_view(option).substr(0, option.find('='));
+    if (option.empty() || contains(dropped_names, name) || name.starts_with("x-") ||
+        name.starts_with("X-"))
+      continue;
+    if (option == "ro") {
+      options.is_read_only = true;
+    } else if (option == "strict") {
+      options.is_strict = true;
+    } else if (name == "remount") {
+      return fail(error_kind::unsupported,
+                  "a mounted graph cannot be remounted; unmount it and mount it again");
+    } else if (contains(passed_names, option)) {
+      options.allows_others = options.allows_others || option == "allow_other";
+      // default_permissions is always on; nonempty is how libfuse 3 behaves.
+      if (option != "default_permissions" && option != "nonempty")
+        options.for_kernel.push_back(option);
+    } else if (name == "max_read" && option != name) {
+      options.for_kernel.push_back(option);
+    } else {
+      std::vector<std::string_view> known(passed_names.begin(), passed_names.end());
+      known.insert(known.end(), {"ro", "rw", "strict", "max_read"});
+      return fail(error_kind::invalid_argument, "mount option '{}' is not known{}", option,
+                  did_you_mean(name, known));
+    }
+  }
+  return options;
+}
+
+} // namespace bgfs

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// What `-o` may say when a graph is mounted.
+#pragma once
+
+#include "graph/base/result.h"
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bgfs {
+
+struct mount_options {
+  std::vector<std::string> for_kernel; // of libfuse and mount(2), as they were written
+  bool is_read_only = false;
+  bool is_strict = false;
+  bool allows_others = false; // allow_other was written
+};
+
+// Options that belong to mount(8) and its relatives are dropped; one that nobody knows is an error.
+[[nodiscard]] result<mount_options> parse_mount_options(std::span<const std::string> given);
+
+} // namespace bgfs

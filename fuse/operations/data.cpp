@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// Bytes: reading and writing of disks and views, space, holes, copies.
+#include "fuse/operations/operations.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace bgfs {
+
+// The hot path: a handle, a buffer of the pool, the graph.
+task<reply> operations::read(ask::read what) {
+  const disk_handle* const h = handles_.find<disk_handle>(what.handle);
+  if (h == nullptr) {
+    const view_handle* const v = handles_.find<view_handle>(what.handle);
+    if (v == nullptr)
+      co_await no_such_handle(what.handle);
+    co_return read_view(*v, what.range);
+  }
+  raw_disk& disk = *h->disk;
+  const byte_range part = disk.readable_part(what.range);
+  if (part.is_empty())
+    co_return reply();
+  buffer bytes = mount_.home.buffers().allocate(part.length);
+  co_await disk.attached().read(part.offset, bytes.bytes().first(part.length));
+  co_return reply::of_bytes(std::move(bytes), part.length);
+}
+
+result<reply> operations::read_view(const view_handle& h, byte_range range) const {
+  std::string_view text = h.text;
+  if (!h.sentence.empty()) {
+    // Where the file's position stands after the write that failed.
+    text = h.sentence;
+    range.offset -= std::min(range.offset, h.sentence_offset);
+  }
+  if (range.offset >= text.size())
+    return reply();
+  const auto part = text.substr(range.offset, range.length);
+  buffer bytes = mount_.home.buffers().allocate(part.size());
+  std::ranges::copy(std::as_bytes(std::span(part)), bytes.data());
+  return reply::of_bytes(std::move(bytes), part.size());
+}
+
+task<reply> operations::write(fuse_in_header request, ask::write what) {
+  const disk_handle* const h = handles_.find<disk_handle>(what.handle);
+  if (h == nullptr)
+    co_return co_await write_view(request, what.handle, what);
+  raw_disk* const disk = h->disk;
+  exported_root* const root = h->root;
+  const bool is_durable = (what.flags & (O_DSYNC | O_SYNC)) != 0;
+  result<u32> written = co_await as_result(disk->write(what.offset, what.payload, is_durable));
+  if (!written) {
+    root->log.add(request.pid, "write", written.error());
+    co_await fail(std::move(written).error());
+  }
+  fuse_write_out out{};
+  out.size = *written;
+  co_return reply::of(out);
+}
+
+namespace {
+
+// One command a write: its text without the newline that echo puts at the end.
+result<std::string> command_in(std::span<const std::byte> payload) {
+  if (payload.size() > command_length_max)
+    return fail(error_kind::invalid_argument, "a command has {} bytes, at most {} are taken",
+                payload.size(), command_length_max);
+  std::string text(payload.size(), '\0');
+  std::ranges::copy(payload, std::as_writable_bytes(std::span(text)).data());
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\0'))
+    text.pop_back();
+  return text;
+}
+
+task<void> carry_out(view_subject subject, const view& what, std::string text) {
+  if (what.write == nullptr)
+    co_await fail(
+        error{error_kind::permission, fmt::format("'{}' takes no commands", what.name), EBADF});
+  co_await what.write(subject, std::move(text));
+}
+
+task<void> run_command(const view_handle& h, u32 pid, std::span<const std::byte> payload) {
+  const view& what = *h.what;
+  if (h.place.root != nullptr && what.needs_medium)
+    co_await h.place.root->require_medium();
+  const view_subject about = co_await h.place.subject(pid);
+  std::string text = co_await command_in(payload);
+  co_await carry_out(about, what, std::move(text));
+}
+
+std::string verb_of(const view& what, std::span<const std::byte> payload) {
+  std::string verb(what.name);
+  const result<std::string> text = command_in(payload);
+  if (text && !text->empty())
+    verb += ":" + text->substr(0, text->find_first_of(" \n"));
+  return verb;
+}
+
+} // namespace
+
+task<reply> operations::write_view(fuse_in_header request, u64 number, ask::write what) {
+  const view_handle* const before = handles_.find<view_handle>(number);
+  if (before == nullptr)
+    co_await no_such_handle(number);
+  // A handle is not released while a request on it runs.
+  error_log* const log = before->log;
+  const std::string verb = verb_of(*before->what, what.payload);
+  result<> outcome = co_await as_result(run_command(*before, request.pid, what.payload));
+  view_handle* const after = handles_.find<view_handle>(number);
+  if (!outcome) {
+    log->add(request.pid, verb, outcome.error());
+    if (after != nullptr) {
+      after->sentence = outcome.error().message() + "\n";
+      after->sentence_offset = what.offset;
+    }
+    co_await fail(std::move(outcome).error());
+  }
+  if (after != nullptr)
+    after->sentence.clear();
+  fuse_write_out out{};
+  out.size = static_cast<u32>(what.payload.size());
+  co_return reply::of(out);
+}
+
+task<reply> operations::allocate(ask::allocate what) {
+  const disk_handle* const h = handles_.find<disk_handle>(what.handle);
+  if (h == nullptr)
+    co_await fail(error_kind::unsupported, "only disks have space to allocate");
+  exported_root* const root = h->root;
+  result<> outcome = co_await as_result(h->disk->allocate(what.mode, what.range));
+  if (!outcome) {
+    root->log.add(0, "fallocate", outcome.error());
+    co_await fail(std::move(outcome).error());
+  }
+  co_return reply();
+}
+
+task<reply> operations::seek(ask::seek what) {
+  if (what.whence != SEEK_DATA && what.whence != SEEK_HOLE)
+    co_await fail(error_kind::invalid_argument, "lseek has unknown whence {}", what.whence);
+  fuse_lseek_out out{};
+  const disk_handle* const h = handles_.find<disk_handle>(what.handle);
+  if (h != nullptr) {
+    out.offset = co_await h->disk->seek(what.offset, what.whence == SEEK_DATA);
+    co_return reply::of(out);
+  }
+  // A view is data from its beginning to its end.
+  const view_handle* const v = handles_.find<view_handle>(what.handle);
+  if (v == nullptr)
+    co_await no_such_handle(what.handle);
+  if (what.offset >= v->text.size())
+    co_await fail(error{error_kind::out_of_range, "no data or hole lies past the end", ENXIO});
+  out.offset = what.whence == SEEK_DATA ? what.offset : v->text.size();
+  co_return reply::of(out);
+}
+
+task<reply> operations::copy(ask::copy what) {
+  const disk_handle* const from = handles_.find<disk_handle>(what.from_handle);
+  const disk_handle* const to = handles_.find<disk_handle>(what.to_handle);
+  if (from == nullptr || to == nullptr)
+    co_await fail(error_kind::unsupported, "only disks are copied within the mount");
+  // The short form of the answer has 32 bits.
+  const u64 most = what.has_wide_reply ? what.length : std::min<u64>(what.length, 1 << 30);
+  const u64 copied =
+      co_await to->disk->copy_from(*from->disk, what.from_offset, what.to_offset, most);
+  if (what.has_wide_reply)
+    co_return reply::of(kernel::copy_file_range_out{copied});
+  fuse_write_out out{};
+  out.size = static_cast<u32>(copied);
+  co_return reply::of(out);
+}
+
+} // namespace bgfs

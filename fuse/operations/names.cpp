@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// Names and attributes: lookup, forget, getattr, setattr, readlink, statfs.
+#include "fuse/operations/operations.h"
+
+#include "fuse/tree/directories.h"
+#include "graph/io/offload.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <sys/statvfs.h>
+
+namespace bgfs {
+namespace {
+
+// Attributes and names are asked for each time: a disk grows by its size file, a failed root comes
+// back by retry, and nothing on the way of data depends on them.
+fuse_attr_out attributes_out(const attributes& a, u64 number) {
+  fuse_attr_out out{};
+  out.attr = to_wire(a, number);
+  return out;
+}
+
+struct space {
+  bool is_known = false;
+  struct statvfs of{};
+};
+
+space space_at(const std::string& path) {
+  space s;
+  s.is_known = !path.empty() && statvfs(path.c_str(), &s.of) == 0;
+  return s;
+}
+
+fuse_statfs_out to_wire(const struct statvfs& s) {
+  fuse_statfs_out out{};
+  out.st.blocks = s.f_blocks;
+  out.st.bfree = s.f_bfree;
+  out.st.bavail = s.f_bavail;
+  out.st.files = s.f_files;
+  out.st.ffree = s.f_ffree;
+  out.st.bsize = static_cast<u32>(s.f_bsize);
+  out.st.frsize = static_cast<u32>(s.f_frsize);
+  out.st.namelen = kernel::name_length_max;
+  return out;
+}
+
+} // namespace
+
+operations::operations(mount_state& mount) : mount_(mount), inodes_(make_mount_directory(mount)) {}
+
+result<inode_pin> operations::find(const fuse_in_header& request) {
+  inode_pin found = inodes_.find(request.nodeid);
+  if (!found)
+    return fail(
+        error{error_kind::not_found,
+              fmt::format("the kernel asks about inode {}, which it has forgotten", request.nodeid),
+              ESTALE});
+  return found;
+}
+
+task<fuse_entry_out> operations::entry_of(inode& target) {
+  fuse_entry_out out{};
+  const attributes a = co_await target.describe();
+  out.nodeid = target.number();
+  out.attr = to_wire(a, target.number());
+  co_return out;
+}
+
+task<reply> operations::lookup(fuse_in_header request, std::string name) {
+  const inode_pin parent = co_await find(request);
+  directory* const where = parent->as_directory();
+  if (where == nullptr)
+    co_await fail(error{error_kind::not_found, "not a directory", ENOTDIR});
+  if (name == "." || name == "..")
+    co_await fail(error_kind::not_found, "the kernel resolves '{}' itself", name);
+  auto made = co_await where->find(name);
+  const inode_pin child = inodes_.intern(parent->path() + "/" + name, std::move(made));
+  const fuse_entry_out out = co_await entry_of(*child);
+  if (disk_file* file = child->as_disk(); file != nullptr && file->is_live())
+    child->root_of()->inode = child->number();
+  inodes_.count_lookup(*child);
+  co_return reply::of(out);
+}
+
+void operations::forget(const ask::forget& what) {
+  for (const fuse_forget_one& one : what.nodes)
+    inodes_.forget(one.nodeid, one.nlookup);
+}
+
+task<reply> operations::getattr(fuse_in_header request) {
+  const inode_pin target = co_await find(request);
+  const attributes a = co_await target->describe();
+  co_return reply::of(attributes_out(a, target->number()));
+}
+
+task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
+  const inode_pin target = co_await find(request);
+  disk_file* const file = target->as_disk();
+  const attributes before = co_await target->describe();
+  // What a tool like `cp -p` or `rsync -a` sets to what it is already is no change.
+  const bool changes_mode =
+      (in.valid & FATTR_MODE) != 0 && (in.mode & 07777) != (before.mode & 07777);
+  const bool changes_owner = ((in.valid & FATTR_UID) != 0 && in.uid != before.owner) ||
+                             ((in.valid & FATTR_GID) != 0 && in.gid != before.group);
+  if (changes_mode || changes_owner)
+    co_await fail(error_kind::permission,
+                  "mode and owner of '{}' come from its export ('mode', 'owner', 'group')",
+                  target->path());
+  if (file != nullptr) {
+    raw_disk* const disk = co_await file->disk(request.pid);
+    if ((in.valid & FATTR_SIZE) != 0) {
+      result<> outcome = co_await as_result(disk->set_length(in.size));
+      if (!outcome) {
+        target->root_of()->log.add(request.pid, "truncate", outcome.error());
+        co_await fail(std::move(outcome).error());
+      }
+    }
+    const bool sets_time = (in.valid & (FATTR_MTIME | FATTR_MTIME_NOW)) != 0;
+    if (sets_time && disk->policy().is_writable) {
+      if ((in.valid & FATTR_MTIME_NOW) != 0) {
+        disk->time().changed();
+      } else {
+        disk->time().set({static_cast<std::time_t>(in.mtime), static_cast<long>(in.mtimensec)});
+      }
+    }
+  }
+  // Of a view the size is that of its text, whatever a shell's redirection says.
+  const attributes a = co_await target->describe();
+  co_return reply::of(attributes_out(a, target->number()));
+}
+
+task<reply> operations::readlink(fuse_in_header request) {
+  const inode_pin target = co_await find(request);
+  const link* const l = target->as_link();
+  if (l == nullptr)
+    co_await fail(error_kind::invalid_argument, "'{}' is no link", target->path());
+  co_return reply::of_text(l->target());
+}
+
+task<reply> operations::statfs(fuse_in_header request) {
+  const inode_pin target = co_await find(request);
+  exported_root* const root = target->root_of();
+  std::string path;
+  u64 length = 0;
+  if (root != nullptr && root->disk() != nullptr) {
+    path = root->disk()->top().host_path();
+    length = root->disk()->length();
+  } else if (root == nullptr) {
+    path = mount_.config().source();
+  }
+  const space known = co_await offload([&path] { return space_at(path); });
+  if (known.is_known)
+    co_return reply::of(to_wire(known.of));
+  // No file system lies below (null-co, the network): the disk itself is all there is.
+  fuse_statfs_out out{};
+  out.st.bsize = out.st.frsize = 4096;
+  out.st.blocks = length / 4096;
+  out.st.namelen = kernel::name_length_max;
+  co_return reply::of(out);
+}
+
+} // namespace bgfs

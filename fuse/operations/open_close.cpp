@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// Opening, closing, syncing.
+#include "fuse/operations/operations.h"
+
+#include <array>
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace bgfs {
+namespace {
+
+bool opens_for_writing(u32 flags) {
+  return (flags & O_ACCMODE) != O_RDONLY;
+}
+bool opens_for_reading(u32 flags) {
+  return (flags & O_ACCMODE) != O_WRONLY;
+}
+
+std::string first_line_of(const std::string& path) {
+  std::array<char, 256> text{};
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return {};
+  const ssize_t length = ::read(fd, text.data(), text.size());
+  ::close(fd);
+  std::string out(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+  return out.substr(0, out.find('\n'));
+}
+
+} // namespace
+
+task<reply> operations::open(fuse_in_header request, u32 flags) {
+  inode_pin target = co_await find(request);
+  if (target->as_disk() != nullptr)
+    co_return co_await open_disk(request, std::move(target), flags);
+  if (target->as_view() != nullptr)
+    co_return co_await open_view(request, std::move(target), flags);
+  co_await fail(
+      error{error_kind::invalid_argument, "a directory or link is not opened so", EISDIR});
+  co_return reply();
+}
+
+task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 flags) {
+  disk_file* const file = target->as_disk();
+  raw_disk* const disk = co_await file->disk(request.pid);
+  const bool is_writing = opens_for_writing(flags);
+  if (is_writing && !disk->policy().is_writable)
+    co_await fail(error{error_kind::permission,
+                        fmt::format("'{}' is exported read-only", disk->policy().name), EROFS});
+  if ((flags & O_TRUNC) != 0) {
+    result<> outcome = co_await as_result(disk->truncate_at_open());
+    if (!outcome) {
+      target->root_of()->log.add(request.pid, "open", outcome.error());
+      co_await fail(std::move(outcome).error());
+    }
+  }
+  disk_handle h{disk, target->root_of(), is_writing, {}};
+  if (file->is_live()) {
+    const std::string command = first_line_of(fmt::format("/proc/{}/comm", request.pid));
+    h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
+  }
+  fuse_open_out out{};
+  out.fh = handles_.add(std::move(h));
+  if (disk->policy().cache == cache_mode::none) {
+    out.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+  } else {
+    out.open_flags = FOPEN_KEEP_CACHE; // what changes otherwise is invalidated explicitly
+  }
+  co_return reply::of(out);
+}
+
+task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 flags) {
+  view_file* const file = target->as_view();
+  const view_subject about = co_await file->subject(request.pid);
+  const view& what = file->what();
+  const bool is_reading = opens_for_reading(flags);
+  if (opens_for_writing(flags) && what.write == nullptr)
+    co_await fail(error{error_kind::permission,
+                        fmt::format("'{}' cannot be written", target->path()), EACCES});
+  if (is_reading && !opens_for_writing(flags) && what.render == nullptr)
+    co_await fail(
+        error{error_kind::permission, fmt::format("'{}' cannot be read", target->path()), EACCES});
+  view_handle h{&what, file->where(), &file->log(), {}, {}, 0};
+  if (is_reading && what.render != nullptr) {
+    h.text = co_await what.render(about);
+    file->set_rendered_length(h.text.size());
+  }
+  fuse_open_out out{};
+  out.fh = handles_.add(std::move(h));
+  out.open_flags = FOPEN_DIRECT_IO;
+  co_return reply::of(out);
+}
+
+void operations::release(u64 handle_number) {
+  if (const disk_handle* h = handles_.find<disk_handle>(handle_number))
+    if (h->listed)
+      h->root->openers.erase(*h->listed);
+  handles_.remove(handle_number);
+}
+
+task<reply> operations::fsync(u64 handle_number) {
+  const disk_handle* const h = handles_.find<disk_handle>(handle_number);
+  if (h != nullptr && h->disk->policy().is_writable) {
+    raw_disk* const disk = h->disk;
+    exported_root* const root = h->root;
+    result<> outcome = co_await as_result(disk->flush());
+    if (!outcome) {
+      root->log.add(0, "fsync", outcome.error());
+      co_await fail(std::move(outcome).error());
+    }
+  }
+  co_return reply();
+}
+
+task<reply> operations::sync_all() {
+  for (const auto& root : mount_.roots)
+    if (root->is_writable() && root->disk() != nullptr)
+      co_await root->disk()->flush();
+  co_return reply();
+}
+
+} // namespace bgfs

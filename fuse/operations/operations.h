@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// What each request does: one method for each, grouped by source file. A method returns the body of
+// the answer or ends with the error to answer with. `request` says who asks and about which inode.
+#pragma once
+
+#include "fuse/operations/handles.h"
+#include "fuse/protocol/request.h"
+#include "fuse/reply.h"
+#include "fuse/tree/inode_table.h"
+
+namespace bgfs {
+
+class operations {
+public:
+  explicit operations(mount_state& mount);
+  operations(const operations&) = delete;
+  operations& operator=(const operations&) = delete;
+
+  // names.cpp
+  task<reply> lookup(fuse_in_header request, std::string name);
+  void forget(const ask::forget& what);
+  task<reply> getattr(fuse_in_header request);
+  task<reply> setattr(fuse_in_header request, fuse_setattr_in in);
+  task<reply> readlink(fuse_in_header request);
+  task<reply> statfs(fuse_in_header request);
+
+  // open_close.cpp
+  task<reply> open(fuse_in_header request, u32 flags);
+  void release(u64 handle_number);
+  task<reply> fsync(u64 handle_number);
+  task<reply> sync_all();
+
+  // directory_reading.cpp
+  task<reply> opendir(fuse_in_header request);
+  task<reply> readdir(ask::readdir what);
+
+  // data.cpp
+  task<reply> read(ask::read what);
+  task<reply> write(fuse_in_header request, ask::write what);
+  task<reply> allocate(ask::allocate what);
+  task<reply> seek(ask::seek what);
+  task<reply> copy(ask::copy what);
+
+  // attributes.cpp: user.bgfs.*
+  task<reply> getxattr(fuse_in_header request, ask::getxattr what);
+  [[nodiscard]] result<reply> listxattr(ask::listxattr what) const;
+
+  [[nodiscard]] mount_state& mount() const { return mount_; }
+  [[nodiscard]] std::size_t open_handles() const { return handles_.count(); }
+
+private:
+  [[nodiscard]] result<inode_pin> find(const fuse_in_header& request);
+  task<fuse_entry_out> entry_of(inode& target);
+  task<reply> open_disk(fuse_in_header request, inode_pin target, u32 flags);
+  task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);
+  task<reply> write_view(fuse_in_header request, u64 handle_number, ask::write what);
+  task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
+  [[nodiscard]] result<reply> read_view(const view_handle& h, byte_range range) const;
+
+  mount_state& mount_;
+  inode_table inodes_;
+  handle_table handles_;
+};
+
+[[nodiscard]] inline std::unexpected<error> no_such_handle(u64 number) {
+  return fail(error_kind::invalid_argument, "the kernel uses handle {:#x}, which is not open",
+              number);
+}
+
+} // namespace bgfs

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/operations/server.h"
+
+#include "fuse/operations/interruption.h"
+#include "graph/io/sleep.h"
+
+#include <cerrno>
+
+namespace bgfs {
+
+// A request that is being served; lives in the frame of its task.
+struct server::pending {
+  u64 unique = 0;
+  u32 pid = 0;
+  cancel_state cancel;
+  pending* previous = nullptr;
+  pending* next = nullptr;
+};
+
+// The outermost coroutine of a request: starts at once, on the stack of whoever took the request,
+// and frees itself at its end.
+struct server::serving {
+  struct promise_type : promise_base, pending {
+    promise_type(server& s, const fuse_in_header& header, const request_body&, const buffer&) {
+      unique = header.unique;
+      pid = header.pid;
+      context = {&s.mount_.home, &cancel};
+    }
+    serving get_return_object() {
+      self = std::coroutine_handle<promise_type>::from_promise(*this);
+      return {this};
+    }
+    std::suspend_never initial_suspend() const noexcept { return {}; }
+    std::suspend_never final_suspend() const noexcept { return {}; }
+    void return_void() const noexcept {}
+    void unhandled_exception() const noexcept { std::terminate(); }
+  };
+  pending* state;
+
+  // Finds the promise from within its coroutine.
+  struct myself {
+    pending* found = nullptr;
+    bool await_ready() const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<promise_type> h) noexcept {
+      found = &h.promise();
+      return false;
+    }
+    pending& await_resume() const noexcept { return *found; }
+  };
+};
+
+server::server(mount_state& mount, transport& requests)
+    : mount_(mount), transport_(requests), operations_(mount), interruptions_(mount.home) {}
+
+server::~server() {
+  BGFS_ASSERT(pending_ == nullptr, "the server goes while requests run");
+}
+
+namespace {
+// The end of the connection and a stop both end the taking of requests, never in an error.
+task<void> stoppable(task<void> inner) {
+  co_await std::move(inner);
+}
+} // namespace
+
+task<void> server::run() {
+  const task_context here = co_await current_context();
+  event taken;
+  spawn(*here.home, stoppable(take_all()), &stopping_, [&taken](result<>) { taken.set(); });
+  co_await shielded(taken.wait());
+  // What waits for a lock or for the end of a drain is answered before the images are closed.
+  while (running_ > 0)
+    co_await idle_.wait();
+  interruptions_.request_stop();
+  (void)co_await as_result(interruptions_.join());
+}
+
+task<void> server::take_all() {
+  buffer reuse;
+  while (!stopping_.is_requested()) {
+    std::optional<received> next = co_await transport_.receive(std::move(reuse));
+    if (!next)
+      co_return;
+    reuse = take(*std::move(next));
+  }
+}
+
+buffer server::take(received request) {
+  const result<fuse_in_header> header = parse_header(request.bytes);
+  if (!header)
+    return std::move(request.storage); // no number to answer to
+  result<request_body> body = parse_body(*header, request.bytes);
+  if (!body) {
+    send(header->unique, fail(std::move(body).error()));
+    return std::move(request.storage);
+  }
+  if (take_at_once(*header, *body))
+    return std::move(request.storage);
+  mount_.requests_served++;
+  // Only the payload of a write refers to the storage.
+  const bool keeps_storage = std::holds_alternative<ask::write>(*body);
+  buffer kept = keeps_storage ? std::move(request.storage) : buffer();
+  serve(*this, *header, *std::move(body), std::move(kept));
+  return keeps_storage ? buffer() : std::move(request.storage);
+}
+
+// What neither suspends nor, sometimes, has an answer.
+bool server::take_at_once(const fuse_in_header& header, request_body& body) {
+  if (const auto* what = std::get_if<ask::forget>(&body)) {
+    operations_.forget(*what);
+    return true;
+  }
+  if (const auto* what = std::get_if<ask::interrupt>(&body)) {
+    interrupt(what->unique);
+    return true;
+  }
+  if (const auto* what = std::get_if<ask::init>(&body)) {
+    initialise(header, *what);
+    return true;
+  }
+  if (const auto* what = std::get_if<ask::refused>(&body)) {
+    transport_.answer(header.unique, what->os_error, {}, {});
+    return true;
+  }
+  if (std::holds_alternative<ask::unknown>(body)) {
+    transport_.answer(header.unique, ENOSYS, {}, {});
+    return true;
+  }
+  return false;
+}
+
+server::serving server::serve(server& self, fuse_in_header header, request_body body,
+                              [[maybe_unused]] buffer storage) {
+  pending& me = co_await serving::myself{};
+  self.enlist(me);
+  {
+    const result<reply> outcome = co_await as_result(self.perform(header, body));
+    self.send(header.unique, outcome);
+  }
+  self.retire(me);
+}
+
+task<reply> server::perform(fuse_in_header header, request_body& body) {
+  switch (header.opcode) {
+  case FUSE_READ:
+    return operations_.read(std::get<ask::read>(body));
+  case FUSE_WRITE:
+    return operations_.write(header, std::get<ask::write>(body));
+  default:
+    return perform_other(header, body);
+  }
+}
+
+void server::initialise(const fuse_in_header& header, const ask::init& what) {
+  result<negotiated> chosen = negotiate(what.in);
+  if (!chosen) {
+    refusal_ = chosen.error();
+    transport_.answer(header.unique, EPROTO, {}, {});
+    ready_.set();
+    return;
+  }
+  const fuse_init_out out = init_reply(*chosen, what.in);
+  transport_.answer(header.unique, 0, std::as_bytes(std::span(&out, 1)), {});
+  if (chosen->needs_another_init)
+    return;
+  mount_.kernel = *std::move(chosen);
+  ready_.set();
+}
+
+task<void> server::interrupt_later(u64 unique) {
+  co_await sleep_for(interruption_grace);
+  for (pending* p = pending_; p != nullptr; p = p->next)
+    if (p->unique == unique)
+      p->cancel.request();
+}
+
+void server::interrupt(u64 unique) {
+  for (pending* p = pending_; p != nullptr; p = p->next) {
+    if (p->unique != unique)
+      continue;
+    if (is_being_killed(p->pid)) {
+      p->cancel.request();
+    } else {
+      interruptions_.spawn(interrupt_later(unique));
+    }
+    return;
+  }
+}
+
+void server::send(u64 unique, const result<reply>& outcome) {
+  if (outcome) {
+    transport_.answer(unique, 0, outcome->head(), outcome->body());
+  } else {
+    transport_.answer(unique, errno_of(outcome.error()), {}, {});
+  }
+}
+
+void server::enlist(pending& p) {
+  p.next = pending_;
+  if (pending_ != nullptr)
+    pending_->previous = &p;
+  pending_ = &p;
+  running_++;
+  mount_.requests_running = running_;
+}
+
+void server::retire(pending& p) {
+  (p.previous != nullptr ? p.previous->next : pending_) = p.next;
+  if (p.next != nullptr)
+    p.next->previous = p.previous;
+  mount_.requests_running = --running_;
+  if (running_ == 0)
+    idle_.wake_all();
+}
+
+} // namespace bgfs

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// The request loop: takes requests from the transport, runs each as a task of its own, answers.
+#pragma once
+
+#include "fuse/operations/operations.h"
+#include "fuse/transport/transport.h"
+#include "graph/io/spawn.h"
+
+namespace bgfs {
+
+class server {
+public:
+  server(mount_state& mount, transport& requests);
+  ~server();
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
+  // Serves until the kernel ends the connection (unmounted, aborted) or stop() was called, and all
+  // requests taken until then are answered.
+  task<void> run();
+  // No further request is taken. On the loop of the mount.
+  void stop() { stopping_.request(); }
+  // Set when the kernel and this program have agreed on how to talk: the mount is usable.
+  [[nodiscard]] event& ready() { return ready_; }
+  // Why they could not agree.
+  [[nodiscard]] const error* refusal() const { return refusal_ ? &*refusal_ : nullptr; }
+
+private:
+  struct pending;
+  struct serving;
+  friend struct serving;
+
+  task<void> take_all();
+  // Returns the storage if it is not needed any more.
+  buffer take(received request);
+  bool take_at_once(const fuse_in_header& header, request_body& body);
+  static serving serve(server& self, fuse_in_header header, request_body body, buffer storage);
+  task<reply> perform(fuse_in_header header, request_body& body);
+  task<reply> perform_other(fuse_in_header header, request_body& body);
+  void initialise(const fuse_in_header& header, const ask::init& what);
+  void interrupt(u64 unique);
+  task<void> interrupt_later(u64 unique);
+  void send(u64 unique, const result<reply>& outcome);
+  void enlist(pending& p);
+  void retire(pending& p);
+
+  mount_state& mount_;
+  transport& transport_;
+  operations operations_;
+  pending* pending_ = nullptr; // in flight, newest first
+  unsigned running_ = 0;
+  wait_queue idle_;
+  cancel_state stopping_;
+  event ready_;
+  std::optional<error> refusal_;
+  task_group interruptions_;
+};
+
+} // namespace bgfs

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// The wire structs of the FUSE protocol, as <linux/fuse.h> has them, and the names that newer
+// kernels added after the header of the oldest supported build system. Structs are copied with
+// load<T>.
+#pragma once
+
+#include "graph/base/ints.h"
+
+#include <linux/fuse.h>
+
+namespace bgfs::kernel {
+
+// The protocol this program speaks; the smaller of both sides' minors is used.
+inline constexpr u32 major_version = 7;
+inline constexpr u32 minor_version = 41;
+// Linux 5.10; older ones lack FUSE_HANDLE_KILLPRIV_V2 and more.
+inline constexpr u32 minor_version_min = 32;
+
+// INIT flags; bits 32 and up travel in flags2.
+inline constexpr u64 init_direct_io_allow_mmap = u64{1} << 36; // 7.39
+
+// Opcodes.
+inline constexpr u32 opcode_statx = 52;              // 7.39
+inline constexpr u32 opcode_copy_file_range_64 = 53; // 7.45
+
+struct copy_file_range_out { // 7.45
+  u64 bytes_copied;
+};
+
+// What one request may carry beside its header: 1 MiB and the fixed fields before it.
+inline constexpr u32 payload_length_max = 1 << 20;
+inline constexpr u32 payload_pages_max = payload_length_max / 4096;
+inline constexpr std::size_t name_length_max = 255;
+
+} // namespace bgfs::kernel

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// INIT: what the kernel offers, what this program takes, and what that means for the mount.
+#pragma once
+
+#include "fuse/protocol/kernel.h"
+#include "graph/base/result.h"
+
+#include <string>
+#include <vector>
+
+namespace bgfs {
+
+struct negotiated {
+  u32 kernel_minor = 0;
+  u64 flags = 0; // FUSE_* INIT flags in use
+  u32 write_length_max = 0;
+  bool needs_another_init = false; // the kernel speaks a newer major version and asks again
+
+  [[nodiscard]] bool has(u64 flag) const { return (flags & flag) != 0; }
+  // For .bgfs/features: the names of the flags in use.
+  [[nodiscard]] std::vector<std::string_view> flag_names() const;
+};
+
+// Pure. Fails when the kernel is older than Linux 5.10.
+[[nodiscard]] result<negotiated> negotiate(const fuse_init_in& offered);
+[[nodiscard]] fuse_init_out init_reply(const negotiated& chosen, const fuse_init_in& offered);
+
+} // namespace bgfs

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// What the kernel asks: a request's bytes, checked and turned into values. Pure and bounded: any
+// bytes are either a request or an error, so this can be fuzzed. Nothing refers to the buffer
+// afterwards except the payload of a write, which is used in place.
+#pragma once
+
+#include "fuse/protocol/kernel.h"
+#include "graph/base/byte_range.h"
+#include "graph/base/result.h"
+
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace bgfs {
+
+namespace ask {
+
+struct init {
+  fuse_init_in in;
+};
+struct lookup {
+  std::string name;
+};
+struct forget {
+  std::vector<fuse_forget_one> nodes;
+};
+struct getattr {};
+struct setattr {
+  fuse_setattr_in in;
+};
+struct readlink {};
+struct open {
+  u32 flags;
+};
+struct opendir {};
+struct read {
+  u64 handle;
+  byte_range range;
+};
+struct write {
+  u64 handle;
+  u64 offset;
+  u32 flags; // O_* of the open file, O_DSYNC where the caller asked for it
+  std::span<const std::byte> payload;
+};
+struct readdir {
+  u64 handle;
+  u64 position;
+  u32 length;
+  bool wants_attributes;
+};
+struct release {
+  u64 handle;
+};
+struct releasedir {
+  u64 handle;
+};
+struct flush {
+  u64 handle;
+};
+struct fsync {
+  u64 handle;
+};
+struct nothing {}; // fsyncdir, access, destroy: succeed without doing anything
+struct sync_all {};
+struct statfs {};
+struct getxattr {
+  std::string name;
+  u32 length_max; // 0: only the length is asked for
+};
+struct listxattr {
+  u32 length_max;
+};
+struct interrupt {
+  u64 unique;
+};
+struct allocate {
+  u64 handle;
+  u32 mode; // FALLOC_FL_*
+  byte_range range;
+};
+struct seek {
+  u64 handle;
+  u64 offset;
+  u32 whence;
+};
+struct copy {
+  u64 from_handle;
+  u64 from_offset;
+  u64 to_handle;
+  u64 to_offset;
+  u64 length;
+  bool has_wide_reply; // the answer is 64 bits wide
+};
+// Understood, and never allowed here: making, moving and removing names, changing attributes.
+struct refused {
+  int os_error;
+};
+// Not known to this program, or without meaning here; ENOSYS makes the kernel stop asking.
+struct unknown {};
+
+} // namespace ask
+
+using request_body =
+    std::variant<ask::unknown, ask::refused, ask::nothing, ask::init, ask::lookup, ask::forget,
+                 ask::getattr, ask::setattr, ask::readlink, ask::open, ask::opendir, ask::read,
+                 ask::write, ask::readdir, ask::release, ask::releasedir, ask::flush, ask::fsync,
+                 ask::sync_all, ask::statfs, ask::getxattr, ask::listxattr, ask::interrupt,
+                 ask::allocate, ask::seek, ask::copy>;
+
+// Fails when the bytes are no request at all: shorter than a header, or of another length than the
+// header says.
+[[nodiscard]] result<fuse_in_header> parse_header(std::span<const std::byte> bytes);
+
+// `bytes` is the whole request. Fails with invalid_argument when what follows the header is not
+// what the opcode demands.
+[[nodiscard]] result<request_body> parse_body(const fuse_in_header& header,
+                                              std::span<const std::byte> bytes);
+
+} // namespace bgfs

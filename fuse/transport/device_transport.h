@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// Requests over the descriptor of /dev/fuse that the mount was made with: non-blocking reads on the
+// loop, a poll when there is nothing to read, answers by writev.
+#pragma once
+
+#include "fuse/transport/transport.h"
+
+#include <memory>
+
+namespace bgfs {
+
+class loop;
+
+// `fd` is borrowed and becomes non-blocking; it stays open for as long as the transport lives.
+[[nodiscard]] std::unique_ptr<transport> make_device_transport(loop& home, int fd);
+
+} // namespace bgfs

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// Tells the kernel what it must no longer believe. Notifications block until dirty pages have been
+// written through us, so they are sent by this object's own thread and nobody awaits them.
+#pragma once
+
+#include "graph/base/byte_range.h"
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+namespace bgfs {
+
+class notifier {
+public:
+  // `fd` is borrowed: the descriptor requests are read from.
+  explicit notifier(int fd) : fd_(fd) {}
+  ~notifier() { stop(); }
+  notifier(const notifier&) = delete;
+  notifier& operator=(const notifier&) = delete;
+
+  // Attributes and cached bytes of the range are read anew. Returns at once; any thread.
+  void invalidate(u64 inode, byte_range range);
+  // What is still queued is dropped: the mount is going away. Returns when the thread has ended;
+  // the connection must be gone or requests still be served.
+  void stop();
+
+private:
+  struct message {
+    u64 inode;
+    byte_range range;
+  };
+  // More than that and the oldest are merged into "everything": a bound, not a tuning knob.
+  static constexpr std::size_t queued_max = 1024;
+
+  void work();
+  void send(const message& m) const;
+
+  const int fd_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<message> queue_;
+  bool stop_ = false;
+  std::thread thread_; // started by the first message, so that a process may fork before
+};
+
+} // namespace bgfs

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// The directories of the mount (DESIGN.md section 5).
+#pragma once
+
+#include "fuse/tree/inode.h"
+#include "fuse/tree/mount_state.h"
+
+namespace bgfs {
+
+// The mount point: the roots, their control directories, and .bgfs, which is not listed.
+[[nodiscard]] std::unique_ptr<inode> make_mount_directory(mount_state& mount);
+
+// Below NAME.d.
+[[nodiscard]] std::unique_ptr<inode> make_layers_directory(mount_state& mount, exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_nodes_directory(mount_state& mount, exported_root& root);
+
+// Names of nodes as they stand in directories: bytes that a name cannot hold are %XX.
+[[nodiscard]] std::string to_file_name(std::string_view node_name);
+
+} // namespace bgfs

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// One root of the mount: an export of the graph, open or not, with what is known about it. It is
+// there from mount to unmount, whether it could be opened or not: a failed root never reads as
+// empty.
+#pragma once
+
+#include "fuse/tree/error_log.h"
+#include "fuse/tree/raw_disk.h"
+
+#include <list>
+#include <map>
+
+namespace bgfs {
+
+struct mount_state;
+
+enum class root_phase : u8 { unopened, opening, open, failed, closing };
+
+// An open handle of the raw file, for `openers`.
+struct opener {
+  u32 pid;
+  std::string command;
+  bool is_writing;
+};
+
+class exported_root final : public root_observer {
+public:
+  exported_root(mount_state& in, export_spec spec);
+  ~exported_root();
+  exported_root(const exported_root&) = delete;
+  exported_root& operator=(const exported_root&) = delete;
+
+  // Opens it unless it is open; an error is also kept and logged, `pid` being who asked (0: the
+  // mount). A failed root is tried again only by retry.
+  task<void> open(u32 pid);
+  task<void> retry(u32 pid);
+  // Flushes and detaches; the nodes stay open until the graph is closed. The first error counts.
+  task<void> close();
+  // After the graph was closed: keeps the time of the last change. Blocks.
+  void keep_time() const;
+
+  [[nodiscard]] const export_spec& spec() const { return spec_; }
+  [[nodiscard]] const std::string& name() const { return spec_.name; }
+  [[nodiscard]] bool is_writable() const { return spec_.is_writable; }
+  [[nodiscard]] root_phase phase() const { return phase_; }
+  // Why it could not be opened; null unless it failed.
+  [[nodiscard]] const error* failure() const { return failure_ ? &*failure_ : nullptr; }
+  // ENOMEDIUM with the reason, unless it is open.
+  [[nodiscard]] result<> require_medium() const;
+  // The disk; null unless it is open.
+  [[nodiscard]] raw_disk* disk() const {
+    return phase_ == root_phase::open || phase_ == root_phase::closing ? disk_.get() : nullptr;
+  }
+  // The layers, without filters: 0 is the live image. Empty unless it is open.
+  [[nodiscard]] std::vector<node*> layers() const;
+  // Every node below and including the top, each once, the top first.
+  [[nodiscard]] std::vector<node*> nodes() const;
+  // Layer `index` merged down to the base, read-only; attached at first use.
+  task<raw_disk*> layer_disk(unsigned index);
+
+  // One word of DESIGN.md section 5: ok read-only opening full failed corrupt closing.
+  [[nodiscard]] std::string_view state_word() const;
+  // The second line of `state`, or "".
+  [[nodiscard]] std::string state_reason() const;
+
+  [[nodiscard]] mode_t mode() const; // permission bits of the raw file; 0 while it is failed
+  [[nodiscard]] mode_t view_mode(bool is_writable_view) const;
+  [[nodiscard]] mode_t directory_mode() const;
+  [[nodiscard]] uid_t owner() const;
+  [[nodiscard]] gid_t group() const;
+
+  void resized() override;
+
+  error_log log;
+  std::list<opener> openers; // of the raw file, oldest first
+  u64 inode = 0;             // of the raw file
+
+private:
+  task<void> open_uninterrupted();
+  task<void> open_disk();
+  task<void> attach_disk(node& top);
+  [[nodiscard]] permissions wanted_permissions(const node& top) const;
+  [[nodiscard]] mode_t full_mode() const;
+
+  mount_state& mount_;
+  export_spec spec_;
+  root_phase phase_ = root_phase::unopened;
+  std::optional<error> failure_;
+  std::unique_ptr<raw_disk> disk_;
+  std::map<unsigned, std::unique_ptr<raw_disk>> layer_disks_;
+  std::string image_path_; // of the live image's file
+  event opened_;           // set when an attempt to open has ended
+};
+
+} // namespace bgfs

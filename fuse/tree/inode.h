@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// What the kernel knows by number: directories, raw files, views and links. An inode says what it
+// is; what it stands for (a root, a node of the graph, a view) lives elsewhere, and may have gone
+// by the time it is asked about.
+#pragma once
+
+#include "fuse/protocol/kernel.h"
+#include "graph/io/task.h"
+
+#include <ctime>
+#include <memory>
+#include <string>
+#include <sys/stat.h>
+#include <vector>
+
+namespace bgfs {
+
+class raw_disk;
+class exported_root;
+class view_file;
+
+// As stat(2) shows it; st_ino is the number of the inode.
+struct attributes {
+  mode_t mode = 0; // type and permission bits
+  uid_t owner = 0;
+  gid_t group = 0;
+  u64 length = 0;
+  u64 blocks = 0; // of 512 bytes
+  std::timespec modified{};
+  u32 block_length = 4096;
+  u32 link_count = 1;
+};
+
+[[nodiscard]] fuse_attr to_wire(const attributes& a, u64 inode_number);
+
+class directory;
+class disk_file;
+class link;
+
+class inode {
+public:
+  virtual ~inode() = default;
+  inode(const inode&) = delete;
+  inode& operator=(const inode&) = delete;
+
+  virtual task<attributes> describe() = 0;
+  // What it is, without casts: null where it is something else.
+  [[nodiscard]] virtual directory* as_directory() { return nullptr; }
+  [[nodiscard]] virtual disk_file* as_disk() { return nullptr; }
+  [[nodiscard]] virtual view_file* as_view() { return nullptr; }
+  [[nodiscard]] virtual link* as_link() { return nullptr; }
+  // The root it belongs to; null: the mount.
+  [[nodiscard]] virtual exported_root* root_of() { return nullptr; }
+
+  [[nodiscard]] u64 number() const { return number_; }
+  [[nodiscard]] const std::string& path() const { return path_; } // "" is the mount point
+
+protected:
+  inode() = default;
+
+private:
+  friend class inode_table;
+  friend class inode_pin;
+  u64 number_ = 0;
+  std::string path_;
+  u64 lookups_ = 0;
+  unsigned pins_ = 0;
+};
+
+struct directory_entry {
+  std::string name;
+  mode_t type = S_IFREG; // S_IF*
+};
+
+class directory : public inode {
+public:
+  // What readdir shows, without "." and "..".
+  virtual task<std::vector<directory_entry>> list() = 0;
+  // The inode of a name, listed or not; not_found. A new one each time: the table keeps one.
+  virtual task<std::unique_ptr<inode>> find(std::string name) = 0;
+  directory* as_directory() final { return this; }
+};
+
+// A raw file: a root, or one of its layers.
+class disk_file : public inode {
+public:
+  // Opens what has to be opened; fails with ENOMEDIUM and the reason when it cannot be.
+  virtual task<raw_disk*> disk(u32 pid) = 0;
+  disk_file* as_disk() final { return this; }
+  // True for the live image, whose handles are listed in `openers`.
+  [[nodiscard]] virtual bool is_live() const = 0;
+};
+
+class link final : public inode {
+public:
+  link(std::string target, uid_t owner, gid_t group, std::timespec made)
+      : target_(std::move(target)), owner_(owner), group_(group), made_(made) {}
+  task<attributes> describe() override;
+  link* as_link() override { return this; }
+  [[nodiscard]] const std::string& target() const { return target_; }
+
+private:
+  std::string target_;
+  uid_t owner_;
+  gid_t group_;
+  std::timespec made_;
+};
+
+} // namespace bgfs

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// The mount point, its .bgfs, the raw files, and their control directories.
+#include "fuse/tree/directory_common.h"
+
+namespace bgfs {
+
+attributes directory_attributes(const mount_state& mount, const exported_root* root) {
+  attributes a;
+  a.mode = S_IFDIR | (root != nullptr ? root->directory_mode() : 0555);
+  a.owner = root != nullptr ? root->owner() : mount.owner;
+  a.group = root != nullptr ? root->group() : mount.group;
+  a.modified = mount.started;
+  a.link_count = 2;
+  return a;
+}
+
+void list_views(std::span<const view* const> views, std::vector<directory_entry>& into) {
+  for (const view* v : views)
+    into.push_back({std::string(v->name), S_IFREG});
+}
+
+namespace {
+
+constexpr std::string_view service_name = ".bgfs";
+constexpr std::string_view control_suffix = ".d";
+
+// Where space is allocated there may be data: st_blocks 0 makes tar and cp take a file for one big
+// hole without looking.
+constexpr u64 blocks_min = 1;
+
+class root_file final : public disk_file {
+public:
+  root_file(mount_state& mount, exported_root& root) : mount_(mount), root_(root) {}
+
+  task<attributes> describe() override {
+    attributes a;
+    // On demand means: at the first look that cannot do without.
+    if (root_.phase() == root_phase::unopened || root_.phase() == root_phase::opening)
+      (void)co_await as_result(root_.open(0));
+    a.mode = S_IFREG | root_.mode();
+    a.owner = root_.owner();
+    a.group = root_.group();
+    a.modified = mount_.started;
+    raw_disk* const disk = root_.disk();
+    if (disk == nullptr)
+      co_return a;
+    a.length = disk->length();
+    a.modified = disk->time().shown();
+    const result<u64> allocated = co_await as_result(disk->allocated_length());
+    const u64 known = allocated ? *allocated : a.length;
+    a.blocks = a.length == 0 ? 0 : std::max(divide_up(known, 512), blocks_min);
+    co_return a;
+  }
+
+  task<raw_disk*> disk(u32 pid) override {
+    co_await root_.open(pid);
+    co_return root_.disk();
+  }
+  exported_root* root_of() override { return &root_; }
+  bool is_live() const override { return true; }
+
+private:
+  mount_state& mount_;
+  exported_root& root_;
+};
+
+class control_directory final : public root_directory {
+public:
+  using root_directory::root_directory;
+
+  task<std::vector<directory_entry>> list() override {
+    std::vector<directory_entry> entries = {{"layers", S_IFDIR}, {"nodes", S_IFDIR}};
+    list_views(views_of_root(), entries);
+    co_return entries;
+  }
+
+  task<std::unique_ptr<inode>> find(std::string name) override {
+    if (name == "layers")
+      co_return make_layers_directory(mount_, root_);
+    if (name == "nodes")
+      co_return make_nodes_directory(mount_, root_);
+    const view* const v = find_view(views_of_root(), name);
+    if (v == nullptr)
+      co_await no_such_name(name);
+    co_return std::make_unique<view_file>(*v, view_place{mount_, &root_, {}, {}});
+  }
+};
+
+class service_directory final : public directory {
+public:
+  explicit service_directory(mount_state& mount) : mount_(mount) {}
+
+  task<attributes> describe() override { co_return directory_attributes(mount_, nullptr); }
+  task<std::vector<directory_entry>> list() override {
+    std::vector<directory_entry> entries;
+    list_views(views_of_mount(), entries);
+    co_return entries;
+  }
+  task<std::unique_ptr<inode>> find(std::string name) override {
+    const view* const v = find_view(views_of_mount(), name);
+    if (v == nullptr)
+      co_await no_such_name(name);
+    co_return std::make_unique<view_file>(*v, view_place{mount_, nullptr, {}, {}});
+  }
+
+private:
+  mount_state& mount_;
+};
+
+class mount_directory final : public directory {
+public:
+  explicit mount_directory(mount_state& mount) : mount_(mount) {}
+
+  task<attributes> describe() override {
+    attributes a = directory_attributes(mount_, nullptr);
+    a.link_count = static_cast<u32>(2 + mount_.roots.size());
+    co_return a;
+  }
+
+  task<std::vector<directory_entry>> list() override {
+    std::vector<directory_entry> entries;
+    for (const auto& root : mount_.roots) {
+      entries.push_back({root->name(), S_IFREG});
+      if (root->spec().control == control_mode::beside)
+        entries.push_back({root->name() + std::string(control_suffix), S_IFDIR});
+    }
+    co_return entries;
+  }
+
+  task<std::unique_ptr<inode>> find(std::string name) override {
+    if (name == service_name)
+      co_return std::make_unique<service_directory>(mount_);
+    if (exported_root* root = mount_.find_root(name))
+      co_return std::make_unique<root_file>(mount_, *root);
+    if (name.ends_with(control_suffix)) {
+      const auto of = std::string_view(name).substr(0, name.size() - control_suffix.size());
+      exported_root* const root = mount_.find_root(of);
+      if (root != nullptr && root->spec().control != control_mode::none)
+        co_return std::make_unique<control_directory>(mount_, *root);
+    }
+    co_await no_such_name(name);
+    co_return nullptr;
+  }
+
+private:
+  mount_state& mount_;
+};
+
+} // namespace
+
+std::unique_ptr<inode> make_mount_directory(mount_state& mount) {
+  return std::make_unique<mount_directory>(mount);
+}
+
+} // namespace bgfs

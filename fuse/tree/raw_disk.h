@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// A disk as a raw file: what reading, writing, truncating, punching and seeking in MNT/NAME mean.
+// A disk has a length that a file does not outgrow (DESIGN.md section 5, "A disk cannot be
+// truncated"), unless it is growable.
+//
+// Errors carry the errno that a process should see. Everything may suspend, except where a method
+// is no task.
+#pragma once
+
+#include "config/graph_config.h"
+#include "fuse/tree/content_time.h"
+#include "graph/io/sync.h"
+#include "graph/model/graph.h"
+
+namespace bgfs {
+
+struct disk_policy {
+  std::string name; // for messages: "web"
+  std::string path; // of the raw file: "/mnt/web"
+  bool is_writable = false;
+  bool is_growable = false;
+  truncate_policy on_truncate = truncate_policy::refuse;
+  cache_mode cache = cache_mode::none;
+};
+
+class raw_disk {
+public:
+  raw_disk(graph& nodes, node& top, disk_policy policy)
+      : nodes_(nodes), top_(top), policy_(std::move(policy)) {}
+  raw_disk(const raw_disk&) = delete;
+  raw_disk& operator=(const raw_disk&) = delete;
+
+  // Attaches to the graph; before that, and after release, nothing else may be called.
+  task<void> attach(permissions wanted, root_observer* observer);
+  task<void> release();
+  [[nodiscard]] bool is_attached() const { return attached_ != nullptr; }
+
+  [[nodiscard]] const disk_policy& policy() const { return policy_; }
+  [[nodiscard]] node& top() const { return top_; }
+  [[nodiscard]] u64 length() const { return top_.length(); }
+
+  // What of a read lies inside the disk. The caller then reads it from attached().
+  [[nodiscard]] byte_range readable_part(byte_range range) const;
+  [[nodiscard]] root& attached() const { return *attached_; }
+
+  // Returns how much was written: less than asked at the end of a disk that does not grow.
+  task<u32> write(u64 offset, std::span<const std::byte> bytes, bool is_durable);
+  task<void> flush();
+  task<void> allocate(u32 mode, byte_range range); // fallocate(2)
+  task<u64> seek(u64 offset, bool wants_data);     // SEEK_DATA, SEEK_HOLE
+  task<void> truncate_at_open();                   // O_TRUNC
+  task<void> set_length(u64 length);               // truncate(2), ftruncate(2)
+  task<void> resize(u64 length, bool may_shrink);  // the `size` file
+  // Copies from another disk of the mount, or within one; returns how much, at least one byte
+  // unless the source has ended. What reads as zeroes stays a hole.
+  task<u64> copy_from(raw_disk& source, u64 from_offset, u64 to_offset, u64 length);
+  // Bytes the host spends on it. Kept until the next change.
+  task<u64> allocated_length();
+
+  [[nodiscard]] content_time& time() { return time_; }
+  [[nodiscard]] bool is_full() const { return is_full_; }
+  // True once after changes that no flush has covered yet.
+  [[nodiscard]] bool has_unflushed_changes() const { return has_unflushed_; }
+
+private:
+  class change;
+  class reservation;
+  task<void> may_change();
+  [[nodiscard]] error beyond_end(u64 offset) const;
+  result<> require_writable() const;
+  task<void> grow(u64 length);
+  task<void> zero(byte_range range, bool may_unmap);
+  task<void> reserve(byte_range range);
+  task<void> rewrite(u64 offset, std::span<std::byte> bytes);
+  task<void> require_host_space(byte_range range);
+  task<void> copy_data(raw_disk& source, u64 from_offset, u64 to_offset, u64 length);
+  void note(const result<>& outcome);
+
+  graph& nodes_;
+  node& top_;
+  disk_policy policy_;
+  std::unique_ptr<root> attached_;
+  async_mutex resizing_;
+  // Reserving space writes back what it has read; no other change may run meanwhile.
+  unsigned changes_running_ = 0;
+  bool is_reserving_ = false;
+  wait_queue reserved_;
+  wait_queue unchanging_;
+  content_time time_;
+  std::optional<u64> allocated_;
+  u64 change_count_ = 0;
+  bool is_full_ = false;
+  bool has_unflushed_ = false;
+};
+
+} // namespace bgfs

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// A view: a small file whose text is made when it is opened, and that may take one command per
+// write. Adding one is adding a file to fuse/views and a line to fuse/views/list.cpp.
+#pragma once
+
+#include "fuse/tree/mount_state.h"
+
+#include <span>
+
+namespace bgfs {
+
+// What a view is about. `root` is set below NAME.d, `target` below layers/N and nodes/NAME.
+struct view_subject {
+  mount_state& mount;
+  exported_root* root = nullptr;
+  node* target = nullptr;
+  unsigned layer = 0;
+  u32 pid = 0; // of the process that opened it
+};
+
+struct view {
+  std::string_view name;
+  std::string_view summary; // one line of the help file
+  // Its text, which ends with a newline unless it is empty. null: it cannot be read.
+  task<std::string> (*render)(view_subject subject) = nullptr;
+  // Carries out what was written, without the newline at its end. null: it cannot be written.
+  task<void> (*write)(view_subject subject, std::string text) = nullptr;
+  // Opening it fails with ENOMEDIUM while its root is not open.
+  bool needs_medium = true;
+  // st_size is that of the text now, not that of the last one opened; rendering it is cheap and
+  // does not suspend.
+  bool has_exact_length = false;
+};
+
+// Longest command a view takes.
+inline constexpr std::size_t command_length_max = 4096;
+
+[[nodiscard]] std::span<const view* const> views_of_mount(); // .bgfs/
+[[nodiscard]] std::span<const view* const> views_of_root();  // NAME.d/
+[[nodiscard]] std::span<const view* const> views_of_layer(); // NAME.d/layers/N/
+[[nodiscard]] std::span<const view* const> views_of_node();  // NAME.d/nodes/NAME/
+
+// Finds by name; null: none.
+[[nodiscard]] const view* find_view(std::span<const view* const> views, std::string_view name);
+
+} // namespace bgfs

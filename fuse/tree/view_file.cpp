@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/tree/view_file.h"
+
+#include <algorithm>
+
+namespace bgfs {
+
+const view* find_view(std::span<const view* const> views, std::string_view name) {
+  const auto found = std::ranges::find(views, name, &view::name);
+  return found == views.end() ? nullptr : *found;
+}
+
+result<view_subject> view_place::subject(u32 pid) const {
+  view_subject made{.mount = mount, .root = root, .pid = pid};
+  if (layer) {
+    const auto chain = root->layers();
+    if (*layer >= chain.size())
+      return fail(error_kind::not_found, "'{}' has no layer {}", root->name(), *layer);
+    made.layer = *layer;
+    made.target = chain[*layer];
+  } else if (!node_name.empty()) {
+    for (node* n : root->nodes())
+      if (n->name() == node_name)
+        made.target = n;
+    if (made.target == nullptr)
+      return fail(error_kind::not_found, "'{}' has no node '{}'", root->name(), node_name);
+  }
+  return made;
+}
+
+result<view_subject> view_file::subject(u32 pid) const {
+  if (place_.root != nullptr && view_.needs_medium)
+    BGFS_CHECK(place_.root->require_medium());
+  return place_.subject(pid);
+}
+
+error_log& view_file::log() const {
+  return place_.root != nullptr ? place_.root->log : place_.mount.log;
+}
+
+task<attributes> view_file::describe() {
+  attributes a;
+  const bool is_writable = view_.write != nullptr;
+  if (place_.root != nullptr) {
+    a.mode = place_.root->view_mode(is_writable);
+    a.owner = place_.root->owner();
+    a.group = place_.root->group();
+  } else {
+    a.mode = is_writable ? 0644 : 0444;
+    a.owner = place_.mount.owner;
+    a.group = place_.mount.group;
+  }
+  a.mode |= S_IFREG;
+  a.length = rendered_length_;
+  if (view_.has_exact_length) {
+    const result<view_subject> about = subject(0);
+    if (about) {
+      const std::string text = co_await view_.render(*about);
+      a.length = text.size();
+    }
+  }
+  a.blocks = divide_up(a.length, 512);
+  // Always the same: a tool that looks before and after reading must not find a change.
+  a.modified = place_.mount.started;
+  co_return a;
+}
+
+} // namespace bgfs

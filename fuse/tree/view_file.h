@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// The inode of a view.
+#pragma once
+
+#include "fuse/tree/inode.h"
+#include "fuse/tree/view.h"
+
+namespace bgfs {
+
+// How the target of a view is found again each time it is opened: the graph may have changed.
+struct view_place {
+  mount_state& mount;
+  exported_root* root = nullptr;
+  std::optional<unsigned> layer;
+  std::string node_name; // of nodes/NAME
+
+  // Fails when it has no medium, or the layer or node is gone.
+  [[nodiscard]] result<view_subject> subject(u32 pid) const;
+};
+
+class view_file final : public inode {
+public:
+  view_file(const view& what, view_place where) : view_(what), place_(std::move(where)) {}
+
+  task<attributes> describe() override;
+  view_file* as_view() override { return this; }
+  exported_root* root_of() override { return place_.root; }
+
+  [[nodiscard]] const view& what() const { return view_; }
+  [[nodiscard]] const view_place& where() const { return place_; }
+  [[nodiscard]] result<view_subject> subject(u32 pid) const;
+  // The log of its directory.
+  [[nodiscard]] error_log& log() const;
+
+  void set_rendered_length(u64 length) { rendered_length_ = length; }
+
+private:
+  const view& view_;
+  view_place place_;
+  u64 rendered_length_ = 0; // of the latest rendering; 0: never opened
+};
+
+} // namespace bgfs

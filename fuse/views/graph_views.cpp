@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// .bgfs/graph.yaml, graph.json, graph.dot: the effective configuration, and the graph that is open.
+#include "fuse/views/common.h"
+#include "fuse/views/yaml_text.h"
+
+#include <algorithm>
+
+namespace bgfs {
+namespace {
+
+task<std::string> render_yaml(view_subject subject) {
+  const graph_config& config = subject.mount.config();
+  co_return "# read from " + config.source() + "\n" + to_yaml(config.effective());
+}
+
+value describe_node(const node& n) {
+  value v;
+  v.set("node-name", n.name());
+  v.set("driver", n.type().name);
+  v.set("read-only", n.is_read_only());
+  v.set("virtual-size", n.length());
+  const std::string path = n.instance().host_path();
+  if (!path.empty())
+    v.set("filename", path);
+  value children(value::map{});
+  for (const auto& e : n.children())
+    children.set(e->name(), e->child().name());
+  v.set("children", std::move(children));
+  return v;
+}
+
+value describe_root(const exported_root& r) {
+  value v;
+  v.set("name", r.name());
+  v.set("node-name", r.spec().node_name);
+  v.set("writable", r.is_writable());
+  v.set("state", r.state_word());
+  return v;
+}
+
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\')
+      out += '\\';
+    out += c == '\n' ? ' ' : c;
+  }
+  return out + '"';
+}
+
+} // namespace
+
+value describe_graph(const mount_state& mount) {
+  value::list nodes;
+  for (const auto& n : mount.nodes.nodes())
+    nodes.push_back(describe_node(*n));
+  value::list roots;
+  for (const auto& r : mount.roots)
+    roots.push_back(describe_root(*r));
+  value v;
+  v.set("source", mount.config().source());
+  v.set("directory", mount.directory);
+  v.set("exports", std::move(roots));
+  v.set("nodes", std::move(nodes));
+  return v;
+}
+
+namespace {
+
+task<std::string> render_json(view_subject subject) {
+  co_return json_text(describe_graph(subject.mount));
+}
+
+task<std::string> render_dot(view_subject subject) {
+  std::string text = "digraph bgfs {\n  node [shape=box];\n";
+  for (const auto& n : subject.mount.nodes.nodes()) {
+    const std::string label = n->name() + " (" + std::string(n->type().name) + ")";
+    text += fmt::format("  {} [label={}];\n", quoted("node:" + n->name()), quoted(label));
+  }
+  for (const auto& r : subject.mount.roots) {
+    const std::string name = quoted("export:" + r->name());
+    const std::string label = r->name() + " (" + std::string(r->state_word()) + ")";
+    text += fmt::format("  {} [shape=ellipse, label={}];\n", name, quoted(label));
+    if (r->disk() != nullptr)
+      text += fmt::format("  {} -> {};\n", name, quoted("node:" + r->disk()->top().name()));
+  }
+  for (const auto& n : subject.mount.nodes.nodes())
+    for (const auto& e : n->children())
+      text += fmt::format("  {} -> {} [label={}];\n", quoted("node:" + n->name()),
+                          quoted("node:" + e->child().name()), quoted(e->name()));
+  co_return text + "}\n";
+}
+
+} // namespace
+
+extern constinit const view graph_yaml_view{
+    .name = "graph.yaml",
+    .summary = "the effective configuration; the first line says where it was read from",
+    .render = render_yaml};
+extern constinit const view graph_json_view{
+    .name = "graph.json", .summary = "the open graph: exports and nodes", .render = render_json};
+extern constinit const view graph_dot_view{
+    .name = "graph.dot", .summary = "the same as a picture, for graphviz", .render = render_dot};
+
+} // namespace bgfs

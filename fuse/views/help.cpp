@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// help: what each file of the directory is for, made from the lists the directories are made from.
+#include "fuse/views/common.h"
+
+namespace bgfs {
+namespace {
+
+void add_views(std::string& text, std::span<const view* const> views) {
+  for (const view* v : views)
+    text += fmt::format("  {:<14}{}\n", v->name, v->summary);
+}
+
+task<std::string> render_root(view_subject subject) {
+  const std::string& name = subject.root->name();
+  std::string text = fmt::format("{0} is the disk as a raw file; {0}.d is about it.\n\n", name);
+  add_views(text, views_of_root());
+  text += "  layers/N/     0 is the live image, N is N backing steps down; by-node/ finds them by "
+          "name\n";
+  text +=
+      fmt::format("    {:<12}the layer merged down to the base, a read-only raw file\n", "disk");
+  for (const view* v : views_of_layer())
+    text += fmt::format("    {:<12}{}\n", v->name, v->summary);
+  text += "  nodes/NAME/   one for each node below the root, with links to its children\n";
+  for (const view* v : views_of_node())
+    text += fmt::format("    {:<12}{}\n", v->name, v->summary);
+  text +=
+      "\nA write that fails has an errno; its sentence can be read from the same descriptor and "
+      "from last-error.\n";
+  co_return text;
+}
+
+task<std::string> render_mount(view_subject subject) {
+  std::string text = fmt::format("{} is mounted on {}.\n\n", subject.mount.config().source(),
+                                 subject.mount.directory);
+  text += "NAME is a disk as a raw file, NAME.d/ is about it (see NAME.d/help). Here:\n\n";
+  add_views(text, views_of_mount());
+  text += "\nUnmount with 'bgfs umount'; it returns when every image is closed.\n";
+  co_return text;
+}
+
+} // namespace
+
+extern constinit const view root_help_view{
+    .name = "help", .summary = "this text", .render = render_root, .needs_medium = false};
+extern constinit const view mount_help_view{
+    .name = "help", .summary = "this text", .render = render_mount};
+
+} // namespace bgfs

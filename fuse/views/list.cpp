@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Every view there is, in the order its directory lists it.
+#include "fuse/tree/view.h"
+
+#include <array>
+
+namespace bgfs {
+
+extern const view info_view, info_json_view, map_view, map_json_view, state_view, root_stats_view,
+    openers_view, last_error_view, size_view, ctl_view, root_help_view;
+extern const view layer_file_view;
+extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
+    node_requests_view, node_stats_view;
+extern const view graph_yaml_view, graph_json_view, graph_dot_view, version_view, features_view,
+    exports_view, files_view, pid_view, outcome_fd_view, mount_help_view;
+
+namespace {
+
+constexpr std::array root_views = {
+    &info_view,    &info_json_view,  &map_view,  &map_json_view, &state_view,     &root_stats_view,
+    &openers_view, &last_error_view, &size_view, &ctl_view,      &root_help_view,
+};
+constexpr std::array layer_views = {&info_json_view, &map_view, &map_json_view, &layer_file_view};
+constexpr std::array node_views = {
+    &node_driver_view,      &node_options_view,  &node_limits_view,
+    &node_permissions_view, &node_requests_view, &node_stats_view,
+};
+constexpr std::array mount_views = {
+    &graph_yaml_view, &graph_json_view, &graph_dot_view,  &version_view,
+    &features_view,   &exports_view,    &files_view,      &pid_view,
+    &outcome_fd_view, &last_error_view, &mount_help_view,
+};
+
+} // namespace
+
+std::span<const view* const> views_of_mount() {
+  return mount_views;
+}
+std::span<const view* const> views_of_root() {
+  return root_views;
+}
+std::span<const view* const> views_of_layer() {
+  return layer_views;
+}
+std::span<const view* const> views_of_node() {
+  return node_views;
+}
+
+} // namespace bgfs

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+// state: one word, and the reason on the second line.
+#include "fuse/views/common.h"
+
+namespace bgfs {
+namespace {
+
+task<std::string> render(view_subject subject) {
+  std::string text(subject.root->state_word());
+  text += '\n';
+  const std::string reason = subject.root->state_reason();
+  if (!reason.empty())
+    text += reason + "\n";
+  co_return text;
+}
+
+} // namespace
+
+extern constinit const view state_view{
+    .name = "state",
+    .summary = "ok, read-only, opening, full, failed, corrupt or closing; then the reason",
+    .render = render,
+    .needs_medium = false};
+
+} // namespace bgfs

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The mount suite: real mounts of the bgfs named by BGFS, looked at as its users would. Run as root.
+
+  tests/mount/run.py [--deny-io-uring] [--list] [FILTER...]
+
+A FILTER is part of a case's name. One line a case; the last line counts them.
+"""
+import argparse
+import importlib
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import time
+import traceback
+
+here = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(here), str(here.parent / "lib")]
+import deny_io_uring  # noqa: E402
+import mount_suite  # noqa: E402
+
+class TimedOut(Exception):
+    pass
+
+
+def ring(*_):
+    raise TimedOut()
+
+
+def run_case(name, function, needs, timeout):
+    """Returns (word, detail)."""
+    missing = [c for c in needs if shutil.which(c) is None]
+    if missing:
+        return "skipped", f"needs {', '.join(missing)}"
+    env = mount_suite.Env(name)
+    word, detail = "passed", ""
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(timeout)
+    try:
+        function(env)
+    except mount_suite.Skip as why:
+        word, detail = "skipped", str(why)
+    except mount_suite.Failure as why:
+        word = "failed"
+        detail = f"{why} [{traceback.extract_tb(why.__traceback__)[1].lineno}]"
+    except TimedOut:
+        word, detail = "failed", f"took longer than {timeout} s"
+    except Exception:  # noqa: BLE001: whatever it is, the next case runs
+        word, detail = "failed", traceback.format_exc(limit=-3)
+    signal.alarm(0)
+    reports = env.clean_up()
+    if reports:
+        word, detail = "failed", f"{detail}\n{''.join(reports)}"
+    return word, detail
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--deny-io-uring", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("filters", nargs="*")
+    arguments = parser.parse_args()
+    for path in sorted(here.glob("*.py")):
+        if path.name != "run.py":
+            importlib.import_module(path.stem)
+    chosen = [c for c in mount_suite.cases
+              if not arguments.filters or any(f in c[0] for f in arguments.filters)]
+    if arguments.list:
+        print("\n".join(c[0] for c in chosen))
+        return 0
+    if os.geteuid() != 0:
+        print("the mount suite needs root: it mounts", file=sys.stderr)
+        return 1
+    if not os.access(mount_suite.BGFS, os.X_OK):
+        print(f"there is no bgfs to test at {mount_suite.BGFS}; set BGFS", file=sys.stderr)
+        return 1
+    mount_suite.enter_private_namespace()
+    if arguments.deny_io_uring:
+        deny_io_uring.install()
+        os.environ["BGFS_TEST_NO_IO_URING"] = "1"
+    count = {"passed": 0, "failed": 0, "skipped": 0}
+    for name, function, needs, timeout in chosen:
+        begin = time.monotonic()
+        word, detail = run_case(name, function, needs, timeout)
+        count[word] += 1
+        line = f"{word:8}{name} ({time.monotonic() - begin:.1f} s)"
+        print(f"{line}: {detail}" if detail else line, flush=True)
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    return 1 if count["failed"] or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

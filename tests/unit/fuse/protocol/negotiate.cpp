@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/protocol/negotiate.h"
+
+#include <doctest/doctest.h>
+
+using namespace bgfs;
+
+namespace {
+fuse_init_in offer(u32 minor, u64 flags) {
+  fuse_init_in in{};
+  in.major = 7;
+  in.minor = minor;
+  in.max_readahead = 128 << 10;
+  in.flags = static_cast<u32>(flags);
+  in.flags2 = static_cast<u32>(flags >> 32);
+  return in;
+}
+} // namespace
+
+TEST_CASE("what the kernel does not offer is not taken") {
+  const auto chosen = negotiate(offer(38, FUSE_ASYNC_READ | FUSE_WRITEBACK_CACHE));
+  REQUIRE(chosen.has_value());
+  CHECK(chosen->flags == FUSE_ASYNC_READ);
+}
+
+TEST_CASE("the kernel's writeback cache and its own answers to open are never taken") {
+  const auto chosen = negotiate(offer(45, ~u64{0}));
+  REQUIRE(chosen.has_value());
+  CHECK_FALSE(chosen->has(FUSE_WRITEBACK_CACHE));
+  CHECK_FALSE(chosen->has(FUSE_NO_OPEN_SUPPORT));
+  CHECK_FALSE(chosen->has(FUSE_AUTO_INVAL_DATA));
+  CHECK(chosen->has(FUSE_ATOMIC_O_TRUNC));
+  CHECK(chosen->has(FUSE_ASYNC_DIO));
+  CHECK(chosen->has(FUSE_HANDLE_KILLPRIV_V2));
+  CHECK(chosen->has(kernel::init_direct_io_allow_mmap));
+  const fuse_init_out out = init_reply(*chosen, offer(45, ~u64{0}));
+  CHECK(out.major == 7);
+  CHECK(out.minor == kernel::minor_version);
+  CHECK(out.max_write == 1 << 20);
+  CHECK(out.max_pages == 256);
+  CHECK((u64{out.flags2} << 32 | out.flags) == chosen->flags);
+}
+
+TEST_CASE("flags above 32 count only where the kernel says that it sent them") {
+  const auto chosen = negotiate(offer(38, kernel::init_direct_io_allow_mmap));
+  REQUIRE(chosen.has_value());
+  CHECK_FALSE(chosen->has(kernel::init_direct_io_allow_mmap));
+}
+
+TEST_CASE("without max-pages a request has 32 pages") {
+  const auto chosen = negotiate(offer(33, FUSE_ASYNC_READ));
+  REQUIRE(chosen.has_value());
+  CHECK(chosen->write_length_max == 128 << 10);
+}
+
+TEST_CASE("a newer major version is asked to come again, older kernels are refused") {
+  fuse_init_in in = offer(0, 0);
+  in.major = 8;
+  const auto newer = negotiate(in);
+  REQUIRE(newer.has_value());
+  CHECK(newer->needs_another_init);
+  CHECK(init_reply(*newer, in).major == 7);
+  const auto older = negotiate(offer(31, 0));
+  REQUIRE_FALSE(older.has_value());
+  CHECK(older.error().message().contains("7.31"));
+}
