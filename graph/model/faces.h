@@ -11,6 +11,7 @@
 
 #include "graph/base/byte_range.h"
 #include "graph/base/limits.h"
+#include "graph/base/option_schema.h"
 #include "graph/base/value.h"
 #include "graph/io/task.h"
 #include "graph/model/extent.h"
@@ -93,6 +94,35 @@ struct truncate_options {
 struct resizable {
   virtual ~resizable() = default;
   virtual task<void> truncate(u64 length, truncate_options options) = 0;
+};
+
+struct node_options;
+
+// Drivers that go on with other options while they are open. A driver without this face, or one
+// that says error_kind::unsupported, is closed and opened anew instead. For each reopen: prepare,
+// then commit and finish, or abort; only what was prepared is aborted. The node is drained and was
+// flushed; several nodes are prepared in order and committed in reverse.
+struct reopenable {
+  virtual ~reopenable() = default;
+  // Gets ready for `given` (the driver's own options, checked against its schema) and `generic`,
+  // with which the driver must be able to go on after commit. A driver that will be read-only
+  // writes back all it holds and leaves the image clean. Until commit it goes on as it was.
+  virtual task<void> prepare_reopen(const options& given, const node_options& generic) = 0;
+  // Goes on with what was prepared. The permissions of the future are checked by now.
+  virtual void commit_reopen() noexcept = 0;
+  // After the whole edit was committed: what has to be written first when a node became writable.
+  virtual task<void> finish_reopen() { co_return; }
+  virtual void abort_reopen() noexcept = 0;
+};
+
+struct image_reference;
+
+// Drivers that can change the backing name in their image's header.
+struct backing_writer {
+  virtual ~backing_writer() = default;
+  // nullopt: the image names no backing file any more. Durable when it returns. A name that the
+  // format cannot hold is error_kind::invalid_argument, and nothing was written.
+  virtual task<void> change_backing_reference(std::optional<image_reference> reference) = 0;
 };
 
 // Drivers that hold locks outside the process follow the permissions of their node.

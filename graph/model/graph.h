@@ -3,6 +3,7 @@
 // has one home loop; all of its methods run there.
 #pragma once
 
+#include "graph/model/events.h"
 #include "graph/model/node.h"
 
 #include <map>
@@ -121,6 +122,13 @@ public:
   // find loops and to know who asks.
   [[nodiscard]] const std::vector<const node*>& opening() const { return opening_; }
 
+  // Where events go; null, as at first: nowhere. The sink outlives the graph.
+  void set_events(event_sink* sink) { events_ = sink; }
+  void emit(std::string_view type, value data) const {
+    if (events_ != nullptr)
+      events_->emit(type, std::move(data));
+  }
+
   [[nodiscard]] node* find(std::string_view name) const;
   [[nodiscard]] const std::list<std::unique_ptr<node>>& nodes() const { return nodes_; }
   [[nodiscard]] loop& home() const { return home_; }
@@ -143,6 +151,7 @@ private:
   loop& home_;
   const registry& drivers_;
   reference_resolver* references_;
+  event_sink* events_ = nullptr;
   std::list<std::unique_ptr<node>> nodes_;
   std::list<root*> roots_;
   std::vector<const node*> opening_;

@@ -26,6 +26,8 @@ void node::find_faces() {
   flushable_ = dynamic_cast<flushable*>(d);
   resizable_ = dynamic_cast<resizable*>(d);
   permission_holder_ = dynamic_cast<permission_holder*>(d);
+  reopenable_ = dynamic_cast<reopenable*>(d);
+  backing_writer_ = dynamic_cast<backing_writer*>(d);
 }
 
 void node::refresh_limits() {

@@ -168,6 +168,8 @@ private:
   flushable* flushable_ = nullptr;
   resizable* resizable_ = nullptr;
   permission_holder* permission_holder_ = nullptr;
+  reopenable* reopenable_ = nullptr;
+  backing_writer* backing_writer_ = nullptr;
 
   std::vector<std::unique_ptr<edge>> children_;
   std::list<edge*> parents_;
