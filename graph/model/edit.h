@@ -62,6 +62,8 @@ struct graph_edit {
   std::vector<root_step> roots;
   std::vector<attach_step> attaches;
   std::vector<root*> releases; // roots that end; `release` on them later does nothing more
+  // The last step before the commit: what must be true of the new graph, or kept outside of it.
+  std::function<task<void>()> before_commit;
 
   [[nodiscard]] bool is_empty() const {
     return leaving.empty() && opens.empty() && reopens.empty() && children.empty() &&

@@ -29,6 +29,8 @@ struct node_options {
   detect_zeroes_mode detect_zeroes = detect_zeroes_mode::off;
   bool cache_direct = false;
   bool cache_no_flush = false;
+
+  friend bool operator==(const node_options&, const node_options&) = default;
 };
 
 // What block_status says about a run of bytes (reference section 1.6).
@@ -119,6 +121,7 @@ public:
   void refresh_length();
   // What was asked for, before become_read_only.
   [[nodiscard]] const node_options& requested() const { return requested_; }
+  [[nodiscard]] bool is_open() const { return driver_ != nullptr; }
   // Open and serving. Not while an edit has closed it, or after deactivation or loss.
   [[nodiscard]] bool is_active() const { return driver_ != nullptr && !is_suspended_; }
   // Deactivated by somebody: its image may be in other hands.

@@ -89,6 +89,8 @@ task<void> graph_transaction::prepare() {
   co_await step("permissions");
   co_await permissions_.prepare(graph_);
   co_await step("commit");
+  if (edit_.before_commit)
+    co_await edit_.before_commit();
 }
 
 // What fails to reach the disk fails here, where nothing was changed yet.
@@ -144,6 +146,10 @@ task<void> graph_transaction::prepare_reopens() {
     co_await step("reopen", &n);
     co_await context(n.reopenable_->prepare_reopen(s.given, s.generic), "{}", n.describe());
     prepared_.push_back(&n);
+  }
+  // Only now: until all are prepared, what becomes read-only is still written back through.
+  for (const reopen_step& s : edit_.reopens) {
+    node& n = *s.target;
     save(n);
     n.given_ = s.given;
     n.generic_ = n.requested_ = s.generic;
