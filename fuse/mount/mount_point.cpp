@@ -50,9 +50,11 @@ std::string_view next_word(std::string_view& line) {
 }
 
 std::optional<mount_entry> parse_line(std::string_view line) {
-  for (int skipped = 0; skipped < 4; skipped++) // id, parent, device, root
-    next_word(line);
   mount_entry entry;
+  next_word(line); // its number
+  next_word(line); // its parent's
+  entry.device = next_word(line);
+  next_word(line); // the directory of the file system that is seen there
   entry.directory = unescaped(next_word(line));
   const std::size_t separator = line.find(" - ");
   if (separator == std::string_view::npos)

@@ -9,6 +9,7 @@
 #include "graph/io/sync.h"
 #include "graph/model/driver.h"
 #include "graph/model/edge.h"
+#include "graph/model/operation.h"
 #include "graph/model/tracked_request.h"
 
 #include <list>
@@ -110,6 +111,11 @@ public:
   // This node, or the first below that is not a filter.
   [[nodiscard]] node* skip_filters();
   [[nodiscard]] permissions cumulative_permissions() const;
+  // Fails with who forbids it: being the backing of another, or a job (blockers()).
+  [[nodiscard]] result<> check_operation(operation what) const;
+  [[nodiscard]] operation_blockers& blockers() { return blockers_; }
+  // Those, and what follows from being somebody's backing.
+  [[nodiscard]] std::vector<operation_blockers::blocker> all_blockers() const;
   [[nodiscard]] const request_list& requests() const { return requests_; }
 
   // True when the image could not be trusted any more and further writes fail (report_corruption).
@@ -208,6 +214,7 @@ private:
   bool is_leaving_ = false; // its name is free for another
   bool is_deactivated_ = false;
   std::optional<error> loss_;
+  operation_blockers blockers_;
   permissions locked_; // what its permission_holder was last told
   block_limits limits_;
   u64 length_ = 0;

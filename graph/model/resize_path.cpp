@@ -6,6 +6,7 @@ namespace bgfs {
 
 task<void> node::truncate(u64 length, truncate_options options) {
   co_await check_writable();
+  co_await check_operation(operation::resize);
   if (length > device_length_max)
     co_await fail(error_kind::out_of_range, "{} cannot be {} bytes long; the most is {}",
                   describe(), length, device_length_max);
