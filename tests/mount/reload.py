@@ -77,7 +77,7 @@ def refused(env):
     bad = [
         (good.replace("driver: qcow2", "driver: qcow3", 1), "there is no driver 'qcow3'"),
         (good.replace("a.qcow2", "nowhere.qcow2"), "nowhere.qcow2': No such file or directory"),
-        (good.replace("a.qcow2", "b.qcow2"), "/b.qcow2'"),
+        (good.replace("a.qcow2", "b.qcow2"), "one of them is written"),
         ("version: 1\nnodes: [", "g.yaml:"),
         (good + "include: [conf.d/*.yaml]\n", "conf.d/x.yaml:1:1"),
         (good.replace("a.qcow2", "m/b"), "lies in"),
@@ -278,4 +278,30 @@ def handed_over(env):
     contains(m.read("a.d/last-error"), "cannot be deactivated: export 'a' writes to it",
              "last-error")
     equal(m.read("a.d/nodes/a/blockers"), "", "blockers")
+    m.umount()
+
+
+@case("neither a path nor a header leads into the mount itself, wherever it is bound to",
+      needs=["qemu-img"])
+def inwards(env):
+    graph, m = two_roots(env)
+    good = graph.read_text()
+    bound = env.directory("bound")
+    run("mount", "--bind", m.path, bound)
+    try:
+        (env / "link").symlink_to(bound)
+        for place in (m.path, bound, env / "link"):
+            graph.write_text(good.replace("a.qcow2", str(place / "a")))
+            contains(reload(m), "lies in", f"the reason for {place}")
+        for i, place in enumerate((m.path, bound, env / "link")):
+            image = env / f"x{i}.qcow2"
+            run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", str(place / "a"), "-F",
+                "qcow2", image, "1M")
+            graph.write_text(graph_text([qcow2("a"), qcow2("b"), qcow2(f"x{i}")],
+                                        [shown("a"), shown("b"), shown(f"x{i}")]))
+            contains(reload(m), "where this graph itself is mounted", f"the reason for {image}")
+    finally:
+        run("umount", bound)
+    graph.write_text(good)
+    equal(reload(m), None, "the reload of the text that was mounted")
     m.umount()

@@ -490,3 +490,16 @@ TEST_CASE("the short form finds the format, or says how to give it") {
     CHECK(config.error().message() == r.expected);
   }
 }
+
+TEST_CASE("two nodes do not open one file if one of them is written") {
+  const scratch dir;
+  const std::string nodes =
+      "version: 1\nnodes:\n"
+      "  - {node-name: a, driver: raw, file: {driver: file, filename: x}}\n"
+      "  - {node-name: b, driver: raw, file: {driver: file, filename: ./x}}\n";
+  CHECK(load_message(dir, nodes) == "fine");
+  CHECK(load_message(dir, nodes + "exports: [{node-name: a, writable: true}]\n") ==
+        "g.yaml:4:33: the 'file' of node 'b' opens '" + dir.at("x") +
+            "', as the 'file' of node 'a' at " + dir.at("g.yaml") +
+            ":3:33 does, and one of them is written; let one refer to the other by its node-name");
+}
