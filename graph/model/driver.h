@@ -108,6 +108,8 @@ public:
   [[nodiscard]] virtual driver_info info() const { return {}; }
   // Bytes the host spends on it; nullopt: the sum over its children counts.
   virtual task<std::optional<u64>> allocated_length() { co_return std::nullopt; }
+  // What it counts beside what every node does: a map with the member "driver", or null.
+  [[nodiscard]] virtual value statistics_specific() const { return {}; }
   // A host path if one exists; for files and protocols.
   [[nodiscard]] virtual std::string host_path() const { return {}; }
   // What an edge takes and shares, given what the node's parents take and share together. The

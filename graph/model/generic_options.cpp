@@ -32,6 +32,9 @@ constexpr option generic_options[] = {
     {.name = "cache.no-flush",
      .type = option_type::boolean,
      .help = "never flush to disk: a power cut may destroy the image"},
+    {.name = "cache.writeback",
+     .type = option_type::boolean,
+     .help = "false: every write of an export is durable before it is answered (default: true)"},
 };
 
 bool flag_or(const options& given, std::string_view name, bool otherwise) {
@@ -59,6 +62,7 @@ node_options parse_generic_options(const options& given, const node_options* inh
   o.force_share = flag_or(given, "force-share", o.force_share);
   o.cache_direct = flag_or(given, "cache.direct", o.cache_direct);
   o.cache_no_flush = flag_or(given, "cache.no-flush", o.cache_no_flush);
+  o.cache_writeback = flag_or(given, "cache.writeback", true); // of the top node; not inherited
   if (given.is_set("discard"))
     o.discard = given.text("discard") == "unmap" ? discard_mode::unmap : discard_mode::ignore;
   if (given.is_set("detect-zeroes")) {

@@ -234,7 +234,8 @@ TEST_CASE("every mistake in a graph file names its place and what would be right
       {"version: 1\nnodes: [{node-name: a, driver: raw, backing: b, file: {driver: null-co}}]\n",
        "g.yaml:2:37: node 'a': option 'backing' is not known to driver 'raw'; it has "
        "auto-read-only, "
-       "cache.direct, cache.no-flush, detect-zeroes, discard, driver, file, force-share, "
+       "cache.direct, cache.no-flush, cache.writeback, detect-zeroes, discard, driver, file, "
+       "force-share, "
        "node-name, "
        "offset, read-only, size"},
       {"version: 1\nnodes: [{node-name: a, driver: null-co, force-share: true}]\n",
