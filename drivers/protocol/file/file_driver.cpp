@@ -129,6 +129,26 @@ task<void> file_driver::zero_file(byte_range range, write_flags flags) {
 }
 
 task<void> file_driver::discard(byte_range range) {
+  result<> outcome = co_await as_result(discard_range(range));
+  if (outcome) {
+    discards_done_++;
+    discarded_bytes_ += range.length;
+  } else {
+    discards_failed_++;
+  }
+  co_await std::move(outcome);
+}
+
+value file_driver::statistics_specific() const {
+  value v;
+  v.set("driver", geometry_.is_device ? "host_device" : "file");
+  v.set("discard-nb-ok", discards_done_);
+  v.set("discard-nb-failed", discards_failed_);
+  v.set("discard-bytes-ok", discarded_bytes_);
+  return v;
+}
+
+task<void> file_driver::discard_range(byte_range range) {
   if (geometry_.is_device) {
     co_await device_call(BLKDISCARD, range, "discard");
   } else {

@@ -36,6 +36,7 @@ public:
   void refine_limits(block_limits& limits) const override;
   task<std::optional<u64>> allocated_length() override;
   [[nodiscard]] std::string host_path() const override { return path_; }
+  [[nodiscard]] value statistics_specific() const override;
 
   // faces
   task<void> read(u64 offset, std::span<std::byte> bytes) override;
@@ -59,6 +60,7 @@ public:
 private:
   [[nodiscard]] bool needs_bounce(const void* address) const;
   task<void> device_call(unsigned long request, byte_range range, std::string_view verb);
+  task<void> discard_range(byte_range range);
   task<void> zero_file(byte_range range, write_flags flags);
 
   loop& home_;
@@ -72,6 +74,7 @@ private:
   // A failed fdatasync drops the pages it could not write: no later one may claim success.
   std::optional<error> flush_failure_;
   bool has_zero_range_ = true;
+  u64 discards_done_ = 0, discards_failed_ = 0, discarded_bytes_ = 0;
 };
 
 } // namespace bgfs

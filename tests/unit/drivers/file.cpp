@@ -115,6 +115,9 @@ TEST_CASE("status tells data from holes, and discarding makes holes") {
   CHECK(last.is_end);
   CHECK(last.length == MiB - 900 * KiB);
   bench.must(r.discard({256 * KiB, 64 * KiB}));
+  CHECK(
+      to_json(r.top().child("file")->child().instance().statistics_specific()) ==
+      R"({"driver": "file", "discard-nb-ok": 1, "discard-nb-failed": 0, "discard-bytes-ok": 65536})");
   const block_status all = bench.must(r.status_above({0, MiB}));
   CHECK(all.length == MiB);
   CHECK(all.is_zero);
