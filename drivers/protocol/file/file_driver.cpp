@@ -14,13 +14,11 @@
 
 namespace bgfs {
 
-file_driver::file_driver(loop& home, file opened, std::string path, file_geometry geometry,
-                         u64 length, bool locks)
-    : home_(home), file_(std::move(opened)), path_(std::move(path)), geometry_(geometry),
-      length_(length) {
-  if (locks)
-    lock_.emplace(file_.fd(), path_);
-}
+file_driver::file_driver(loop& home, opened_file opened)
+    : home_(&home), file_(std::move(opened.handle)), path_(std::move(opened.path)),
+      geometry_(opened.geometry), length_(opened.length), settings_(opened.settings),
+      given_(std::move(opened.given)), schema_(opened.schema), access_(access_for(settings_, {})),
+      lock_(file_.fd(), path_) {}
 
 // The descriptor, and the locks with it, goes with this object.
 task<void> file_driver::close() {
@@ -50,7 +48,7 @@ task<void> file_driver::read(u64 offset, std::span<std::byte> bytes) {
     co_await file_.read(offset, bytes);
     co_return;
   }
-  const buffer bounce = home_.buffers().allocate(bytes.size());
+  const buffer bounce = home_->buffers().allocate(bytes.size());
   co_await file_.read(offset, bounce.bytes());
   std::memcpy(bytes.data(), bounce.data(), bytes.size());
 }
@@ -60,7 +58,7 @@ task<void> file_driver::write(u64 offset, std::span<const std::byte> bytes, writ
   if (!needs_bounce(bytes.data())) {
     co_await file_.write(offset, bytes, durable);
   } else {
-    const buffer bounce = home_.buffers().allocate(bytes.size());
+    const buffer bounce = home_->buffers().allocate(bytes.size());
     std::memcpy(bounce.data(), bytes.data(), bytes.size());
     co_await file_.write(offset, bounce.bytes(), durable);
   }
@@ -197,7 +195,7 @@ task<void> file_driver::truncate(u64 length, truncate_options options) {
     co_return;
   const byte_range added = byte_range::between(before, length);
   if (options.prealloc == preallocation::full) {
-    const auto zeroes = home_.buffers().zeroes();
+    const auto zeroes = home_->buffers().zeroes();
     for (u64 at = added.offset; at < added.end(); at += zeroes.size())
       co_await file_.write(at, zeroes.first(std::min<u64>(zeroes.size(), added.end() - at)));
   } else {
@@ -210,28 +208,6 @@ task<void> file_driver::truncate(u64 length, truncate_options options) {
       co_await fail(std::move(reserved).error());
     }
   }
-}
-
-result<> file_driver::check_permissions(permissions wanted) {
-  if (!lock_)
-    return {};
-  checked_ = wanted;
-  result<> taken = lock_->acquire(wanted);
-  if (!taken)
-    abort_permissions();
-  return taken;
-}
-
-void file_driver::commit_permissions() noexcept {
-  if (!lock_)
-    return;
-  committed_ = checked_;
-  lock_->release_beyond(committed_);
-}
-
-void file_driver::abort_permissions() noexcept {
-  if (lock_)
-    lock_->release_beyond(committed_);
 }
 
 } // namespace bgfs
