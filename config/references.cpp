@@ -158,7 +158,7 @@ private:
   }
 
   // A raw image is any file, so letting a header declare one would let it show any file. An empty
-  // path: a json: definition, which is never allowed to.
+  // path is not allowed to: it leads nowhere that could be allowed.
   result<> check_format(const driver_type& type, const std::string& path) const {
     if (type.kind != driver_kind::format)
       return fail(error_kind::invalid_image, "of format '{}', which is a {}, not an image format",
@@ -234,7 +234,7 @@ private:
       return {}; // define_node says what is wrong
     if (type->kind == driver_kind::protocol)
       return without_value(check_protocol_node(v));
-    BGFS_CHECK(check_format(*type, ""));
+    BGFS_CHECK(check_format(*type, path_of_file(v)));
     for (const child_slot& slot : type->children) {
       const value* child = v.find(slot.name);
       if (child == nullptr || child->is_null())
@@ -247,6 +247,16 @@ private:
       v.set(std::string(slot.name), std::move(changed));
     }
     return {};
+  }
+
+  // The file at the end of a json: definition; empty if it is not named by an absolute path.
+  [[nodiscard]] static std::string path_of_file(const value& v) {
+    const value* at = &v;
+    while (const value* below = at->find("file"))
+      at = below;
+    const value* filename = at->find("filename");
+    const std::string* path = filename == nullptr ? nullptr : filename->as_text();
+    return path != nullptr && path->starts_with('/') ? *path : std::string();
   }
 
   [[nodiscard]] static value with_file_driver(value child) {

@@ -11,7 +11,7 @@ extern const view info_view, info_json_view, map_view, map_json_view, state_view
 extern const view layer_file_view;
 extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
     node_requests_view, node_threshold_view, node_stats_view, node_stats_json_view,
-    node_active_view, node_blockers_view;
+    node_active_view, node_blockers_view, node_filename_view, node_definition_view;
 extern const view graph_yaml_view, graph_json_view, graph_dot_view, version_view, features_view,
     exports_view, files_view, pid_view, outcome_fd_view, mount_help_view, reload_view,
     reload_plan_view;
@@ -25,9 +25,9 @@ constexpr std::array root_views = {
 };
 constexpr std::array layer_views = {&info_json_view, &map_view, &map_json_view, &layer_file_view};
 constexpr std::array node_views = {
-    &node_driver_view,   &node_options_view,   &node_limits_view, &node_permissions_view,
-    &node_requests_view, &node_threshold_view, &node_stats_view,  &node_stats_json_view,
-    &node_active_view,   &node_blockers_view,
+    &node_driver_view,   &node_options_view,   &node_limits_view,   &node_permissions_view,
+    &node_requests_view, &node_threshold_view, &node_stats_view,    &node_stats_json_view,
+    &node_active_view,   &node_blockers_view,  &node_filename_view, &node_definition_view,
 };
 constexpr std::array mount_views = {
     &graph_yaml_view, &graph_json_view, &graph_dot_view,   &version_view,    &features_view,

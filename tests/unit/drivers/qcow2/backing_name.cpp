@@ -6,6 +6,9 @@
 #include "graph/io/buffer_pool.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/lib/scratch_directory.h"
+
+#include <cstdlib>
 
 using namespace bgfs;
 using namespace bgfs::qcow2;
@@ -99,7 +102,8 @@ TEST_CASE("qcow2 backing name: changed, lengthened, shortened and removed, nothi
     // What is left of the first cluster is empty again: no old names.
     const auto end = 72 + 8 * 60 + 100;
     if (!is_small)
-      CHECK(is_zero(std::span<const std::byte>(c.disk.bytes).subspan(end, before.g.cluster() - end)));
+      CHECK(
+          is_zero(std::span<const std::byte>(c.disk.bytes).subspan(end, before.g.cluster() - end)));
     c.b.close();
   }
 }
@@ -230,4 +234,39 @@ TEST_CASE("qcow2 backing name: a write that fails leaves one of both, and memory
     if (count <= fails_at)
       break;
   }
+}
+
+// The states between the flushes, held against another reader where one is installed.
+TEST_CASE("qcow2 backing name: the peer reads every state there is") {
+  if (std::system("command -v qemu-img >/dev/null 2>&1") != 0)
+    return;
+  const scratch_directory dir;
+  changing c(with_backing({}, "old.qcow2"));
+  std::vector<std::byte> state = c.disk.bytes;
+  c.disk.keeps_log = true;
+  c.must_change(image_reference{"dir with space/new.raw", "raw"});
+  c.disk.keeps_log = false;
+  std::string seen;
+  for (const memory_event& e : c.disk.log) {
+    if (e.what == memory_event::kind::flush)
+      continue;
+    std::ranges::copy(e.bytes, state.begin() + static_cast<i64>(e.range.offset));
+    const std::string name = dir.path / "state.qcow2";
+    std::ofstream(name, std::ios::binary)
+        .write(reinterpret_cast<const char*>(state.data()),
+               static_cast<std::streamsize>(state.size()));
+    CHECK(std::system(fmt::format("qemu-img check -q '{}'", name).c_str()) == 0);
+    const std::string out = dir.path / "info";
+    REQUIRE(std::system(fmt::format("qemu-img info --output=json '{}' >'{}'", name, out).c_str()) ==
+            0);
+    std::ifstream in(out);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    const bool is_new = text.contains(R"("backing-filename": "dir with space/new.raw")") &&
+                        text.contains(R"("backing-filename-format": "raw")");
+    const bool is_old = text.contains(R"("backing-filename": "old.qcow2")") &&
+                        text.contains(R"("backing-filename-format": "qcow2")");
+    CHECK_MESSAGE((is_old || is_new), text);
+    seen += is_new ? 'n' : 'o';
+  }
+  CHECK(seen == "onnnn");
 }
