@@ -241,6 +241,9 @@ TEST_CASE("qcow2 backing name: the peer reads every state there is") {
   if (std::system("command -v qemu-img >/dev/null 2>&1") != 0)
     return;
   const scratch_directory dir;
+  (void)dir.file("dir with space/new.raw", 1 << 20);
+  const std::string old = dir.path / "old.qcow2";
+  REQUIRE(std::system(fmt::format("qemu-img create -q -f qcow2 '{}' 1M", old).c_str()) == 0);
   changing c(with_backing({}, "old.qcow2"));
   std::vector<std::byte> state = c.disk.bytes;
   c.disk.keeps_log = true;
