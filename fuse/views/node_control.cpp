@@ -33,8 +33,8 @@ task<std::string> render_blockers(view_subject subject) {
   std::string text;
   for (const operation_blockers::blocker& b : subject.target->all_blockers()) {
     std::string names;
-    for (unsigned i = 0; i < operation_count; i++)
-      if (const auto what = static_cast<operation>(i); (b.forbidden & bit(what)) != 0)
+    for (unsigned i = 0; i < node_operation_count; i++)
+      if (const auto what = static_cast<node_operation>(i); (b.forbidden & bit(what)) != 0)
         names += (names.empty() ? "" : " ") + std::string(to_string(what));
     text += fmt::format("{}: {}\n", b.reason, names);
   }

@@ -112,12 +112,12 @@ std::vector<operation_blockers::blocker> node::all_blockers() const {
   std::vector<operation_blockers::blocker> all(blockers_.all().begin(), blockers_.all().end());
   for (const edge* e : parents_)
     if (e->has_role(role::backing))
-      all.push_back({all_operations & ~allowed_as_backing,
+      all.push_back({all_node_operations & ~allowed_as_backing,
                      fmt::format("it is the backing of {}", e->parent()->describe())});
   return all;
 }
 
-result<> node::check_operation(operation what) const {
+result<> node::check_operation(node_operation what) const {
   for (const operation_blockers::blocker& b : all_blockers())
     if ((b.forbidden & bit(what)) != 0)
       return fail(error_kind::busy, "{} cannot be used for '{}' now: {}", describe(),

@@ -9,7 +9,7 @@
 #include "graph/io/sync.h"
 #include "graph/model/driver.h"
 #include "graph/model/edge.h"
-#include "graph/model/operation.h"
+#include "graph/model/node_operation.h"
 #include "graph/model/statistics.h"
 #include "graph/model/tracked_request.h"
 
@@ -118,7 +118,7 @@ public:
   [[nodiscard]] const node* skip_filters() const;
   [[nodiscard]] permissions cumulative_permissions() const;
   // Fails with who forbids it: being the backing of another, or a job (blockers()).
-  [[nodiscard]] result<> check_operation(operation what) const;
+  [[nodiscard]] result<> check_operation(node_operation what) const;
   [[nodiscard]] operation_blockers& blockers() { return blockers_; }
   // Those, and what follows from being somebody's backing.
   [[nodiscard]] std::vector<operation_blockers::blocker> all_blockers() const;

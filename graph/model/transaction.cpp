@@ -61,7 +61,7 @@ result<> graph_transaction::check() const {
       BGFS_CHECK(check_not_frozen(*e));
   }
   for (const replace_step& s : edit_.replaces) {
-    if (const std::string* reason = s.from->blockers().find(operation::replace))
+    if (const std::string* reason = s.from->blockers().find(node_operation::replace))
       return fail(error_kind::busy, "{} cannot be replaced now: {}", s.from->describe(), *reason);
     for (const edge* e : s.from->parents())
       BGFS_CHECK(check_not_frozen(*e));

@@ -486,14 +486,14 @@ TEST_CASE("what is forbidden for a node is said with the reason") {
   box_disk(bench, "base", 2048);
   box_disk(bench, "d", 2048, true);
   node& base = bench.open(box_spec("base", "base").set("read-only", true));
-  CHECK(base.check_operation(operation::mirror_target).has_value());
+  CHECK(base.check_operation(node_operation::mirror_target).has_value());
   node& top = bench.open(box_spec("top", "d").child("backing", "base"));
-  CHECK(base.check_operation(operation::stream).has_value());
-  const auto blocked = base.check_operation(operation::resize);
+  CHECK(base.check_operation(node_operation::stream).has_value());
+  const auto blocked = base.check_operation(node_operation::resize);
   REQUIRE(!blocked);
   CHECK(blocked.error().message() == "node 'base' (box) cannot be used for 'resize' now: it is the "
                                      "backing of node 'top' (box)");
-  const auto token = top.blockers().add(bit(operation::replace) | bit(operation::resize),
+  const auto token = top.blockers().add(bit(node_operation::replace) | bit(node_operation::resize),
                                         "job 'copy' reads from it");
   const auto replaced = bench.run(insert_filter(bench.graph(), top, pass_over("f", "top")));
   REQUIRE(!replaced);

@@ -11,7 +11,7 @@
 
 namespace bgfs {
 
-enum class operation : u8 {
+enum class node_operation : u8 {
   backup_source,
   backup_target,
   change,
@@ -29,34 +29,35 @@ enum class operation : u8 {
   stream,
   replace,
 };
-inline constexpr unsigned operation_count = 16;
-[[nodiscard]] std::string_view to_string(operation what);
+inline constexpr unsigned node_operation_count = 16;
+[[nodiscard]] std::string_view to_string(node_operation what);
 
-using operation_set = u32;
-[[nodiscard]] constexpr operation_set bit(operation what) {
-  return operation_set{1} << static_cast<unsigned>(what);
+using node_operation_set = u32;
+[[nodiscard]] constexpr node_operation_set bit(node_operation what) {
+  return node_operation_set{1} << static_cast<unsigned>(what);
 }
-inline constexpr operation_set all_operations = (operation_set{1} << operation_count) - 1;
+inline constexpr node_operation_set all_node_operations =
+    (node_operation_set{1} << node_operation_count) - 1;
 // What may still be done to a node that others have as their backing.
-inline constexpr operation_set allowed_as_backing =
-    bit(operation::commit_target) | bit(operation::stream) | bit(operation::backup_source) |
-    bit(operation::backup_target);
+inline constexpr node_operation_set allowed_as_backing =
+    bit(node_operation::commit_target) | bit(node_operation::stream) |
+    bit(node_operation::backup_source) | bit(node_operation::backup_target);
 
 // The blockers of one node.
 class operation_blockers {
 public:
   struct blocker {
-    operation_set forbidden;
+    node_operation_set forbidden;
     std::string reason; // "it is the backing of node 'web'"
   };
   using token = std::list<blocker>::iterator;
 
-  token add(operation_set forbidden, std::string reason) {
+  token add(node_operation_set forbidden, std::string reason) {
     return all_.insert(all_.end(), {forbidden, std::move(reason)});
   }
   void remove(token t) { all_.erase(t); }
   // The reason of the first that forbids it; null: nobody does.
-  [[nodiscard]] const std::string* find(operation what) const;
+  [[nodiscard]] const std::string* find(node_operation what) const;
   [[nodiscard]] const std::list<blocker>& all() const { return all_; }
 
 private:
