@@ -3,6 +3,7 @@
 
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
+#include "graph/model/naming.h"
 
 #include <algorithm>
 
@@ -256,6 +257,28 @@ task<std::string> try_to_open(mount_state& mount, const graph_config& next, std:
 
 } // namespace
 
+namespace {
+
+// So that others, who know nothing of the state file, find the same chain. The change is in force
+// already: what fails here is only told.
+task<void> write_backing_name(mount_state& mount, std::string_view overlay, u32 pid) {
+  node* const n = mount.nodes.find(overlay);
+  if (n == nullptr || n->is_read_only() || !n->is_active() || n->as_backing_writer() == nullptr)
+    co_return;
+  std::optional<image_reference> reference;
+  if (n->backing() != nullptr)
+    reference = reference_to(n->backing()->child());
+  result<> written =
+      co_await as_result(n->as_backing_writer()->change_backing_reference(reference));
+  if (written)
+    co_return;
+  written.error().add_context(
+      fmt::format("{} has its new backing node, but its header does not name it", n->describe()));
+  mount.log.add(pid, "backing", written.error());
+}
+
+} // namespace
+
 task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
                                       std::optional<std::string> to, u32 pid) {
   const auto one_at_a_time = co_await mount.reloading.lock();
@@ -283,6 +306,7 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
   result<std::string> done = co_await as_result(work.run());
   if (!done)
     co_await fail(done.error().kind(), "{}; nothing was changed", done.error().message());
+  co_await write_backing_name(mount, overlay, pid);
 }
 
 task<std::string> describe_reload(mount_state& mount) {

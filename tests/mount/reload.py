@@ -192,6 +192,8 @@ def state_file(env):
     contains(m.read("web.d/last-error"), "was edited since it was read", "last-error")
     graph.write_text(text)
     m.umount()
+    info = run("qemu-img", "info", "-U", "--output=json", env / "web.qcow2").stdout
+    contains(info, str(env / "two.qcow2"), "what others find in the header")
     m = env.mount(graph)
     equal(pread(m / "web", 0, 1), b"\2", "after a remount")
     graph.write_text(graph_text(nodes, [shown("web"), shown("two")]))
