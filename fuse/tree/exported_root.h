@@ -97,6 +97,7 @@ public:
   [[nodiscard]] gid_t group() const;
 
   void resized() override;
+  void medium_changed() override { resized(); }
 
   error_log log;
   std::list<opener> openers; // of the raw file, oldest first

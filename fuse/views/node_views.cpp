@@ -49,6 +49,15 @@ task<std::string> render_limits(view_subject subject) {
   add_line(text, "max-hw-transfer", hardware_transfer_max(l));
   add_line(text, "max-hw-vectors", hardware_vectors_max(l));
   add_line(text, "variable-length", yes_or_no(l.has_variable_length));
+  add_line(text, "zones", to_string(l.zones.model));
+  if (l.zones.model != zone_model::none) {
+    add_line(text, "zone-length", l.zones.zone_length);
+    add_line(text, "zone-count", l.zones.zone_count);
+    add_line(text, "max-append", l.zones.max_append);
+    add_line(text, "max-open-zones", l.zones.max_open);
+    add_line(text, "max-active-zones", l.zones.max_active);
+    add_line(text, "write-granularity", l.zones.write_granularity);
+  }
   co_return text;
 }
 

@@ -18,6 +18,18 @@ T tighter(T a, T b) {
 
 } // namespace
 
+std::string_view to_string(zone_model model) {
+  switch (model) {
+  case zone_model::none:
+    return "none";
+  case zone_model::host_aware:
+    return "host-aware";
+  case zone_model::host_managed:
+    return "host-managed";
+  }
+  return "unknown";
+}
+
 // request_alignment, the discard and zero maxima and the zero alignment are the driver's own
 // decision.
 void merge_child_limits(block_limits& limits, const block_limits& child, bool is_filtered) {

@@ -4,6 +4,8 @@
 
 #include "graph/base/byte_range.h"
 
+#include <string_view>
+
 namespace bgfs {
 
 // No device is longer, no offset plus length larger: INT64_MAX rounded down to 1 GiB.
@@ -13,6 +15,22 @@ inline constexpr u64 request_length_max = (u64{1} << 31) - 512;
 inline constexpr u64 alignment_max = GiB;
 // Buffers of emulated zero writes and of copies.
 inline constexpr u64 bounce_length_max = 16 * MiB;
+
+enum class zone_model : u8 { none, host_aware, host_managed };
+[[nodiscard]] std::string_view to_string(zone_model model);
+
+// Of zoned devices: what only can be written in order, zone by zone. Lengths in bytes, 0: no limit.
+struct zone_limits {
+  zone_model model = zone_model::none;
+  u64 zone_length = 0;
+  u32 zone_count = 0;
+  u64 max_append = 0;
+  u32 max_open = 0;
+  u32 max_active = 0;
+  u64 write_granularity = 0;
+
+  friend bool operator==(const zone_limits&, const zone_limits&) = default;
+};
 
 struct block_limits {
   u32 request_alignment = 1;
@@ -28,6 +46,7 @@ struct block_limits {
   u32 opt_memory_alignment = 4096;
   u32 max_vectors = 1024;
   bool has_variable_length = false;
+  zone_limits zones; // never merged: only a driver that knows zones shows those of its child
 
   friend bool operator==(const block_limits&, const block_limits&) = default;
 };

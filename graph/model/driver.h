@@ -17,12 +17,6 @@ using flat_options = std::vector<std::pair<std::string, value>>;
 enum class driver_kind : u8 { protocol, format, filter };
 [[nodiscard]] std::string_view to_string(driver_kind kind);
 
-struct child_slot {
-  std::string_view name; // the key in YAML: "file", "backing"
-  child_role roles;
-  bool is_required = true;
-};
-
 // What a driver's open is given. References are valid while the open task runs; `self`, `home` and
 // the edges for as long as the driver lives.
 struct open_request {
@@ -57,6 +51,8 @@ struct driver_type {
   const option_schema* open_options = nullptr;   // never null in a registered driver
   const option_schema* create_options = nullptr; // null: cannot create
   bool supports_backing = false;
+  // Zoned devices can be below it; anything else would write to them out of order.
+  bool supports_zoned_children = false;
   // 0..100: how sure it is that an image that begins with these bytes is its own. Pure.
   int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
   task<std::unique_ptr<driver>> (*open)(open_request request) = nullptr;

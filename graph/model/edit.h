@@ -22,6 +22,8 @@ struct reopen_step {
 
 // A node's child in one slot becomes another; an empty name takes it away. Only children whose
 // bytes the driver does not keep in memory can be changed below it: backing and filtered ones.
+//
+// Of a driver that keeps any number of children (face `child_keeper`), an empty slot adds one.
 struct child_step {
   node* parent = nullptr;
   std::string slot;

@@ -38,6 +38,15 @@ inline constexpr write_flags no_wait = 0x40;
 inline constexpr write_flags for_drivers = durable | unchanged | may_unmap | no_fallback;
 } // namespace write_flag
 
+class driver;
+class edge;
+
+struct child_slot {
+  std::string_view name; // the key in YAML: "file", "backing"
+  child_role roles;
+  bool is_required = true;
+};
+
 struct readable {
   virtual ~readable() = default;
   // Reads guest bytes. A driver that is mappable is only asked for ranges it maps as encoded.
@@ -95,8 +104,6 @@ struct buffer_registrar {
   virtual void unregister_buffer(std::span<std::byte> memory) noexcept = 0;
 };
 
-class driver;
-
 struct copyable {
   virtual ~copyable() = default;
   // Copies without passing the bytes through this process. `source` is an open driver of the same
@@ -123,6 +130,26 @@ struct truncate_options {
 struct resizable {
   virtual ~resizable() = default;
   virtual task<void> truncate(u64 length, truncate_options options) = 0;
+};
+
+// Drivers that do something by themselves, or hold requests back: told once when their node is
+// drained for the first time, and once when no drain is left. Neither suspends nor fails.
+struct quiescable {
+  virtual ~quiescable() = default;
+  virtual void begin_drain() noexcept = 0; // nothing new is started; what waits is let go
+  virtual void end_drain() noexcept = 0;
+};
+
+// Drivers whose children are any number in slots of one kind ("children.0", "children.1", ...).
+// Adding and removing one is an edit (graph/model/edit.h).
+struct child_keeper {
+  virtual ~child_keeper() = default;
+  // The slot that another child would take, or why there can be none.
+  [[nodiscard]] virtual result<child_slot> slot_for_another() const = 0;
+  [[nodiscard]] virtual result<> may_remove(const edge& child) const = 0;
+  // A child has come (after the commit) or gone.
+  virtual void child_added(edge& child) noexcept = 0;
+  virtual void child_removed(edge& child) noexcept = 0;
 };
 
 struct node_options;

@@ -148,7 +148,19 @@ task<void> graph::open_child(node& n, child_spec child) {
 
 // The edge is attached with the permissions its role demands, so that a conflict or a lock held by
 // another process is found before the driver touches anything.
+// Reference section 1.3, supports_zoned_children.
+result<> graph::check_may_attach(const node& parent, std::string_view slot, const node& child) {
+  if (child.limits().zones.model == zone_model::none || parent.type().supports_zoned_children)
+    return {};
+  return fail(error_kind::unsupported,
+              "{} cannot have {} as its '{}': that is a zoned device ({}), and driver '{}' writes "
+              "in any order; use one that keeps zones, such as raw",
+              parent.describe(), child.describe(), slot, to_string(child.limits().zones.model),
+              parent.type().name);
+}
+
 result<> graph::add_edge(node& parent, std::string name, child_role roles, node& child) {
+  BGFS_CHECK(check_may_attach(parent, name, child));
   auto added = std::make_unique<edge>(std::move(name), roles, &parent, child);
   edge* e = added.get();
   parent.children_.push_back(std::move(added));
@@ -242,6 +254,8 @@ task<void> graph::dismantle(node& n) {
     if (child.parents_.empty() && child.is_owned_by_parent_)
       orphans.push_back(&child);
   }
+  for (drained* d : drains_)
+    std::erase(d->nodes_, &n);
   std::erase_if(nodes_, [&](const auto& other) { return other.get() == &n; });
   for (node* orphan : orphans) {
     result<> closed = co_await as_result(dismantle(*orphan));

@@ -60,6 +60,8 @@ struct reference_resolver {
 struct root_observer {
   virtual ~root_observer() = default;
   virtual void resized() = 0;
+  // It goes on over another node: what is shown may be other bytes.
+  virtual void medium_changed() {}
 };
 
 // An edge without a parent node: what exports and commands use a graph through. Requests wait while
@@ -180,6 +182,8 @@ private:
   [[nodiscard]] result<> add_edge(node& parent, std::string name, child_role roles, node& child);
   void tell_resized(node& n);
   task<void> close_since(std::size_t count);
+  [[nodiscard]] static result<> check_may_attach(const node& parent, std::string_view slot,
+                                                 const node& child);
   task<void> suspend(node& n);
   task<void> resume(node& n);
   task<void> deactivate_drained(node& n);
@@ -195,6 +199,7 @@ private:
   std::vector<const node*> opening_;
   async_mutex edits_; // one open or close at a time
   unsigned auto_names_ = 0;
+  std::list<drained*> drains_;
   // During an edit drivers keep the locks they had beside those they need.
   bool keeps_locks_ = false;
   std::function<std::optional<error>(std::string_view step)> edit_fault_;
@@ -202,12 +207,16 @@ private:
 
 class graph::drained {
 public:
-  explicit drained(std::vector<root*> roots) : roots_(std::move(roots)) {}
-  ~drained() { BGFS_ASSERT(roots_.empty(), "a drain was not ended through with"); }
+  drained(graph& of, std::vector<root*> roots, std::vector<node*> nodes);
+  ~drained() { BGFS_ASSERT(is_released_, "a drain was not ended through with"); }
   task<void> release();
 
 private:
+  friend class graph;
+  graph& graph_;
   std::vector<root*> roots_;
+  std::vector<node*> nodes_; // told to their drivers; those closed meanwhile are taken out
+  bool is_released_ = false;
 };
 
 } // namespace bgfs

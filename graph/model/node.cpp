@@ -28,6 +28,8 @@ void node::find_faces() {
   permission_holder_ = dynamic_cast<permission_holder*>(d);
   reopenable_ = dynamic_cast<reopenable*>(d);
   backing_writer_ = dynamic_cast<backing_writer*>(d);
+  quiescable_ = dynamic_cast<quiescable*>(d);
+  child_keeper_ = dynamic_cast<child_keeper*>(d);
   compressible_ = dynamic_cast<compressible*>(d);
   prefetcher_ = dynamic_cast<prefetcher*>(d);
   buffer_registrar_ = dynamic_cast<buffer_registrar*>(d);

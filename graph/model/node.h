@@ -251,6 +251,8 @@ private:
   permission_holder* permission_holder_ = nullptr;
   reopenable* reopenable_ = nullptr;
   backing_writer* backing_writer_ = nullptr;
+  quiescable* quiescable_ = nullptr;
+  child_keeper* child_keeper_ = nullptr;
 
   std::vector<std::unique_ptr<edge>> children_;
   std::list<edge*> parents_;
@@ -269,7 +271,8 @@ private:
   bool is_deactivated_ = false;
   std::optional<error> loss_;
   operation_blockers blockers_;
-  permissions locked_; // what its permission_holder was last told
+  unsigned drains_ = 0; // under way above or at this node
+  permissions locked_;  // what its permission_holder was last told
   block_limits limits_;
   u64 length_ = 0;
   u64 cluster_size_ = 0; // 0: has none

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ranges>
 
 namespace bgfs {
 
@@ -167,21 +168,43 @@ task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
 
 task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
                                                    std::vector<root*> more) {
+  const auto is_above_any = [&](const node& top) {
+    return std::ranges::any_of(nodes, [&](const node* n) { return is_reachable(top, *n); });
+  };
   std::vector<root*> held;
-  for (root* r : roots_) {
-    const bool is_above =
-        std::ranges::any_of(nodes, [&](const node* n) { return is_reachable(r->top(), *n); });
-    if (is_above || std::ranges::find(more, r) != more.end())
+  for (root* r : roots_)
+    if (is_above_any(r->top()) || std::ranges::find(more, r) != more.end())
       held.push_back(r);
-  }
   for (root* r : held)
     r->quiesced_++;
-  for (root* r : held)
+  // Parents before children: none of those on the way starts anything by itself.
+  std::vector<node*> told;
+  for (const auto& n : nodes_)
+    if (n->is_active() && is_above_any(*n))
+      told.push_back(n.get());
+  std::ranges::sort(told, [](const node* a, const node* b) {
+    return a != b && is_reachable(*a, *b) && !is_reachable(*b, *a);
+  });
+  auto made = std::make_unique<drained>(*this, std::move(held), std::move(told));
+  for (root* r : made->roots_)
     co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
-  co_return std::make_unique<drained>(std::move(held));
+  co_return made;
+}
+
+graph::drained::drained(graph& of, std::vector<root*> roots, std::vector<node*> nodes)
+    : graph_(of), roots_(std::move(roots)), nodes_(std::move(nodes)) {
+  graph_.drains_.push_back(this);
+  for (node* n : nodes_)
+    if (n->drains_++ == 0 && n->quiescable_ != nullptr)
+      n->quiescable_->begin_drain();
 }
 
 task<void> graph::drained::release() {
+  for (node* n : std::views::reverse(nodes_))
+    if (--n->drains_ == 0 && n->is_active() && n->quiescable_ != nullptr)
+      n->quiescable_->end_drain();
+  graph_.drains_.remove(this);
+  is_released_ = true;
   for (root* r : roots_)
     if (--r->quiesced_ == 0)
       r->resumed_.wake_all();

@@ -44,6 +44,10 @@ result<> graph_transaction::step(std::string_view name, const node* about) const
 result<> graph_transaction::check() const {
   for (const child_step& s : edit_.children) {
     const child_slot* const slot = slot_of(*s.parent, s.slot);
+    if (slot == nullptr && s.parent->child_keeper_ != nullptr) {
+      BGFS_CHECK(check_kept_child(s));
+      continue;
+    }
     if (slot == nullptr)
       return fail(error_kind::invalid_argument, "{} has no child '{}'", s.parent->describe(),
                   s.slot);
@@ -82,6 +86,24 @@ result<> graph_transaction::check() const {
     BGFS_CHECK(check_generic_options(s.generic, s.target->name()));
   }
   return {};
+}
+
+// One of any number: an empty name takes it away, and an empty slot is the next that is free.
+result<> graph_transaction::check_kept_child(const child_step& s) const {
+  const child_keeper& keeper = *s.parent->child_keeper_;
+  const edge* const known = s.slot.empty() ? nullptr : s.parent->child(s.slot);
+  if (s.slot.empty() && !s.child.empty()) {
+    BGFS_TRY([[maybe_unused]] const child_slot free, keeper.slot_for_another());
+    return {};
+  }
+  if (known == nullptr)
+    return fail(error_kind::invalid_argument, "{} has no child '{}'", s.parent->describe(), s.slot);
+  if (!s.child.empty())
+    return fail(error_kind::invalid_argument,
+                "the child '{}' of {} cannot become another; remove it, and add the other one",
+                s.slot, s.parent->describe());
+  BGFS_CHECK(check_not_frozen(*known));
+  return keeper.may_remove(*known);
 }
 
 task<void> graph_transaction::prepare() {
@@ -195,14 +217,20 @@ result<> graph_transaction::move_edges() {
 
 result<> graph_transaction::change_child(const child_step& s) {
   node& parent = *s.parent;
-  const child_slot* const slot = slot_of(parent, s.slot);
-  edge* const known = parent.child(s.slot);
+  child_slot slot{s.slot, 0};
+  if (const child_slot* const declared = slot_of(parent, s.slot)) {
+    slot = *declared;
+  } else if (!s.child.empty()) {
+    BGFS_TRY(slot, parent.child_keeper_->slot_for_another());
+  }
+  edge* const known = parent.child(slot.name);
   node* to = nullptr;
   if (!s.child.empty()) {
     BGFS_TRY(to, target(s.child, parent.describe()));
     if (is_reachable(*to, parent))
       return fail(error_kind::invalid_argument, "making {} the '{}' of {} would create a loop",
-                  to->describe(), s.slot, parent.describe());
+                  to->describe(), slot.name, parent.describe());
+    BGFS_CHECK(graph::check_may_attach(parent, slot.name, *to));
   }
   save(parent);
   edge* now = known;
@@ -216,11 +244,12 @@ result<> graph_transaction::change_child(const child_step& s) {
   } else if (known != nullptr) {
     lead(*known, *to);
   } else if (to != nullptr) {
-    parent.children_.push_back(std::make_unique<edge>(s.slot, slot->roles, &parent, *to));
+    parent.children_.push_back(
+        std::make_unique<edge>(std::string(slot.name), slot.roles, &parent, *to));
     now = parent.children_.back().get();
     added_edges_.push_back(now);
   }
-  if ((slot->roles & role::backing) != 0) {
+  if ((slot.roles & role::backing) != 0) {
     parent.backing_ = now;
     parent.has_no_backing_ = now == nullptr;
     parent.has_backing_of_header_ = false;
@@ -234,6 +263,8 @@ result<> graph_transaction::replace(const replace_step& s) {
   for (edge* e : parents) {
     if (e->stays_at_node() || (e->parent() != nullptr && is_reachable(*to, *e->parent())))
       continue;
+    if (e->parent() != nullptr)
+      BGFS_CHECK(graph::check_may_attach(*e->parent(), e->name(), *to));
     lead(*e, *to);
   }
   return {};
@@ -332,8 +363,17 @@ void graph_transaction::commit() {
   }
   for (const auto& [which, before] : moved_edges_)
     for (const root* r : graph_.roots_)
-      if (r->edge_.get() == which && r->observer_ != nullptr && r->length() != before->length())
-        r->observer_->resized();
+      if (r->edge_.get() == which && r->observer_ != nullptr) {
+        r->observer_->medium_changed();
+        if (r->length() != before->length())
+          r->observer_->resized();
+      }
+  for (edge* e : added_edges_)
+    if (child_keeper* const keeper = e->parent()->child_keeper_; keeper != nullptr)
+      keeper->child_added(*e);
+  for (const removed_edge& e : removed_edges_)
+    if (child_keeper* const keeper = e.parent->child_keeper_; keeper != nullptr)
+      keeper->child_removed(*e.what);
   for (std::size_t i = 0; i < attached_.size(); i++)
     if (edit_.attaches[i].made != nullptr)
       *edit_.attaches[i].made = std::move(attached_[i]);

@@ -44,6 +44,7 @@ private:
   };
 
   [[nodiscard]] result<> step(std::string_view name, const node* about = nullptr) const;
+  [[nodiscard]] result<> check_kept_child(const child_step& s) const;
   task<void> flush_affected();
   task<void> suspend_leaving();
   task<void> open_new();

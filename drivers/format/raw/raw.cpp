@@ -61,6 +61,9 @@ public:
     return whole > window_.offset ? whole - window_.offset : 0;
   }
   task<void> close() override { co_return; }
+  void refine_limits(block_limits& limits) const override {
+    limits.zones = below_.child().limits().zones;
+  }
   [[nodiscard]] bool grows_by_writing() const override { return !window_.length; }
 
   // A window is data of a larger whole: others must not move its end. But raw itself never needs
@@ -172,6 +175,7 @@ const driver_type raw_driver_type{
     .children = slots,
     .open_options = &raw_options,
     .create_options = &raw_create_options,
+    .supports_zoned_children = true,
     .open = open_raw,
     .create = create_raw,
 };

@@ -3,6 +3,7 @@
 // their steps can fail without a trace.
 #include "graph/model/edit.h"
 
+#include "drivers/format/raw/raw.h"
 #include "tests/unit/lib/box_driver.h"
 
 #include <set>
@@ -510,4 +511,151 @@ TEST_CASE("what is forbidden for a node is said with the reason") {
                                      "reads from it");
   top.blockers().remove(token);
   bench.must(insert_filter(bench.graph(), top, pass_over("f", "top")));
+}
+
+namespace {
+
+// Shows its first child, keeps at least one, and counts what it is told.
+struct bundle_counts {
+  int begun = 0;
+  int ended = 0;
+  std::vector<std::string> children;
+};
+bundle_counts& counts() {
+  static bundle_counts c;
+  return c;
+}
+
+class bundle_driver final : public driver, public child_keeper, public quiescable {
+public:
+  explicit bundle_driver(edge& first) : children_{&first} {}
+  [[nodiscard]] u64 length() const override { return children_.front()->length(); }
+  task<void> close() override { co_return; }
+  [[nodiscard]] result<child_slot> slot_for_another() const override {
+    if (children_.size() == 3)
+      return fail(error_kind::invalid_argument, "a bundle has three children at most");
+    return child_slot{names[children_.size()], role::data, false};
+  }
+  [[nodiscard]] result<> may_remove(const edge& child) const override {
+    if (children_.size() == 1)
+      return fail(error_kind::busy, "'{}' is the last child of the bundle", child.name());
+    return {};
+  }
+  void child_added(edge& child) noexcept override {
+    children_.push_back(&child);
+    counts().children.push_back("+" + child.name());
+  }
+  void child_removed(edge& child) noexcept override {
+    std::erase(children_, &child);
+    counts().children.push_back("-" + child.name());
+  }
+  void begin_drain() noexcept override { counts().begun++; }
+  void end_drain() noexcept override { counts().ended++; }
+
+private:
+  static constexpr std::string_view names[] = {"children.0", "children.1", "children.2"};
+  std::vector<edge*> children_;
+};
+
+task<std::unique_ptr<driver>> open_bundle(open_request request) {
+  co_return std::make_unique<bundle_driver>(*request.children[0]);
+}
+constexpr child_slot bundle_slots[] = {{"children.0", role::filtered | role::primary}};
+constexpr option_schema bundle_options{"driver 'bundle'", {}};
+constexpr driver_type bundle_driver_type{.name = "bundle",
+                                         .kind = driver_kind::filter,
+                                         .summary = "for tests",
+                                         .children = bundle_slots,
+                                         .open_options = &bundle_options,
+                                         .open = open_bundle};
+
+} // namespace
+
+TEST_CASE("children are added and removed where a driver keeps any number of them") {
+  graph_bench bench({&box_driver_type, &bundle_driver_type});
+  for (const char* name : {"a", "b", "c", "d"}) {
+    box_disk(bench, name, 2048);
+    bench.open(box_spec(name, name));
+  }
+  counts() = {};
+  node& n = bench.open(spec_builder("n", bundle_driver_type).child("children.0", "a"));
+  root& r = bench.attach(n);
+  bench.must(bench.graph().apply({.children = {{&n, "", "b"}}}));
+  bench.must(bench.graph().apply({.children = {{&n, "", "c"}}}));
+  CHECK(n.child("children.1")->child().name() == "b");
+  CHECK(n.child("children.2")->child().name() == "c");
+  const std::string before = shape(bench.graph());
+  const auto full = bench.run(bench.graph().apply({.children = {{&n, "", "d"}}}));
+  REQUIRE(!full);
+  CHECK(full.error().message() == "a bundle has three children at most");
+  const auto swapped = bench.run(bench.graph().apply({.children = {{&n, "children.1", "d"}}}));
+  REQUIRE(!swapped);
+  CHECK(swapped.error().message() == "the child 'children.1' of node 'n' (bundle) cannot become "
+                                     "another; remove it, and add the other one");
+  const auto nobody = bench.run(bench.graph().apply({.children = {{&n, "children.7", ""}}}));
+  REQUIRE(!nobody);
+  CHECK(nobody.error().message() == "node 'n' (bundle) has no child 'children.7'");
+  bench.graph().set_edit_fault([](std::string_view step) -> std::optional<error> {
+    if (step != "permissions")
+      return std::nullopt;
+    return error(error_kind::io, "no");
+  });
+  REQUIRE(!bench.run(bench.graph().apply({.children = {{&n, "children.1", ""}}})));
+  bench.graph().set_edit_fault(nullptr);
+  CHECK(shape(bench.graph()) == before);
+  bench.must(bench.graph().apply({.children = {{&n, "children.1", ""}, {&n, "children.2", ""}}}));
+  CHECK(counts().children ==
+        std::vector<std::string>{"+children.1", "+children.2", "-children.1", "-children.2"});
+  std::vector<std::byte> bytes(16);
+  bench.must(r.read(0, bytes));
+}
+
+TEST_CASE("a driver is told once when its node is drained, and once when the last drain ends") {
+  graph_bench bench({&box_driver_type, &bundle_driver_type, &pass_driver_type});
+  box_disk(bench, "a", 2048);
+  node& a = bench.open(box_spec("a", "a"));
+  node& n = bench.open(spec_builder("n", bundle_driver_type).child("children.0", "a"));
+  bench.attach(n);
+  counts() = {};
+  auto outer = bench.must(bench.graph().drain(a.child("file")->child()));
+  CHECK(counts().begun == 1);
+  auto inner = bench.must(bench.graph().drain(a));
+  CHECK(counts().begun == 1);
+  bench.must(inner->release());
+  CHECK(counts().ended == 0);
+  bench.must(outer->release());
+  CHECK(counts().ended == 1);
+  // An edit that closes it ends its drain with it.
+  bench.must(insert_filter(bench.graph(), n, pass_over("f", "n")));
+  CHECK(counts().begun == 2);
+  CHECK(counts().ended == 2);
+  graph_edit gone;
+  gone.replaces.push_back({&n, "a"});
+  gone.leaving.push_back(&n);
+  bench.must(bench.graph().apply(std::move(gone)));
+  CHECK(counts().begun == 3);
+  CHECK(counts().ended == 2);
+}
+
+TEST_CASE("a zoned device is only put below what keeps its zones") {
+  graph_bench bench({&box_driver_type, &raw_driver_type, &pass_driver_type});
+  memory_disk& zoned = bench.disk("zoned", 8192);
+  zoned.limits = [](block_limits& l) {
+    l.zones = {.model = zone_model::host_managed, .zone_length = 4096, .zone_count = 2};
+  };
+  node& raw = bench.open(spec_builder("raw", raw_driver_type).child("file", disk_spec("zoned")));
+  CHECK(raw.limits().zones.zone_count == 2);
+  const auto format = bench.try_open(box_spec("x", "zoned"));
+  REQUIRE(!format);
+  CHECK(format.error().message().ends_with(
+      "as its 'file': that is a zoned device (host-managed), and driver 'box' writes in any order; "
+      "use one that keeps zones, such as raw"));
+  box_disk(bench, "a", 2048, true);
+  node& overlay = bench.open(box_spec("a", "a"));
+  const std::string before = shape(bench.graph());
+  const auto backing = bench.run(change_backing(bench.graph(), overlay, &raw));
+  REQUIRE(!backing);
+  CHECK(backing.error().message().starts_with(
+      "node 'a' (box) cannot have node 'raw' (raw) as its 'backing': that is a zoned device"));
+  CHECK(shape(bench.graph()) == before);
 }
