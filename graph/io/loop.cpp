@@ -146,9 +146,12 @@ void loop::run_ready() {
   std::swap(ready_, running_);
   if (shuffle_seed_ != 0)
     std::shuffle(running_.begin(), running_.end(), shuffle_);
-  for (run_item*& item : running_)
+  for (run_item*& item : running_) {
+    is_now_known_ = false;
     if (run_item* next = std::exchange(item, nullptr))
       next->run(*next);
+  }
+  is_now_known_ = false;
   running_.clear();
 }
 

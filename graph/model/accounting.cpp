@@ -33,7 +33,7 @@ std::string_view to_string(operation kind) {
 
 void node::account(operation kind, u64 bytes, std::chrono::steady_clock::time_point since,
                    const result<>& outcome) {
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = owner_.home().now();
   const auto took =
       static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(now - since).count());
   operation_statistics& s = statistics_.of(kind);

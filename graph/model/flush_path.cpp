@@ -23,7 +23,7 @@ task<void> node::flush() {
     co_await fail(*loss_);
   if (is_read_only() || !is_active())
     co_return;
-  const auto since = std::chrono::steady_clock::now();
+  const auto since = owner_.home().now();
   const u64 generation = write_generation_; // what this flush promises: all that ended before it
   while (is_flushing_)
     co_await flush_waiters_.wait();

@@ -24,7 +24,7 @@ task<void> node::read(u64 offset, std::span<std::byte> bytes) {
   co_await check_read(range);
   if (range.is_empty())
     co_return;
-  tracked_request request(requests_, request_type::read, range);
+  tracked_request request(requests_, request_type::read, range, owner_.home().now());
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();
     co_await check_range(range, "read"); // it may have been shortened meanwhile

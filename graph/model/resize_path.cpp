@@ -13,7 +13,8 @@ task<void> node::truncate(u64 length, truncate_options options) {
     co_await fail(error_kind::out_of_range, "{} cannot be {} bytes long; the most is {}",
                   describe(), length, device_length_max);
   const u64 added = length > length_ ? length - length_ : 0;
-  tracked_request request(requests_, request_type::truncate, {length - added, added});
+  tracked_request request(requests_, request_type::truncate, {length - added, added},
+                          owner_.home().now());
   u64 touched = 0;
   do {
     touched = std::min(length, length_);

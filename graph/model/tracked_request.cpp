@@ -31,9 +31,10 @@ task<void> request_list::wait_idle() {
     co_await idle_.wait();
 }
 
-tracked_request::tracked_request(request_list& list, request_type type, byte_range range)
+tracked_request::tracked_request(request_list& list, request_type type, byte_range range,
+                                 std::chrono::steady_clock::time_point since)
     : list_(list), sequence_(++list.sequence_), type_(type), range_(range), overlap_(range),
-      previous_(list.last_), since_(std::chrono::steady_clock::now()) {
+      previous_(list.last_), since_(since) {
   (previous_ != nullptr ? previous_->next_ : list.first_) = this;
   list.last_ = this;
   list.in_flight_++;

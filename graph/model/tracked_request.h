@@ -48,7 +48,8 @@ private:
 
 class tracked_request {
 public:
-  tracked_request(request_list& list, request_type type, byte_range range);
+  tracked_request(request_list& list, request_type type, byte_range range,
+                  std::chrono::steady_clock::time_point since = {});
   ~tracked_request();
   tracked_request(const tracked_request&) = delete;
   tracked_request& operator=(const tracked_request&) = delete;

@@ -71,7 +71,7 @@ task<void> node::write(u64 offset, std::span<const std::byte> bytes, write_flags
     co_await write_zeroes(range, flags);
     co_return;
   }
-  tracked_request request(requests_, request_type::write, range);
+  tracked_request request(requests_, request_type::write, range, owner_.home().now());
   co_await prepare_write(request, flags);
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();

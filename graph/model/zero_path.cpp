@@ -32,7 +32,7 @@ task<void> node::write_zeroes(byte_range range, write_flags flags) {
     co_return;
   flags = usable_flags(flags);
   co_await check_no_fallback(flags);
-  tracked_request request(requests_, request_type::write, range);
+  tracked_request request(requests_, request_type::write, range, owner_.home().now());
   co_await prepare_write(request, flags);
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();

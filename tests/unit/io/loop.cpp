@@ -226,3 +226,26 @@ TEST_CASE("buffers are page aligned and reused") {
   CHECK_FALSE(is_zero(again.bytes().last(1)));
   CHECK(is_zero({}));
 }
+
+namespace {
+task<void> look_at_the_time(loop& home, std::vector<steady_time>& seen) {
+  seen.push_back(home.now());
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+  while (std::chrono::steady_clock::now() < until) {
+  }
+  seen.push_back(home.now());
+  co_await sleep_for(std::chrono::nanoseconds(0));
+  seen.push_back(home.now());
+}
+} // namespace
+
+TEST_CASE("the loop looks at the clock once for each item that runs") {
+  const auto home = *loop::create({});
+  const auto before = std::chrono::steady_clock::now();
+  std::vector<steady_time> seen;
+  REQUIRE(run_to_end(*home, look_at_the_time(*home, seen)).has_value());
+  REQUIRE(seen.size() == 3);
+  CHECK(seen[0] >= before);
+  CHECK(seen[1] == seen[0]);
+  CHECK(seen[2] >= seen[0] + std::chrono::microseconds(50));
+}
