@@ -44,6 +44,8 @@ struct memory_disk {
   // What status says; nothing: all is data.
   std::function<extent(byte_range range)> mapping;
   u64 maps = 0;
+  // Zero writes past the end exclude everything behind them, as some file systems need it.
+  bool zeroes_exclusively = false;
   write_flags flags_seen = 0; // of the last write or zero write
   std::vector<std::span<std::byte>> registered;
   std::function<bool()> refuses_buffers;
@@ -61,7 +63,7 @@ class memory_driver final : public driver,
                             public resizable,
                             public buffer_registrar {
 public:
-  explicit memory_driver(memory_disk& disk) : disk_(disk) {}
+  memory_driver(memory_disk& disk, node& self) : disk_(disk), self_(self) {}
 
   [[nodiscard]] u64 length() const override { return disk_.bytes.size(); }
   [[nodiscard]] bool grows_by_writing() const override { return disk_.can_resize; }
@@ -107,6 +109,11 @@ public:
   [[nodiscard]] std::optional<extent> try_map(byte_range) override { return std::nullopt; }
   task<void> write_zeroes(byte_range range, write_flags flags) override {
     disk_.flags_seen = flags;
+    if (disk_.zeroes_exclusively && range.end() > disk_.bytes.size()) {
+      tracked_request* const mine = self_.requests().entering();
+      mine->serialise_over(byte_range::between(range.offset, device_length_max));
+      co_await mine->wait_for_conflicts();
+    }
     if (!disk_.can_zero)
       co_await fail(error_kind::unsupported, "this disk cannot zero");
     co_await begin("zero", range);
@@ -177,6 +184,7 @@ private:
       disk_.log.push_back({what, range, {in.begin(), in.end()}});
   }
   memory_disk& disk_;
+  node& self_;
 };
 
 // The name of a memory disk in `filename`; disks are looked up in the map the test registered.
@@ -196,7 +204,7 @@ inline task<std::unique_ptr<driver>> open_memory(open_request request) {
   if (at == memory_disks().end())
     co_return fail(error_kind::not_found, "there is no test disk '{}'",
                    request.given.text("filename"));
-  co_return std::make_unique<memory_driver>(*at->second);
+  co_return std::make_unique<memory_driver>(*at->second, request.self);
 }
 
 inline constexpr driver_type memory_driver_type{

@@ -288,6 +288,7 @@ void limit(memory_disk& disk, u64 seed) {
   disk.request_alignment = seed % 2 == 0 ? 512 : 4096;
   disk.max_transfer = 8192;
   disk.can_zero = seed % 3 != 0;
+  disk.zeroes_exclusively = seed % 4 == 0;
   disk.limits = [](block_limits& l) {
     l.max_write_zeroes = 5000;
     l.write_zeroes_alignment = 1024;

@@ -386,3 +386,27 @@ TEST_CASE("a flush while a truncate runs does not make the next flush free") {
   bench.must(r.flush());
   CHECK(disk.log.back().what == memory_event::kind::flush);
 }
+
+TEST_CASE("a driver makes its own request exclude what is behind it") {
+  graph_bench bench({});
+  memory_disk& disk = bench.disk("d", 4096);
+  disk.zeroes_exclusively = true;
+  node& top = bench.open(plain_disk("d"));
+  root& r = bench.attach(top, may_resize);
+  gate_for gate(disk, [](std::string_view what, byte_range) { return what == "zero"; });
+  const auto data = pattern(512, 1);
+  background tasks(bench);
+  tasks.start(r.write_zeroes({4096, 512}));
+  const tracked_request* zero = top.requests().first();
+  CHECK(zero->is_serialising());
+  CHECK(zero->range() == byte_range{4096, 512});
+  CHECK(zero->overlap_range().end() == device_length_max);
+  CHECK(top.requests().entering() == zero);
+  tasks.start(r.write(8192, data)); // does not overlap what was asked for
+  CHECK(zero->next()->waiting_for() == zero);
+  bench.must(r.write(0, data));
+  gate.opened.set();
+  CHECK(tasks.finish().has_value());
+  CHECK(top.requests().entering() == nullptr);
+  CHECK(disk.bytes.size() == 8704);
+}
