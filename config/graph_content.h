@@ -26,6 +26,8 @@ struct graph_config::content {
   std::set<const node_definition*> separate;
   // What a writable root writes through.
   std::set<const node_definition*> written;
+  // What a filter writes that stores what others read (driver_type::writes_when_read), and itself.
+  std::set<const node_definition*> written_unchanged;
   // Nodes and roots that cannot be had because of a lost fragment, and why.
   std::map<std::string, error, std::less<>> lost_nodes;
   std::map<std::string, error, std::less<>> lost_exports;

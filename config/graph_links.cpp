@@ -24,6 +24,7 @@ public:
     c_.named.clear();
     c_.separate.clear();
     c_.written.clear();
+    c_.written_unchanged.clear();
     collect_lost();
     using step = result<> (linker::*)(std::size_t);
     static constexpr step steps[] = {&linker::add_names,     &linker::check_references,
@@ -130,6 +131,11 @@ private:
   }
 
   result<> check_exports(std::size_t index) {
+    for (const auto& top : c_.documents[index].nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        if (d.type->writes_when_read)
+          mark(d, c_.written_unchanged);
+      });
     for (const parsed_export& e : c_.documents[index].exports) {
       const auto [at, is_new] = roots_.emplace(e.root.name, &e.root);
       if (!is_new)
@@ -144,19 +150,19 @@ private:
       if (found->second->parent != nullptr)
         c_.separate.insert(found->second);
       if (e.root.is_writable)
-        mark_written(*found->second);
+        mark(*found->second, c_.written);
     }
     return {};
   }
 
   // Writing reaches everything below but what is only read through: backing nodes.
-  void mark_written(const node_definition& d) {
-    if (!c_.written.insert(&d).second)
+  void mark(const node_definition& d, std::set<const node_definition*>& into) {
+    if (!into.insert(&d).second)
       return;
     for (const node_definition::child& child : d.children) {
       const node_definition* below = target_of(child);
       if (below != nullptr && (child.slot->roles & role::backing) == 0)
-        mark_written(*below);
+        mark(*below, into);
     }
   }
 
@@ -247,7 +253,10 @@ std::optional<document_failure> link_documents(graph_config::content& c) {
 }
 
 spec_context graph_config::content::context() const {
-  return {.is_written = [this](const node_definition& d) { return written.contains(&d); },
+  return {.is_written =
+              [this](const node_definition& d) {
+                return written.contains(&d) || written_unchanged.contains(&d);
+              },
           .is_separate = [this](const node_definition& d) { return separate.contains(&d); },
           .is_all_read_only = is_read_only};
 }

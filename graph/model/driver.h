@@ -53,6 +53,9 @@ struct driver_type {
   bool supports_backing = false;
   // Zoned devices can be below it; anything else would write to them out of order.
   bool supports_zoned_children = false;
+  // Its child is written also for users who only read: neither is opened read-only for want of a
+  // writer.
+  bool writes_when_read = false;
   // 0..100: how sure it is that an image that begins with these bytes is its own. Pure.
   int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
   task<std::unique_ptr<driver>> (*open)(open_request request) = nullptr;

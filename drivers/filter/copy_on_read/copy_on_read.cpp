@@ -38,8 +38,8 @@ class copy_on_read_driver final : public driver,
                                   public prefetcher,
                                   public compressible {
 public:
-  copy_on_read_driver(edge& below, const node* bottom, frozen_chain chain)
-      : below_(below), bottom_(bottom), chain_(std::move(chain)) {}
+  copy_on_read_driver(edge& below, bool copies, const node* bottom, frozen_chain chain)
+      : below_(below), copies_(copies), bottom_(bottom), chain_(std::move(chain)) {}
 
   [[nodiscard]] u64 length() const override { return below_.length(); }
   task<void> close() override { co_return; }
@@ -48,7 +48,8 @@ public:
   [[nodiscard]] permissions child_permissions(const edge&, permissions parents) const override {
     using namespace permission;
     constexpr permission_set passed = consistent_read | write | resize;
-    return {static_cast<permission_set>((parents.used & passed) | write_unchanged),
+    const permission_set for_copies = copies_ ? write_unchanged : permission_set{};
+    return {static_cast<permission_set>((parents.used & passed) | for_copies),
             static_cast<permission_set>((parents.shared & passed) | write_unchanged)};
   }
 
@@ -59,6 +60,12 @@ public:
   task<void> write_compressed(u64 offset, std::span<const std::byte> bytes) override {
     return below_.write(offset, bytes, write_flag::compressed);
   }
+  [[nodiscard]] value statistics_specific() const override {
+    value v;
+    v.set("driver", "copy-on-read");
+    v.set("copied-bytes", copied_bytes_);
+    return v;
+  }
 
 private:
   struct run {
@@ -67,6 +74,8 @@ private:
   };
   // What the child has needs no copy, and reading it no waiting for those who copy.
   task<run> find_run(byte_range range) {
+    if (!copies_)
+      co_return run{range.length, false};
     const result<block_status> own = co_await as_result(below_.child().status(range, false));
     if (!own) // it will fail again when it is copied, and say why
       co_return run{range.length, true};
@@ -93,6 +102,7 @@ private:
       const auto out = into.empty() ? into : into.first(part.length);
       if (next.is_copied) {
         co_await below_.copy_up(part, out);
+        copied_bytes_ += part.length;
       } else if (!out.empty()) {
         co_await below_.read(part.offset, out);
       }
@@ -102,6 +112,8 @@ private:
   }
 
   edge& below_;
+  bool copies_;
+  u64 copied_bytes_ = 0;
   const node* bottom_; // no filter; null: the whole chain. It stays below: the chain is frozen
   frozen_chain chain_;
 };
@@ -146,7 +158,8 @@ task<std::unique_ptr<driver>> open_copy_on_read(open_request request) {
   const node* bottom = nullptr;
   if (request.given.is_set("bottom"))
     bottom = co_await find_bottom(request, chain);
-  co_return std::make_unique<copy_on_read_driver>(*request.children[0], bottom, std::move(chain));
+  co_return std::make_unique<copy_on_read_driver>(*request.children[0], !request.is_read_only,
+                                                  bottom, std::move(chain));
 }
 
 } // namespace
@@ -157,6 +170,7 @@ const driver_type copy_on_read_driver_type{
     .summary = "stores in its child what reads take from the child's backing chain",
     .children = slots,
     .open_options = &copy_on_read_options,
+    .writes_when_read = true,
     .open = open_copy_on_read,
 };
 

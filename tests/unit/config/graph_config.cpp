@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "config/graph_config.h"
 
+#include "drivers/filter/copy_on_read/copy_on_read.h"
 #include "tests/unit/config/test_drivers.h"
 
 #include <doctest/doctest.h>
@@ -70,6 +71,27 @@ TEST_CASE("a node that nobody writes through is opened read-only") {
   CHECK(std::get<std::string>(web->children[1].target) == "base");
   CHECK(config->make_node_spec("base")->generic.is_read_only);
   CHECK(!config->make_node_spec("asked")->generic.is_read_only);
+}
+
+TEST_CASE("what a filter writes for those who read is open for writing, unless it may not be") {
+  const scratch dir;
+  const std::string text =
+      "version: 1\nnodes:\n"
+      "  - {node-name: base, driver: cow, file: {driver: file, filename: b}}\n"
+      "  - {node-name: web, driver: cow, file: {driver: file, filename: w}, backing: base}\n"
+      "  - {node-name: fast, driver: copy-on-read, file: web}\n"
+      "exports: [{name: fast, node-name: fast}]\n";
+  const registry drivers({&file_driver_type, &test::cow_driver_type, &copy_on_read_driver_type});
+  auto config = graph_config::load(dir.write("g.yaml", text), drivers);
+  REQUIRE(config.has_value());
+  CHECK(!config->make_node_spec("fast")->generic.is_read_only);
+  const auto web = config->make_node_spec("web");
+  CHECK(!web->generic.is_read_only);
+  CHECK(!std::get<std::unique_ptr<node_spec>>(web->children[0].target)->generic.is_read_only);
+  CHECK(config->make_node_spec("base")->generic.is_read_only);
+  config->make_read_only();
+  CHECK(config->make_node_spec("fast")->generic.is_read_only);
+  CHECK(config->make_node_spec("web")->generic.is_read_only);
 }
 
 TEST_CASE("-o ro makes everything read-only") {

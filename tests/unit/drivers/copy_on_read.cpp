@@ -143,6 +143,23 @@ TEST_CASE("copy-on-read: a child that is read-only is refused, with what to do")
         "node 'top' (layer) is read-only; open it with 'read-only: false' to write");
 }
 
+TEST_CASE("copy-on-read: read-only it passes reads through and takes nothing of its child") {
+  graph_bench bench({&layer_driver_type, &copy_on_read_driver_type});
+  test_layer top(bench, "top", 4096);
+  memory_disk& base = bench.disk("base", 4096);
+  base.bytes = pattern(4096, 1);
+  bench.open(top.spec().set("read-only", true).child("backing", disk_spec("base")));
+  node& front = bench.open(
+      spec_builder("front", copy_on_read_driver_type).set("read-only", true).child("file", "top"));
+  root& r = bench.attach(front, may_read);
+  CHECK(read_all(bench, r) == base.bytes);
+  bench.must(front.prefetch({0, 4096}));
+  CHECK(top.state.blocks.empty());
+  CHECK(front.child("file")->granted().used == pm::consistent_read);
+  CHECK(to_json(front.instance().statistics_specific()) ==
+        R"({"driver": "copy-on-read", "copied-bytes": 0})");
+}
+
 TEST_CASE("copy-on-read: a bottom that cannot be is refused") {
   chain c;
   c.bench.open(spec_builder("filter", pass_driver_type).child("file", "low"));
