@@ -122,6 +122,12 @@ bool server::take_at_once(const fuse_in_header& header, request_body& body) {
     transport_.answer(header.unique, what->os_error, {}, {});
     return true;
   }
+  if (const auto* what = std::get_if<ask::poll>(&body)) {
+    const std::optional<u32> ready = operations_.poll(*what);
+    const fuse_poll_out out{.revents = ready.value_or(0), .padding = 0};
+    transport_.answer(header.unique, ready ? 0 : ENOSYS, std::as_bytes(std::span(&out, 1)), {});
+    return true;
+  }
   if (std::holds_alternative<ask::unknown>(body)) {
     transport_.answer(header.unique, ENOSYS, {}, {});
     return true;

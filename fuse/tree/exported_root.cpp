@@ -44,9 +44,23 @@ task<void> exported_root::open(u32 pid) {
       error for_mount = *failure_;
       mount_.log.add(pid, "open " + name(), for_mount);
     }
+    announce_opening();
     opened_.set();
   }
   co_await require_medium();
+}
+
+void exported_root::announce_opening() const {
+  value data;
+  data.set("root", name());
+  data.set("node-name", spec_.node_name);
+  if (failure_) {
+    data.set("reason", failure_->message());
+    mount_.events.emit(event_name::root_failed, std::move(data));
+    return;
+  }
+  data.set("state", state_word());
+  mount_.events.emit(event_name::root_opened, std::move(data));
 }
 
 task<void> exported_root::retry(u32 pid) {
@@ -132,6 +146,9 @@ task<void> exported_root::close() {
   for (auto& [index, disk] : layer_disks_)
     co_await disk->release();
   co_await disk_->release();
+  value data;
+  data.set("root", name());
+  mount_.events.emit(event_name::root_closed, std::move(data));
   if (!flushed)
     co_await fail(std::move(flushed).error().add_context(fmt::format("flushing '{}'", name())));
 }

@@ -79,6 +79,7 @@ private:
   task<void> open_uninterrupted();
   task<void> open_disk();
   task<void> attach_disk(node& top);
+  void announce_opening() const;
   [[nodiscard]] permissions wanted_permissions(const node& top) const;
   [[nodiscard]] mode_t full_mode() const;
 

@@ -45,6 +45,7 @@ mount_state::mount_state(loop& on, mount_request r, std::string absolute_directo
                          const registry& drivers)
     : home(on), request(std::move(r)), directory(std::move(absolute_directory)),
       nodes(on, drivers, &references), owner(geteuid()), group(getegid()), started(now()) {
+  nodes.set_events(&events);
   for (export_spec spec : request.config.exports()) {
     if (request.is_read_only)
       spec.is_writable = spec.is_growable = false;
@@ -59,6 +60,10 @@ exported_root* mount_state::find_root(std::string_view name) const {
     if (r->name() == name)
       return r.get();
   return nullptr;
+}
+
+void mount_state::set_line_notifier(notifier* to) {
+  events.lines().set_notifier(to);
 }
 
 result<> mount_state::require_outside(std::string_view path) const {

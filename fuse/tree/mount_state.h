@@ -6,6 +6,7 @@
 #include "fuse/protocol/negotiate.h"
 #include "fuse/transport/notifier.h"
 #include "fuse/tree/error_log.h"
+#include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
 
 #include <functional>
@@ -30,6 +31,7 @@ struct mount_state {
   loop& home;
   mount_request request;
   const std::string directory; // absolute, without symbolic links
+  event_ring events; // of .bgfs/events
   current_references references;
   graph nodes;
   async_mutex opening;
@@ -47,6 +49,8 @@ struct mount_state {
 
   [[nodiscard]] const graph_config& config() const { return request.config; }
   [[nodiscard]] exported_root* find_root(std::string_view name) const;
+  // Where readers of lines that poll are woken through; null: nowhere any more.
+  void set_line_notifier(notifier* to);
   // Refuses a host path that lies in our own mount: opening it would wait for ourselves.
   [[nodiscard]] result<> require_outside(std::string_view path) const;
 };
