@@ -114,7 +114,11 @@ task<int> mount_life::serve() {
 task<void> mount_life::announce(server& served) {
   co_await served.ready().wait();
   if (served.refusal() == nullptr) {
+    trace<point::mount_ready>(mount_.home.log(), mount_.directory, mount_.config().source());
     mount_.events.emit(event_name::mount_ready, describe_mount(mount_));
+    // What failed until now was said by its own message.
+    if (mount_.request.is_foreground)
+      mount_.log_lines.copy_to_standard_error();
     report_.ready();
     co_return;
   }

@@ -113,6 +113,7 @@ task<reply> operations::write_view(fuse_in_header request, u64 number, ask::writ
   view_handle* const after = handles_.find<view_handle>(number);
   if (!outcome) {
     log->add(request.pid, verb, outcome.error());
+    trace<point::command_fail>(mount_.home.log(), verb, request.pid, outcome_of(outcome));
     if (after != nullptr) {
       after->sentence = outcome.error().message() + "\n";
       after->sentence_offset = what.offset;

@@ -56,10 +56,12 @@ void exported_root::announce_opening() const {
   data.set("node-name", spec_.node_name);
   if (failure_) {
     data.set("reason", failure_->message());
+    trace<point::root_fail>(mount_.home.log(), name(), failure_->message());
     mount_.events.emit(event_name::root_failed, std::move(data));
     return;
   }
   data.set("state", state_word());
+  trace<point::root_open>(mount_.home.log(), name(), state_word());
   mount_.events.emit(event_name::root_opened, std::move(data));
 }
 
@@ -146,6 +148,7 @@ task<void> exported_root::close() {
   for (auto& [index, disk] : layer_disks_)
     co_await disk->release();
   co_await disk_->release();
+  trace<point::root_close>(mount_.home.log(), name(), outcome_of(flushed));
   value data;
   data.set("root", name());
   mount_.events.emit(event_name::root_closed, std::move(data));

@@ -44,7 +44,9 @@ result<node_spec> current_references::resolve_backing(const node& overlay,
 mount_state::mount_state(loop& on, mount_request r, std::string absolute_directory,
                          const registry& drivers)
     : home(on), request(std::move(r)), directory(std::move(absolute_directory)),
-      nodes(on, drivers, &references), owner(geteuid()), group(getegid()), started(now()) {
+      tracing(log_lines), nodes(on, drivers, &references), owner(geteuid()), group(getegid()), started(now()) {
+  tracing.set_level(trace_level::warn);
+  home.set_log(tracing);
   nodes.set_events(&events);
   for (export_spec spec : request.config.exports()) {
     if (request.is_read_only)
@@ -53,7 +55,9 @@ mount_state::mount_state(loop& on, mount_request r, std::string absolute_directo
   }
 }
 
-mount_state::~mount_state() = default;
+mount_state::~mount_state() {
+  home.set_log(silent_log);
+}
 
 exported_root* mount_state::find_root(std::string_view name) const {
   for (const auto& r : roots)
@@ -64,6 +68,7 @@ exported_root* mount_state::find_root(std::string_view name) const {
 
 void mount_state::set_line_notifier(notifier* to) {
   events.lines().set_notifier(to);
+  log_lines.lines().set_notifier(to);
 }
 
 result<> mount_state::require_outside(std::string_view path) const {

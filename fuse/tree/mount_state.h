@@ -8,6 +8,7 @@
 #include "fuse/tree/error_log.h"
 #include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
+#include "fuse/tree/log_ring.h"
 
 #include <functional>
 
@@ -32,6 +33,8 @@ struct mount_state {
   mount_request request;
   const std::string directory; // absolute, without symbolic links
   event_ring events; // of .bgfs/events
+  log_ring log_lines;
+  trace_log tracing; // what runs on `home` writes to it
   current_references references;
   graph nodes;
   async_mutex opening;

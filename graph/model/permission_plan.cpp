@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "graph/model/permission_plan.h"
 
+#include "graph/model/graph.h"
+
 #include <algorithm>
 
 namespace bgfs {
@@ -112,10 +114,14 @@ result<> permission_plan::prepare(node& top) {
       if (ok)
         checked_.push_back(n->permission_holder_);
     }
+    const trace_log& log = n->owner().home().log();
     if (!ok) {
+      trace<point::permissions_refuse>(log, n->name(), outcome_of(ok));
       abort();
       return ok;
     }
+    const permissions p = n->cumulative_permissions();
+    trace<point::permissions_grant>(log, n->name(), names_of(p.used), names_of(p.shared));
   }
   return {};
 }

@@ -142,6 +142,15 @@ bool is_reachable(const node& from, const node& target) {
 
 } // namespace
 
+namespace {
+unsigned count_in_flight(const std::vector<root*>& roots) {
+  unsigned count = 0;
+  for (const root* r : roots)
+    count += r->in_flight();
+  return count;
+}
+} // namespace
+
 task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
   std::vector<root*> held;
   for (root* r : roots_)
@@ -149,12 +158,16 @@ task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
       held.push_back(r);
   for (root* r : held)
     r->quiesced_++;
+  trace<point::drain_begin>(home_.log(), n.name(), held.size(),
+                            [&] { return count_in_flight(held); });
   for (root* r : held)
     co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
   co_return std::make_unique<drained>(std::move(held));
 }
 
 task<void> graph::drained::release() {
+  if (!roots_.empty())
+    trace<point::drain_end>(roots_.front()->top().owner().home().log(), roots_.size());
   for (root* r : roots_)
     if (--r->quiesced_ == 0)
       r->resumed_.wake_all();

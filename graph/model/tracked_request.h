@@ -4,6 +4,7 @@
 #pragma once
 
 #include "graph/base/byte_range.h"
+#include "graph/io/loop.h"
 #include "graph/io/wait_queue.h"
 
 #include <chrono>
@@ -29,6 +30,12 @@ public:
   [[nodiscard]] u64 newest() const { return sequence_; }
   [[nodiscard]] u64 oldest() const; // of those in flight; newest() + 1 if there is none
 
+  // Whose requests these are, for trace points; both outlive the list.
+  void trace_as(const loop& home, std::string_view node_name) {
+    home_ = &home;
+    node_name_ = node_name;
+  }
+
 private:
   friend class tracked_request;
   tracked_request* first_ = nullptr; // oldest first
@@ -37,6 +44,8 @@ private:
   unsigned in_flight_ = 0;
   unsigned serialising_ = 0;
   wait_queue idle_;
+  const loop* home_ = nullptr;
+  std::string_view node_name_;
 };
 
 class tracked_request {
@@ -66,6 +75,7 @@ public:
 
 private:
   [[nodiscard]] tracked_request* find_conflict() const;
+  [[nodiscard]] const trace_log& log() const;
 
   request_list& list_;
   u64 sequence_;

@@ -197,8 +197,13 @@ result<> file_driver::check_permissions(permissions wanted) {
     return {};
   checked_ = wanted;
   result<> taken = lock_->acquire(wanted);
-  if (!taken)
+  if (taken) {
+    const permissions& held = lock_->held();
+    trace<point::lock_take>(home_.log(), path_, names_of(held.used), names_of(held.shared));
+  } else {
+    trace<point::lock_refuse>(home_.log(), path_, outcome_of(taken));
     abort_permissions();
+  }
   return taken;
 }
 
@@ -206,12 +211,20 @@ void file_driver::commit_permissions() noexcept {
   if (!lock_)
     return;
   committed_ = checked_;
-  lock_->release_beyond(committed_);
+  release_beyond_committed();
 }
 
 void file_driver::abort_permissions() noexcept {
   if (lock_)
-    lock_->release_beyond(committed_);
+    release_beyond_committed();
+}
+
+void file_driver::release_beyond_committed() noexcept {
+  const permissions before = lock_->held();
+  lock_->release_beyond(committed_);
+  const permissions& held = lock_->held();
+  if (before != held)
+    trace<point::lock_release>(home_.log(), path_, names_of(held.used), names_of(held.shared));
 }
 
 } // namespace bgfs

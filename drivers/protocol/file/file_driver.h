@@ -59,6 +59,7 @@ public:
 private:
   [[nodiscard]] bool needs_bounce(const void* address) const;
   task<void> device_call(unsigned long request, byte_range range, std::string_view verb);
+  void release_beyond_committed() noexcept;
   task<void> zero_file(byte_range range, write_flags flags);
 
   loop& home_;
