@@ -123,6 +123,18 @@ result<graph_config> graph_config::load(const std::string& path, const registry&
   return make_graph_config(std::move(c));
 }
 
+result<graph_config> config_source::read(const registry& drivers) const {
+  result<graph_config> config = is_graph ? graph_config::load(image.filename, drivers)
+                                         : graph_config::for_image(image, drivers);
+  if (!config)
+    return config;
+  if (is_graph)
+    config->allow_references(image.allowed_references);
+  if (is_read_only)
+    config->make_read_only();
+  return config;
+}
+
 void graph_config::make_read_only() {
   content_->is_read_only = true;
   for (export_spec& root : content_->exports)

@@ -44,6 +44,16 @@ struct image_request {
   std::vector<std::string> allowed_references; // --allow-references=DIR
 };
 
+class graph_config;
+
+// How a configuration was read, to read it again: a reload.
+struct config_source {
+  image_request image; // its filename, absolute, is that of the graph file or the image
+  bool is_graph = false;
+  bool is_read_only = false; // -o ro
+  [[nodiscard]] result<graph_config> read(const registry& drivers) const;
+};
+
 class graph_config {
 public:
   // Reads the file and its fragments. Errors say file:line:column, what was allowed, what to do.
@@ -86,6 +96,10 @@ private:
   explicit graph_config(std::unique_ptr<content> c);
   std::unique_ptr<content> content_;
 };
+
+// What a root takes from its top node and lets others do: it shares with the other roots of its
+// mount that reach the same nodes, and lets nobody else write.
+[[nodiscard]] permissions permissions_of(const export_spec& root, const graph_config& config);
 
 // Opens the nodes of one root in their order, those already open excepted, and returns the top.
 // When it fails, what it opened is closed again and other roots are untouched.

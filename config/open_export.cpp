@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "config/graph_config.h"
 
+#include <algorithm>
+
 namespace bgfs {
 
 namespace {
+
+constexpr permission_set readers_share = permission::consistent_read | permission::write_unchanged;
 
 task<node*> open_in_order(graph& into, const graph_config& config, const export_spec& root,
                           std::vector<node*>& opened) {
@@ -13,6 +17,7 @@ task<node*> open_in_order(graph& into, const graph_config& config, const export_
     if (top != nullptr)
       continue; // another root has opened it
     node_spec spec = co_await config.make_node_spec(name);
+    spec.references = &config.references(root);
     top = co_await into.open(std::move(spec));
     opened.push_back(top);
   }
@@ -39,6 +44,23 @@ task<node*> open_export(graph& into, const graph_config& config, const export_sp
     opened.pop_back();
   }
   co_return fail(std::move(top).error());
+}
+
+permissions permissions_of(const export_spec& root, const graph_config& config) {
+  permissions wanted{permission::consistent_read, readers_share};
+  if (root.is_writable)
+    wanted.used |= permission::write | permission::resize;
+  const std::vector<std::string> mine = config.opening_order(root.node_name);
+  for (const export_spec& other : config.exports()) {
+    if (other.name == root.name || (!other.is_writable && !root.is_writable))
+      continue;
+    const std::vector<std::string> theirs = config.opening_order(other.node_name);
+    const bool is_shared = std::ranges::any_of(
+        mine, [&](const std::string& n) { return std::ranges::find(theirs, n) != theirs.end(); });
+    if (is_shared)
+      wanted.shared = permission::all;
+  }
+  return wanted;
 }
 
 } // namespace bgfs

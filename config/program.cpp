@@ -15,6 +15,10 @@ namespace {
 constexpr command command_table[] = {
     {"mount", "show the disks of a graph or of one image as files in a directory", run_mount},
     {"umount", "end a mount, when every image is closed", run_umount},
+    {"reload", "read the graph of a mount again and apply the difference", run_reload},
+    {"state", "say how the roots of a mount are", run_state},
+    {"wait", "wait until a root of a mount can be used", run_wait},
+    {"events", "print what happens in a mount", run_events},
     {"config", "check a graph file without opening an image", run_config},
     {"drivers", "list the drivers, or the options of one", run_drivers},
     {"trace-points", "list what a mount can trace", run_trace_points},

@@ -10,12 +10,12 @@ namespace bgfs {
 // `bgfs mount ...`, parsed and read; nothing is opened yet.
 struct mount_request {
   graph_config config;
+  config_source source; // where `config` comes from
   std::string directory;
   std::vector<std::string> options; // of -o, one each, ours and libfuse's
   bool is_foreground = false;
-  bool is_strict = false;    // -o strict: any failed root fails the mount
-  bool is_read_only = false; // -o ro
-  int ready_fd = -1;         // --ready-fd: gets "ready\n" when the mount is usable
+  bool is_strict = false; // -o strict: any failed root fails the mount
+  int ready_fd = -1;      // --ready-fd: gets "ready\n" when the mount is usable
 };
 
 // Implemented in fuse/. Return values are exit statuses as of mount(8); messages go to stderr.

@@ -7,6 +7,7 @@
 
 #include <charconv>
 #include <fcntl.h>
+#include <filesystem>
 
 namespace bgfs {
 
@@ -90,30 +91,29 @@ result<> check_combination(const mount_arguments& a) {
   return {};
 }
 
-result<graph_config> read_config(const mount_arguments& a, const registry& drivers) {
-  result<graph_config> config = a.is_graph ? graph_config::load(a.image.filename, drivers)
-                                           : graph_config::for_image(a.image, drivers);
-  if (!config)
-    return config;
-  if (a.is_graph)
-    config->allow_references(a.image.allowed_references);
-  if (a.is_read_only)
-    config->make_read_only();
-  return config;
+// The serving process has another working directory: names are made absolute after the first
+// reading, whose messages say what was given.
+config_source absolute_source(config_source source, const graph_config& config) {
+  source.image.filename = config.source();
+  for (std::string& directory : source.image.allowed_references)
+    directory = std::filesystem::absolute(directory).string();
+  return source;
 }
 
 int mount_parsed(const command_call& call, mount_arguments a, std::string directory) {
-  result<graph_config> config = read_config(a, call.drivers);
+  config_source source{a.image, a.is_graph, a.is_read_only};
+  result<graph_config> config = source.read(call.drivers);
   if (!config) {
     complain(call, config.error().message());
     return status_mount_failure;
   }
+  source = absolute_source(std::move(source), *config);
   return call.mounts.mount({.config = *std::move(config),
+                            .source = std::move(source),
                             .directory = std::move(directory),
                             .options = std::move(a.options),
                             .is_foreground = a.is_foreground,
                             .is_strict = a.is_strict,
-                            .is_read_only = a.is_read_only,
                             .ready_fd = a.ready_fd},
                            call.drivers);
 }

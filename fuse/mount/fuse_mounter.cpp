@@ -51,7 +51,10 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
     complain(options.error());
     return mount_status::usage;
   }
-  request.is_read_only = request.is_read_only || options->is_read_only;
+  if (options->is_read_only) {
+    request.source.is_read_only = true;
+    request.config.make_read_only();
+  }
   request.is_strict = request.is_strict || options->is_strict;
   result<std::string> directory = find_directory(request.directory);
   if (!directory) {
@@ -66,7 +69,7 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
   const bool is_foreground = request.is_foreground;
   const int ready_fd = request.ready_fd;
   mount_options for_session = *options;
-  for_session.is_read_only = request.is_read_only;
+  for_session.is_read_only = request.source.is_read_only;
   return launch(is_foreground, ready_fd, [&](launch_report& report) {
     return serve_mount({std::move(request), *std::move(directory), std::move(for_session)}, drivers,
                        report);

@@ -3,13 +3,16 @@
 
 #include "fuse/mount/fuse_mounter.h"
 #include "fuse/transport/device_transport.h"
+#include "fuse/tree/reload.h"
 #include "graph/io/io_operation.h"
 #include "graph/io/offload.h"
 #include "graph/io/sleep.h"
 
 #include <cerrno>
+#include <csignal>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 namespace bgfs {
@@ -96,9 +99,10 @@ task<int> mount_life::serve() {
   helpers_.spawn(watch_signals(served));
   helpers_.spawn(announce(served));
   for (const auto& root : mount_.roots)
-    if (root->is_writable() && root->spec().flush_interval_ms > 0)
-      helpers_.spawn(flush_regularly(*root));
+    helpers_.spawn(flush_regularly(root));
+  mount_.root_added = [this](const root_pointer& root) { helpers_.spawn(flush_regularly(root)); };
   co_await served.run();
+  mount_.root_added = nullptr;
   helpers_.request_stop();
   (void)co_await as_result(helpers_.join());
   mount_.set_line_notifier(nullptr);
@@ -127,10 +131,27 @@ task<void> mount_life::announce(server& served) {
   served.stop();
 }
 
-task<void> mount_life::watch_signals(server& to_stop) {
-  const i64 events = co_await io_poll(signal_fd_, POLLIN);
-  if (events < 0)
+task<void> mount_life::reload_on_signal() {
+  const result<std::string> done = co_await as_result(reload(mount_, {}));
+  if (done)
     co_return;
+  mount_.log.add(0, "reload", done.error());
+  complain(done.error());
+}
+
+// SIGHUP reloads; every other one ends the mount.
+task<void> mount_life::watch_signals(server& to_stop) {
+  for (;;) {
+    const i64 events = co_await io_poll(signal_fd_, POLLIN);
+    if (events < 0)
+      co_return;
+    signalfd_siginfo signal{};
+    if (::read(signal_fd_, &signal, sizeof signal) != sizeof signal)
+      continue;
+    if (signal.ssi_signo != SIGHUP)
+      break;
+    co_await reload_on_signal();
+  }
   has_left_ = true;
   const bool is_synced = co_await offload([this] {
     mount_.notifications->stop(); // while requests are served: its thread may wait for them
@@ -142,15 +163,19 @@ task<void> mount_life::watch_signals(server& to_stop) {
   to_stop.stop();
 }
 
-task<void> mount_life::flush_regularly(exported_root& root) {
-  const std::chrono::milliseconds interval(root.spec().flush_interval_ms);
-  for (;;) {
-    co_await sleep_for(interval);
-    if (root.disk() == nullptr || !root.disk()->has_unflushed_changes())
+// A reload may change the interval; one that is 0 now is looked at again later.
+task<void> mount_life::flush_regularly(root_pointer root) {
+  constexpr std::chrono::milliseconds idle_interval(1000);
+  while (root->phase() != root_phase::gone) {
+    const std::chrono::milliseconds interval(root->spec().flush_interval_ms);
+    co_await sleep_for(interval.count() > 0 ? interval : idle_interval);
+    const bool has_work = interval.count() > 0 && root->is_writable() &&
+                          root->attached() != nullptr && root->disk()->has_unflushed_changes();
+    if (!has_work)
       continue;
-    const result<> flushed = co_await as_result(root.disk()->flush());
+    const result<> flushed = co_await as_result(root->disk()->flush());
     if (!flushed)
-      root.log.add(0, "flush", flushed.error());
+      root->log.add(0, "flush", flushed.error());
   }
 }
 

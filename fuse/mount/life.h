@@ -26,7 +26,8 @@ private:
   task<int> serve();
   task<void> watch_signals(server& to_stop);
   task<void> announce(server& served);
-  task<void> flush_regularly(exported_root& root);
+  task<void> reload_on_signal();
+  task<void> flush_regularly(root_pointer root);
   task<bool> close_roots();
   void closing_failed(const error& e);
 

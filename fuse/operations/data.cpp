@@ -21,8 +21,10 @@ task<reply> operations::read(ask::read what) {
   }
   raw_disk& disk = *h->disk;
   const byte_range part = disk.readable_part(what.range);
-  if (part.is_empty())
+  if (part.is_empty()) {
+    co_await disk.require_attached(); // what is gone does not read as empty
     co_return reply();
+  }
   buffer bytes = mount_.home.buffers().allocate(part.length);
   co_await disk.attached().read(part.offset, bytes.bytes().first(part.length));
   co_return reply::of_bytes(std::move(bytes), part.length);
@@ -50,7 +52,7 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   if (h == nullptr)
     co_return co_await write_view(request, what.handle, what);
   raw_disk* const disk = h->disk;
-  exported_root* const root = h->root;
+  exported_root* const root = h->root.get();
   const bool is_durable = (what.flags & (O_DSYNC | O_SYNC)) != 0;
   result<u32> written = co_await as_result(disk->write(what.offset, what.payload, is_durable));
   if (!written) {
@@ -85,6 +87,9 @@ task<void> carry_out(view_subject subject, const view& what, std::string text) {
 
 task<void> run_command(const view_handle& h, u32 pid, std::span<const std::byte> payload) {
   const view& what = *h.what;
+  async_shared_mutex::guard looking;
+  if (!what.changes_graph)
+    looking = co_await h.place.mount.looking.lock_shared();
   if (h.place.root != nullptr && what.needs_medium)
     co_await h.place.root->require_medium();
   const view_subject about = co_await h.place.subject(pid);
@@ -131,7 +136,7 @@ task<reply> operations::allocate(ask::allocate what) {
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
   if (h == nullptr)
     co_await fail(error_kind::unsupported, "only disks have space to allocate");
-  exported_root* const root = h->root;
+  exported_root* const root = h->root.get();
   result<> outcome = co_await as_result(h->disk->allocate(what.mode, what.range));
   if (!outcome) {
     root->log.add(0, "fallocate", outcome.error());

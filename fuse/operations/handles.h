@@ -13,7 +13,7 @@ namespace bgfs {
 
 struct disk_handle {
   raw_disk* disk;
-  exported_root* root;
+  root_pointer root;
   bool is_writing;
   // In root->openers; nullopt: not a handle of the live image.
   std::optional<std::list<opener>::iterator> listed;

@@ -46,7 +46,9 @@ fuse_statfs_out to_wire(const struct statvfs& s) {
 
 } // namespace
 
-operations::operations(mount_state& mount) : mount_(mount), inodes_(make_mount_directory(mount)) {}
+operations::operations(mount_state& mount) : mount_(mount), inodes_(make_mount_directory(mount)) {
+  mount_.root_removed = [this](const exported_root& root) { inodes_.disown(root); };
+}
 
 result<inode_pin> operations::find(const fuse_in_header& request) {
   inode_pin found = inodes_.find(request.nodeid);

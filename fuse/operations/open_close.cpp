@@ -55,7 +55,7 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
       co_await fail(std::move(outcome).error());
     }
   }
-  disk_handle h{disk, target->root_of(), is_writing, {}};
+  disk_handle h{disk, target->root_of()->shared_from_this(), is_writing, {}};
   if (file->is_live()) {
     const std::string command = first_line_of(fmt::format("/proc/{}/comm", request.pid));
     h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
@@ -86,7 +86,12 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   if (is_reading && what.lines != nullptr)
     h.lines.emplace(what.lines(mount_));
   if (is_reading && what.render != nullptr) {
-    h.text = co_await what.render(about);
+    result<std::string> text = co_await as_result(what.render(about));
+    if (!text) {
+      file->log().add(request.pid, fmt::format("open:{}", what.name), text.error());
+      co_await fail(std::move(text).error());
+    }
+    h.text = *std::move(text);
     file->set_rendered_length(h.text.size());
   }
   fuse_open_out out{};
@@ -109,7 +114,7 @@ task<reply> operations::fsync(u64 handle_number) {
   const disk_handle* const h = handles_.find<disk_handle>(handle_number);
   if (h != nullptr && h->disk->policy().is_writable) {
     raw_disk* const disk = h->disk;
-    exported_root* const root = h->root;
+    exported_root* const root = h->root.get();
     result<> outcome = co_await as_result(disk->flush());
     if (!outcome) {
       root->log.add(0, "fsync", outcome.error());

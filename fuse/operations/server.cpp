@@ -155,9 +155,25 @@ task<reply> server::perform(fuse_in_header header, request_body& body) {
     return operations_.read(std::get<ask::read>(body));
   case FUSE_WRITE:
     return operations_.write(header, std::get<ask::write>(body));
-  default:
+  case FUSE_FSYNC:
+  case FUSE_FALLOCATE:
+  case FUSE_LSEEK:
+  case FUSE_COPY_FILE_RANGE:
+  case FUSE_FLUSH:
+  case FUSE_RELEASE:
+  case FUSE_RELEASEDIR:
     return perform_other(header, body);
+  default:
+    return perform_looking(header, body);
   }
+}
+
+// What looks at nodes directly keeps a reload from closing them meanwhile. The others go through
+// roots, which are drained.
+task<reply> server::perform_looking(fuse_in_header header, request_body& body) {
+  const auto guard = co_await mount_.looking.lock_shared();
+  reply r = co_await perform_other(header, body);
+  co_return r;
 }
 
 void server::initialise(const fuse_in_header& header, const ask::init& what) {

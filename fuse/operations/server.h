@@ -36,6 +36,7 @@ private:
   bool take_at_once(const fuse_in_header& header, request_body& body);
   static serving serve(server& self, fuse_in_header header, request_body body, buffer storage);
   task<reply> perform(fuse_in_header header, request_body& body);
+  task<reply> perform_looking(fuse_in_header header, request_body& body);
   task<reply> perform_other(fuse_in_header header, request_body& body);
   void initialise(const fuse_in_header& header, const ask::init& what);
   void interrupt(u64 unique);

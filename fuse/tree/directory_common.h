@@ -19,7 +19,8 @@ void list_views(std::span<const view* const> views, std::vector<directory_entry>
 // Below NAME.d.
 class root_directory : public directory {
 public:
-  root_directory(mount_state& mount, exported_root& root) : mount_(mount), root_(root) {}
+  root_directory(mount_state& mount, exported_root& root)
+      : mount_(mount), root_(root), owner_(root.shared_from_this()) {}
   task<attributes> describe() override { co_return directory_attributes(mount_, &root_); }
   exported_root* root_of() override { return &root_; }
 
@@ -29,6 +30,9 @@ protected:
   }
   mount_state& mount_;
   exported_root& root_;
+
+private:
+  root_pointer owner_;
 };
 
 } // namespace bgfs

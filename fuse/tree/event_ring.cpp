@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/event_ring.h"
 
+#include <fmt/format.h>
+
 #include <ctime>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -27,10 +30,18 @@ std::string describe_loss(u64 count) {
   return event_line(event_name::events_lost, std::move(data));
 }
 
+// What is written through the descriptor that memfd_create returns tells no inotify watch (since
+// Linux 6.14), what is written through one that was opened does.
+descriptor make_wake_file() {
+  const descriptor made(memfd_create("bgfs-events", MFD_CLOEXEC));
+  const std::string path = fmt::format("/proc/self/fd/{}", made.get());
+  return descriptor(made.is_open() ? open(path.c_str(), O_RDWR | O_CLOEXEC) : -1);
+}
+
 } // namespace
 
 event_ring::event_ring()
-    : lines_(kept_max, describe_loss), wake_(memfd_create("bgfs-events", MFD_CLOEXEC)) {}
+    : lines_(kept_max, describe_loss), wake_(make_wake_file()) {}
 
 void event_ring::emit(std::string_view type, value data) {
   lines_.add(event_line(type, std::move(data)));

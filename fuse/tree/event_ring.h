@@ -16,7 +16,7 @@ inline constexpr std::string_view root_opened = "ROOT_OPENED";       // root, no
 inline constexpr std::string_view root_failed = "ROOT_FAILED";       // root, reason
 inline constexpr std::string_view root_closed = "ROOT_CLOSED";       // root
 inline constexpr std::string_view reload_begun = "RELOAD_BEGUN";     // is-forced
-inline constexpr std::string_view reload_applied = "RELOAD_APPLIED"; // what changed
+inline constexpr std::string_view reload_applied = "RELOAD_APPLIED"; // plan
 inline constexpr std::string_view reload_refused = "RELOAD_REFUSED"; // reason
 inline constexpr std::string_view events_lost = "EVENTS_LOST";       // count; never kept
 } // namespace event_name

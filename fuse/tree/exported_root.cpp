@@ -11,8 +11,6 @@
 namespace bgfs {
 namespace {
 
-constexpr permission_set readers_share = permission::consistent_read | permission::write_unchanged;
-
 void collect(node& n, std::vector<node*>& into) {
   if (std::ranges::find(into, &n) != into.end())
     return;
@@ -50,6 +48,15 @@ task<void> exported_root::open(u32 pid) {
   co_await require_medium();
 }
 
+void exported_root::announce_closing(const result<>& flushed) const {
+  trace<point::root_close>(mount_.home.log(), name(), outcome_of(flushed));
+  value data;
+  data.set("root", name());
+  if (!flushed)
+    data.set("reason", flushed.error().message());
+  mount_.events.emit(event_name::root_closed, std::move(data));
+}
+
 void exported_root::announce_opening() const {
   value data;
   data.set("root", name());
@@ -82,10 +89,8 @@ task<void> exported_root::retry(u32 pid) {
 namespace {
 task<node*> open_checked(mount_state& mount, const export_spec& spec) {
   const auto guard = co_await mount.opening.lock();
-  mount.references.set(&mount.config().references(spec));
-  result<node*> top = co_await as_result(open_export(mount.nodes, mount.config(), spec));
-  mount.references.set(nullptr);
-  co_return std::move(top);
+  node* const top = co_await open_export(mount.nodes, mount.config(), spec);
+  co_return top;
 }
 } // namespace
 
@@ -105,14 +110,13 @@ task<void> exported_root::open_disk() {
   co_await fail(std::move(attached).error());
 }
 
-permissions exported_root::wanted_permissions(const node& top) const {
-  if (spec_.is_writable)
-    return {permission::consistent_read | permission::write | permission::resize, readers_share};
-  // Another root of this mount may write to the same node; other processes may not.
-  for (const auto& other : mount_.roots)
-    if (other.get() != this && other->is_writable() && other->spec().node_name == top.name())
-      return {permission::consistent_read, permission::all};
-  return {permission::consistent_read, readers_share};
+disk_policy exported_root::policy() const {
+  return {.name = spec_.name,
+          .path = mount_.directory + "/" + spec_.name,
+          .is_writable = spec_.is_writable,
+          .is_growable = spec_.is_growable,
+          .on_truncate = spec_.on_truncate,
+          .cache = spec_.cache};
 }
 
 task<void> exported_root::attach_disk(node& top) {
@@ -123,17 +127,77 @@ task<void> exported_root::attach_disk(node& top) {
     if (!path.empty())
       co_await mount_.require_outside(path);
   }
-  disk_policy policy{.name = spec_.name,
-                     .path = mount_.directory + "/" + spec_.name,
-                     .is_writable = spec_.is_writable,
-                     .is_growable = spec_.is_growable,
-                     .on_truncate = spec_.on_truncate,
-                     .cache = spec_.cache};
-  disk_ = std::make_unique<raw_disk>(mount_.nodes, top, std::move(policy));
-  co_await disk_->attach(wanted_permissions(top), this);
-  image_path_ = top.host_path();
+  disk_ = std::make_unique<raw_disk>(mount_.nodes, policy());
+  co_await disk_->attach(top, permissions_of(spec_, mount_.config()), this);
+  co_await load_time();
+}
+
+task<void> exported_root::load_time() {
+  image_path_ = disk_->top().host_path();
   const auto time = co_await offload([path = image_path_] { return load_content_time(path); });
   disk_->time().begin(time ? *time : mount_.started);
+}
+
+std::unique_ptr<root>* exported_root::attachment() {
+  disk_ = std::make_unique<raw_disk>(mount_.nodes, policy());
+  return disk_->attachment();
+}
+
+task<void> exported_root::begin_open() {
+  phase_ = root_phase::open;
+  opened_.set();
+  co_await load_time();
+  announce_opening();
+}
+
+root* exported_root::attached() const {
+  return disk() != nullptr && disk_->is_attached() ? &disk_->attached() : nullptr;
+}
+
+std::vector<root*> exported_root::layer_roots() const {
+  std::vector<root*> roots;
+  for (const auto& [index, disk] : layer_disks_)
+    if (disk->is_attached())
+      roots.push_back(&disk->attached());
+  return roots;
+}
+
+task<void> exported_root::go_on(export_spec spec, bool has_new_nodes) {
+  spec_ = std::move(spec);
+  if (disk() == nullptr)
+    co_return;
+  disk_->set_policy(policy());
+  if (has_new_nodes) {
+    const std::string path = disk_->top().host_path();
+    if (path != image_path_) {
+      image_path_ = path;
+      disk_->time().changed(); // other bytes, perhaps: who compares times looks again
+    }
+    co_await renew_layers();
+  }
+  resized();
+}
+
+// Handles of layers go on over the new chain; where it has become shorter they are told that theirs
+// is gone.
+task<void> exported_root::renew_layers() {
+  const auto chain = layers();
+  for (auto& [index, disk] : layer_disks_) {
+    if (disk->is_attached() || index >= chain.size())
+      continue;
+    const result<> attached = co_await as_result(
+        disk->attach(*chain[index], {permission::consistent_read, permission::all}, nullptr));
+    if (!attached)
+      log.add(0, fmt::format("layers/{}", index), attached.error());
+  }
+}
+
+void exported_root::end() {
+  phase_ = root_phase::gone;
+  announce_closing({});
+  for (auto& [index, disk] : layer_disks_)
+    layer_disks_gone_.emplace(index, std::move(disk));
+  layer_disks_.clear();
 }
 
 task<void> exported_root::close() {
@@ -148,16 +212,14 @@ task<void> exported_root::close() {
   for (auto& [index, disk] : layer_disks_)
     co_await disk->release();
   co_await disk_->release();
-  trace<point::root_close>(mount_.home.log(), name(), outcome_of(flushed));
-  value data;
-  data.set("root", name());
-  mount_.events.emit(event_name::root_closed, std::move(data));
+  announce_closing(flushed);
   if (!flushed)
     co_await fail(std::move(flushed).error().add_context(fmt::format("flushing '{}'", name())));
 }
 
 void exported_root::keep_time() const {
-  if (spec_.is_writable && disk_ != nullptr && disk_->time().has_ever_changed())
+  if (spec_.is_writable && disk_ != nullptr && !image_path_.empty() &&
+      disk_->time().has_ever_changed())
     keep_content_time(image_path_, disk_->time().shown());
 }
 
@@ -170,6 +232,9 @@ result<> exported_root::require_medium() const {
     return fail(error{error_kind::not_found,
                       fmt::format("'{}' could not be opened: {}", name(), failure_->message()),
                       ENOMEDIUM});
+  case root_phase::gone:
+    return fail(
+        error{error_kind::not_found, fmt::format("'{}' was removed by a reload", name()), ENODEV});
   case root_phase::unopened:
   case root_phase::opening:
     break;
@@ -201,14 +266,18 @@ task<raw_disk*> exported_root::layer_disk(unsigned index) {
   const auto chain = layers();
   if (index >= chain.size())
     co_await fail(error_kind::not_found, "'{}' has {} layers", name(), chain.size());
-  if (const auto known = layer_disks_.find(index); known != layer_disks_.end())
+  if (const auto known = layer_disks_.find(index);
+      known != layer_disks_.end() && known->second->is_attached())
     co_return known->second.get();
   auto disk = std::make_unique<raw_disk>(
-      mount_.nodes, *chain[index],
-      disk_policy{.name = fmt::format("{}.d/layers/{}/disk", name(), index)});
-  co_await disk->attach({permission::consistent_read, permission::all}, nullptr);
+      mount_.nodes, disk_policy{.name = fmt::format("{}.d/layers/{}/disk", name(), index)});
+  co_await disk->attach(*chain[index], {permission::consistent_read, permission::all}, nullptr);
   disk->time().begin(disk_->time().shown());
-  co_return layer_disks_.emplace(index, std::move(disk)).first->second.get();
+  auto& kept = layer_disks_[index];
+  if (kept != nullptr) // handles may still refer to one whose layer was gone for a while
+    layer_disks_gone_.emplace(index, std::move(kept));
+  kept = std::move(disk);
+  co_return kept.get();
 }
 
 void exported_root::resized() {
@@ -224,10 +293,13 @@ std::string_view exported_root::state_word() const {
   case root_phase::failed:
     return "failed";
   case root_phase::closing:
+  case root_phase::gone:
     return "closing";
   case root_phase::open:
     break;
   }
+  if (std::ranges::any_of(nodes(), [](const node* n) { return n->loss() != nullptr; }))
+    return "failed";
   if (std::ranges::any_of(nodes(), [](const node* n) { return n->is_broken(); }))
     return "corrupt";
   if (disk_->is_full())
@@ -239,6 +311,9 @@ std::string exported_root::state_reason() const {
   if (failure_)
     return failure_->message();
   const std::string_view word = state_word();
+  for (const node* n : nodes())
+    if (n->loss() != nullptr)
+      return n->loss()->message();
   if (word == "corrupt")
     return "what is on disk contradicts itself, see last-error; nothing more is written to it";
   if (word == "full")

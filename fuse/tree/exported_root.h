@@ -14,7 +14,14 @@ namespace bgfs {
 
 struct mount_state;
 
-enum class root_phase : u8 { unopened, opening, open, failed, closing };
+enum class root_phase : u8 {
+  unopened,
+  opening,
+  open,
+  failed,
+  closing,
+  gone, // removed by a reload; who has it open is told so
+};
 
 // An open handle of the raw file, for `openers`.
 struct opener {
@@ -23,7 +30,13 @@ struct opener {
   bool is_writing;
 };
 
-class exported_root final : public root_observer {
+class exported_root;
+// Shared by the mount, by the inodes below it that the kernel knows, and by open handles, which
+// outlive a root that a reload removes.
+using root_pointer = std::shared_ptr<exported_root>;
+
+class exported_root final : public root_observer,
+                            public std::enable_shared_from_this<exported_root> {
 public:
   exported_root(mount_state& in, export_spec spec);
   ~exported_root();
@@ -36,6 +49,20 @@ public:
   task<void> retry(u32 pid);
   // Flushes and detaches; the nodes stay open until the graph is closed. The first error counts.
   task<void> close();
+
+  // --- reload (fuse/tree/reload.cpp) ---
+  // Where an edit puts the root that it attaches; then it is open.
+  [[nodiscard]] std::unique_ptr<root>* attachment();
+  task<void> begin_open();
+  // Goes on under another specification, and over whatever its root leads to now.
+  task<void> go_on(export_spec spec, bool has_new_nodes);
+  // Its root was released by an edit.
+  void end();
+  // The roots of its layers, which hold nodes that an edit may close.
+  [[nodiscard]] std::vector<root*> layer_roots() const;
+  // Null: it is not open.
+  [[nodiscard]] root* attached() const;
+
   // After the graph was closed: keeps the time of the last change. Blocks.
   void keep_time() const;
 
@@ -80,7 +107,10 @@ private:
   task<void> open_disk();
   task<void> attach_disk(node& top);
   void announce_opening() const;
-  [[nodiscard]] permissions wanted_permissions(const node& top) const;
+  void announce_closing(const result<>& flushed) const;
+  [[nodiscard]] disk_policy policy() const;
+  task<void> load_time();
+  task<void> renew_layers();
   [[nodiscard]] mode_t full_mode() const;
 
   mount_state& mount_;
@@ -89,6 +119,7 @@ private:
   std::optional<error> failure_;
   std::unique_ptr<raw_disk> disk_;
   std::map<unsigned, std::unique_ptr<raw_disk>> layer_disks_;
+  std::multimap<unsigned, std::unique_ptr<raw_disk>> layer_disks_gone_;
   std::string image_path_; // of the live image's file
   event opened_;           // set when an attempt to open has ended
 };

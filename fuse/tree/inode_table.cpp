@@ -80,6 +80,12 @@ inode_pin inode_table::intern(std::string path, std::unique_ptr<inode> made) {
   return {*this, kept};
 }
 
+void inode_table::disown(const exported_root& root) {
+  for (auto& [number, known] : by_number_)
+    if (known->root_of() == &root)
+      known->path_.insert(0, 1, '\0'); // no path that is ever asked for
+}
+
 void inode_table::forget(u64 number, u64 count) {
   const auto found = by_number_.find(number);
   if (found == by_number_.end() || number == FUSE_ROOT_ID)

@@ -33,6 +33,10 @@ public:
   void count_lookup(inode& known) { known.lookups_++; }
   void forget(u64 number, u64 count);
 
+  // The inodes of a root that is gone answer for it as long as the kernel knows them, but its paths
+  // are free for another.
+  void disown(const exported_root& root);
+
   [[nodiscard]] std::size_t size() const { return by_number_.size(); }
 
 private:

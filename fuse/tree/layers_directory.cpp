@@ -12,7 +12,8 @@ constexpr std::string_view by_node_name = "by-node";
 
 class layer_file final : public disk_file {
 public:
-  layer_file(exported_root& root, unsigned index) : root_(root), index_(index) {}
+  layer_file(exported_root& root, unsigned index)
+      : root_(root), owner_(root.shared_from_this()), index_(index) {}
 
   task<attributes> describe() override {
     attributes a;
@@ -38,6 +39,7 @@ public:
 
 private:
   exported_root& root_;
+  root_pointer owner_;
   unsigned index_;
 };
 
@@ -57,7 +59,8 @@ public:
     const view* const v = find_view(views_of_layer(), name);
     if (v == nullptr)
       co_await no_such_name(name);
-    co_return std::make_unique<view_file>(*v, view_place{mount_, &root_, index_, {}});
+    co_return std::make_unique<view_file>(*v,
+                                          view_place{mount_, root_.shared_from_this(), index_, {}});
   }
 
 private:

@@ -30,7 +30,8 @@ constexpr u64 blocks_min = 1;
 
 class root_file final : public disk_file {
 public:
-  root_file(mount_state& mount, exported_root& root) : mount_(mount), root_(root) {}
+  root_file(mount_state& mount, exported_root& root)
+      : mount_(mount), root_(root), owner_(root.shared_from_this()) {}
 
   task<attributes> describe() override {
     attributes a;
@@ -62,6 +63,7 @@ public:
 private:
   mount_state& mount_;
   exported_root& root_;
+  root_pointer owner_;
 };
 
 class control_directory final : public root_directory {
@@ -82,7 +84,7 @@ public:
     const view* const v = find_view(views_of_root(), name);
     if (v == nullptr)
       co_await no_such_name(name);
-    co_return std::make_unique<view_file>(*v, view_place{mount_, &root_, {}, {}});
+    co_return std::make_unique<view_file>(*v, view_place{mount_, root_.shared_from_this(), {}, {}});
   }
 };
 

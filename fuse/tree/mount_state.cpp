@@ -35,24 +35,15 @@ std::string resolved(std::string path) {
 
 } // namespace
 
-result<node_spec> current_references::resolve_backing(const node& overlay,
-                                                      const image_reference& reference) {
-  BGFS_ASSERT(now_ != nullptr, "a header is followed only while a root is opened");
-  return now_->resolve_backing(overlay, reference);
-}
-
 mount_state::mount_state(loop& on, mount_request r, std::string absolute_directory,
                          const registry& drivers)
-    : home(on), request(std::move(r)), directory(std::move(absolute_directory)),
-      tracing(log_lines), nodes(on, drivers, &references), owner(geteuid()), group(getegid()), started(now()) {
+    : home(on), request(std::move(r)), directory(std::move(absolute_directory)), tracing(log_lines),
+      nodes(on, drivers, nullptr), owner(geteuid()), group(getegid()), started(now()) {
   tracing.set_level(trace_level::warn);
   home.set_log(tracing);
   nodes.set_events(&events);
-  for (export_spec spec : request.config.exports()) {
-    if (request.is_read_only)
-      spec.is_writable = spec.is_growable = false;
-    roots.push_back(std::make_unique<exported_root>(*this, std::move(spec)));
-  }
+  for (const export_spec& spec : request.config.exports())
+    roots.push_back(std::make_shared<exported_root>(*this, spec));
 }
 
 mount_state::~mount_state() {

@@ -14,17 +14,6 @@
 
 namespace bgfs {
 
-// The graph asks one resolver; the policy of references belongs to each root. Roots are opened one
-// after the other (mount_state::opening), and this hands each question to the one being opened.
-class current_references final : public reference_resolver {
-public:
-  void set(reference_resolver* now) { now_ = now; }
-  result<node_spec> resolve_backing(const node& overlay, const image_reference& reference) override;
-
-private:
-  reference_resolver* now_ = nullptr;
-};
-
 struct mount_state {
   mount_state(loop& on, mount_request r, std::string absolute_directory, const registry& drivers);
   ~mount_state();
@@ -35,10 +24,17 @@ struct mount_state {
   event_ring events; // of .bgfs/events
   log_ring log_lines;
   trace_log tracing; // what runs on `home` writes to it
-  current_references references;
   graph nodes;
   async_mutex opening;
-  std::vector<std::unique_ptr<exported_root>> roots;
+  // Held shared by whoever looks at nodes without going through a root (attributes, views), and
+  // alone by a reload, which closes some. Requests on raw files do not take it: they are drained.
+  async_shared_mutex looking;
+  async_mutex reloading;
+  std::vector<root_pointer> roots;
+  // Told about a root that a reload has added, for what is done regularly.
+  std::function<void(const root_pointer&)> root_added;
+  // Told about one that was removed: the kernel's inodes of it mean nothing any more.
+  std::function<void(const exported_root&)> root_removed;
   error_log log; // of .bgfs/last-error
   negotiated kernel;
   std::unique_ptr<notifier> notifications; // null until mounted

@@ -34,7 +34,9 @@ public:
   }
 
 private:
-  [[nodiscard]] view_place place() const { return {mount_, &root_, {}, node_name_}; }
+  [[nodiscard]] view_place place() const {
+    return {mount_, root_.shared_from_this(), {}, node_name_};
+  }
   std::string node_name_;
 };
 

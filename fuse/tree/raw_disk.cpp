@@ -7,8 +7,15 @@
 
 namespace bgfs {
 
-task<void> raw_disk::attach(permissions wanted, root_observer* observer) {
-  attached_ = co_await nodes_.attach("export '" + policy_.name + "'", top_, wanted, observer);
+task<void> raw_disk::attach(node& top, permissions wanted, root_observer* observer) {
+  attached_ = co_await nodes_.attach("export '" + policy_.name + "'", top, wanted, observer);
+}
+
+result<> raw_disk::require_attached() const {
+  if (is_attached())
+    return {};
+  return fail(error{error_kind::not_found,
+                    fmt::format("'{}' is gone: a reload has removed it", policy_.name), ENODEV});
 }
 
 task<void> raw_disk::release() {
@@ -32,6 +39,7 @@ error raw_disk::beyond_end(u64 offset) const {
 }
 
 result<> raw_disk::require_writable() const {
+  BGFS_CHECK(require_attached());
   if (!policy_.is_writable)
     return fail(error{
         error_kind::permission,
@@ -75,6 +83,7 @@ task<u32> raw_disk::write(u64 offset, std::span<const std::byte> bytes, bool is_
 }
 
 task<void> raw_disk::flush() {
+  co_await require_attached();
   // What is written while the flush runs is not covered by it.
   const bool had_changes = std::exchange(has_unflushed_, false);
   result<> outcome = co_await as_result(attached_->flush());
@@ -167,7 +176,8 @@ task<void> raw_disk::set_length(u64 to_length) {
 task<u64> raw_disk::allocated_length() {
   while (!allocated_) {
     const u64 before = change_count_;
-    const u64 now = co_await top_.allocated_length();
+    co_await require_attached();
+    const u64 now = co_await top().allocated_length();
     if (before != change_count_)
       co_return now; // true a moment ago; the next one asks again
     allocated_ = now;

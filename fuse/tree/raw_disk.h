@@ -25,19 +25,25 @@ struct disk_policy {
 
 class raw_disk {
 public:
-  raw_disk(graph& nodes, node& top, disk_policy policy)
-      : nodes_(nodes), top_(top), policy_(std::move(policy)) {}
+  raw_disk(graph& nodes, disk_policy policy) : nodes_(nodes), policy_(std::move(policy)) {}
   raw_disk(const raw_disk&) = delete;
   raw_disk& operator=(const raw_disk&) = delete;
 
-  // Attaches to the graph; before that, and after release, nothing else may be called.
-  task<void> attach(permissions wanted, root_observer* observer);
+  // Attaches to the graph; before that nothing else may be called. After release, or when an edit
+  // has released its root, everything fails with ENODEV.
+  task<void> attach(node& top, permissions wanted, root_observer* observer);
   task<void> release();
-  [[nodiscard]] bool is_attached() const { return attached_ != nullptr; }
+  [[nodiscard]] bool is_attached() const {
+    return attached_ != nullptr && attached_->is_attached();
+  }
+  [[nodiscard]] result<> require_attached() const;
+  // Where an edit puts the root it attaches for this disk.
+  [[nodiscard]] std::unique_ptr<root>* attachment() { return &attached_; }
 
   [[nodiscard]] const disk_policy& policy() const { return policy_; }
-  [[nodiscard]] node& top() const { return top_; }
-  [[nodiscard]] u64 length() const { return top_.length(); }
+  void set_policy(disk_policy policy) { policy_ = std::move(policy); }
+  [[nodiscard]] node& top() const { return attached_->top(); } // while it is attached
+  [[nodiscard]] u64 length() const { return is_attached() ? top().length() : 0; }
 
   // What of a read lies inside the disk. The caller then reads it from attached().
   [[nodiscard]] byte_range readable_part(byte_range range) const;
@@ -77,7 +83,6 @@ private:
   void note(const result<>& outcome);
 
   graph& nodes_;
-  node& top_;
   disk_policy policy_;
   std::unique_ptr<root> attached_;
   async_mutex resizing_;

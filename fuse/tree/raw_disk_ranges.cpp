@@ -40,6 +40,7 @@ task<u64> raw_disk::seek(u64 offset, bool wants_data) {
                                   wants_data ? "data" : "bytes", offset),
                       ENXIO});
   };
+  co_await require_attached();
   if (offset >= length())
     co_await no_more();
   u64 at = offset;
@@ -92,7 +93,8 @@ task<void> raw_disk::require_host_space(byte_range range) {
       needed += length_here;
     at += length_here;
   }
-  const std::string path = top_.host_path();
+  co_await require_attached();
+  const std::string path = top().host_path();
   const host_space space = co_await offload([&path] { return space_at(path); });
   if (space.is_known && needed > space.available)
     co_await fail(error{error_kind::no_space,
@@ -168,6 +170,7 @@ task<void> raw_disk::copy_data(raw_disk& source, u64 from_offset, u64 to_offset,
 
 task<u64> raw_disk::copy_from(raw_disk& source, u64 from_offset, u64 to_offset, u64 count) {
   co_await require_writable();
+  co_await source.require_attached();
   count = source.readable_part({from_offset, count}).length;
   if (count == 0)
     co_return 0;

@@ -30,6 +30,8 @@ struct view {
   task<void> (*write)(view_subject subject, std::string text) = nullptr;
   // Opening it fails with ENOMEDIUM while its root is not open.
   bool needs_medium = true;
+  // Writing it changes the graph; it waits itself until nobody looks.
+  bool changes_graph = false;
   // st_size is that of the text now, not that of the last one opened; rendering it is cheap and
   // does not suspend.
   bool has_exact_length = false;

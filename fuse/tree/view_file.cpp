@@ -11,7 +11,7 @@ const view* find_view(std::span<const view* const> views, std::string_view name)
 }
 
 result<view_subject> view_place::subject(u32 pid) const {
-  view_subject made{.mount = mount, .root = root, .pid = pid};
+  view_subject made{.mount = mount, .root = root.get(), .pid = pid};
   if (layer) {
     const auto chain = root->layers();
     if (*layer >= chain.size())

@@ -10,7 +10,7 @@ namespace bgfs {
 // How the target of a view is found again each time it is opened: the graph may have changed.
 struct view_place {
   mount_state& mount;
-  exported_root* root = nullptr;
+  root_pointer root;
   std::optional<unsigned> layer;
   std::string node_name; // of nodes/NAME
 
@@ -24,7 +24,7 @@ public:
 
   task<attributes> describe() override;
   view_file* as_view() override { return this; }
-  exported_root* root_of() override { return place_.root; }
+  exported_root* root_of() override { return place_.root.get(); }
 
   [[nodiscard]] const view& what() const { return view_; }
   [[nodiscard]] const view_place& where() const { return place_; }

@@ -53,7 +53,8 @@ std::string quoted(std::string_view text) {
 value describe_graph(const mount_state& mount) {
   value::list nodes;
   for (const auto& n : mount.nodes.nodes())
-    nodes.push_back(describe_node(*n));
+    if (n->is_open())
+      nodes.push_back(describe_node(*n));
   value::list roots;
   for (const auto& r : mount.roots)
     roots.push_back(describe_root(*r));

@@ -12,7 +12,8 @@ extern const view layer_file_view;
 extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
     node_requests_view, node_stats_view;
 extern const view graph_yaml_view, graph_json_view, graph_dot_view, version_view, features_view,
-    exports_view, files_view, pid_view, outcome_fd_view, mount_help_view;
+    exports_view, files_view, pid_view, outcome_fd_view, mount_help_view, reload_view,
+    reload_plan_view;
 extern const view events_view, events_fd_view, log_view, log_level_view;
 
 namespace {
@@ -27,9 +28,10 @@ constexpr std::array node_views = {
     &node_permissions_view, &node_requests_view, &node_stats_view,
 };
 constexpr std::array mount_views = {
-    &graph_yaml_view, &graph_json_view, &graph_dot_view, &version_view,    &features_view,
-    &exports_view,    &files_view,      &pid_view,       &outcome_fd_view, &last_error_view,
-    &events_view,     &events_fd_view,  &log_view,       &log_level_view,  &mount_help_view,
+    &graph_yaml_view, &graph_json_view,  &graph_dot_view, &version_view,    &features_view,
+    &exports_view,    &files_view,       &pid_view,       &outcome_fd_view, &last_error_view,
+    &reload_view,     &reload_plan_view, &events_view,    &events_fd_view,  &log_view,
+    &log_level_view,  &mount_help_view,
 };
 
 } // namespace

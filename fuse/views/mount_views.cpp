@@ -45,6 +45,8 @@ task<std::string> render_exports(view_subject subject) {
 task<std::string> render_files(view_subject subject) {
   std::vector<std::string> lines;
   for (const auto& n : subject.mount.nodes.nodes()) {
+    if (!n->is_open())
+      continue;
     const std::string path = n->instance().host_path();
     if (n->type().kind != driver_kind::protocol || path.empty())
       continue;

@@ -78,6 +78,15 @@ value options::nested(bool with_defaults) const {
   return all;
 }
 
+bool options::has_same(std::string_view name, const options& other) const {
+  const auto mine = entries_.find(name);
+  const auto theirs = other.entries_.find(name);
+  const option_data absent;
+  const option_data& a = mine == entries_.end() ? absent : mine->second.data;
+  const option_data& b = theirs == other.entries_.end() ? absent : theirs->second.data;
+  return a == b;
+}
+
 value options::given() const {
   return nested(false);
 }

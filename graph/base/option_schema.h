@@ -56,6 +56,8 @@ public:
   [[nodiscard]] const std::string&
   text(std::string_view name) const; // text and choices; "" if absent
   [[nodiscard]] const source_mark& mark(std::string_view name) const;
+  // Whether an option comes to the same in both, given or by default.
+  [[nodiscard]] bool has_same(std::string_view name, const options& other) const;
 
   // Everything given, as nested values; for the definition and options views.
   [[nodiscard]] value given() const;

@@ -107,12 +107,7 @@ inline constexpr trace_point reload_plan{"reload.plan",
                                          trace_category::reload,
                                          trace_level::debug,
                                          {"added", "removed", "changed", "kept"},
-                                         "roots by what would become of them"};
-inline constexpr trace_point reload_step{"reload.step",
-                                         trace_category::reload,
-                                         trace_level::debug,
-                                         {"step", "subject"},
-                                         "one step was prepared; subject is the root or node"};
+                                         "how many roots would be what"};
 inline constexpr trace_point reload_commit{
     "reload.commit",
     trace_category::reload,
@@ -158,8 +153,8 @@ inline constexpr trace_point drain_begin{
     "drain.begin",
     trace_category::model,
     trace_level::debug,
-    {"node", "roots", "in-flight"},
-    "the roots above a node are held back; in-flight counts the requests waited for"};
+    {"nodes", "roots", "in-flight"},
+    "the roots above some nodes are held back; in-flight counts the requests waited for"};
 inline constexpr trace_point drain_end{"drain.end",
                                        trace_category::model,
                                        trace_level::debug,
@@ -222,16 +217,15 @@ inline constexpr trace_point qcow2_open{"qcow2.open",
 } // namespace point
 
 inline constexpr std::array trace_points = {
-    &point::mount_ready,       &point::root_open,          &point::root_fail,
-    &point::root_close,        &point::command_fail,       &point::fuse_request,
-    &point::fuse_reply,        &point::reload_begin,       &point::reload_plan,
-    &point::reload_step,       &point::reload_commit,      &point::reload_refuse,
-    &point::node_open,         &point::node_close,         &point::node_corrupt,
-    &point::permissions_grant, &point::permissions_refuse, &point::drain_begin,
-    &point::drain_end,         &point::request_begin,      &point::request_wait,
-    &point::request_end,       &point::flush_begin,        &point::flush_end,
-    &point::lock_take,         &point::lock_refuse,        &point::lock_release,
-    &point::qcow2_open,
+    &point::mount_ready,        &point::root_open,     &point::root_fail,
+    &point::root_close,         &point::command_fail,  &point::fuse_request,
+    &point::fuse_reply,         &point::reload_begin,  &point::reload_plan,
+    &point::reload_commit,      &point::reload_refuse, &point::node_open,
+    &point::node_close,         &point::node_corrupt,  &point::permissions_grant,
+    &point::permissions_refuse, &point::drain_begin,   &point::drain_end,
+    &point::request_begin,      &point::request_wait,  &point::request_end,
+    &point::flush_begin,        &point::flush_end,     &point::lock_take,
+    &point::lock_refuse,        &point::lock_release,  &point::qcow2_open,
 };
 
 // The list as a table of Markdown.

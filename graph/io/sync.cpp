@@ -23,6 +23,45 @@ void async_mutex::unlock() {
     is_locked_ = false;
 }
 
+namespace {
+// Goes with the frame that waits, however its wait ends.
+struct counted {
+  unsigned& count;
+  wait_queue& changed;
+  counted(unsigned& c, wait_queue& q) : count(c), changed(q) { count++; }
+  ~counted() {
+    count--;
+    changed.wake_all();
+  }
+  counted(const counted&) = delete;
+  counted& operator=(const counted&) = delete;
+};
+} // namespace
+
+task<async_shared_mutex::guard> async_shared_mutex::lock() {
+  const counted waiting(writers_waiting_, changed_);
+  while (is_written_ || readers_ > 0)
+    co_await changed_.wait();
+  is_written_ = true;
+  co_return guard(*this, false);
+}
+
+task<async_shared_mutex::guard> async_shared_mutex::lock_shared() {
+  while (is_written_ || writers_waiting_ > 0)
+    co_await changed_.wait();
+  readers_++;
+  co_return guard(*this, true);
+}
+
+void async_shared_mutex::unlock(bool is_shared) {
+  if (is_shared) {
+    readers_--;
+  } else {
+    is_written_ = false;
+  }
+  changed_.wake_all();
+}
+
 task<semaphore::permit> semaphore::acquire() {
   if (free_ == 0) {
     co_await queue_.wait(); // release hands the permit over

@@ -59,6 +59,42 @@ private:
   bool is_locked_ = false;
 };
 
+// Many readers or one writer. A writer that waits keeps new readers out, so that it gets its turn.
+class async_shared_mutex {
+public:
+  class [[nodiscard]] guard {
+  public:
+    guard() = default;
+    guard(guard&& other) noexcept
+        : mutex_(std::exchange(other.mutex_, nullptr)), is_shared_(other.is_shared_) {}
+    guard& operator=(guard&& other) noexcept {
+      std::swap(mutex_, other.mutex_);
+      std::swap(is_shared_, other.is_shared_);
+      return *this;
+    }
+    ~guard() {
+      if (mutex_ != nullptr)
+        mutex_->unlock(is_shared_);
+    }
+
+  private:
+    friend class async_shared_mutex;
+    guard(async_shared_mutex& m, bool is_shared) : mutex_(&m), is_shared_(is_shared) {}
+    async_shared_mutex* mutex_ = nullptr;
+    bool is_shared_ = false;
+  };
+
+  task<guard> lock();
+  task<guard> lock_shared();
+
+private:
+  void unlock(bool is_shared);
+  wait_queue changed_;
+  unsigned readers_ = 0;
+  unsigned writers_waiting_ = 0;
+  bool is_written_ = false;
+};
+
 // Bounds how many tasks do something at once.
 class semaphore {
 public:

@@ -15,7 +15,19 @@ edge::edge(std::string name, child_role roles, node* parent, node& child)
 }
 
 edge::~edge() {
-  child_->parents_.remove(this);
+  leave_child();
+}
+
+void edge::leave_child() {
+  if (child_ != nullptr)
+    child_->parents_.remove(this);
+  child_ = nullptr;
+}
+
+void edge::lead_to(node& child) {
+  leave_child();
+  child_ = &child;
+  child.parents_.push_back(this);
 }
 
 std::string edge::describe() const {

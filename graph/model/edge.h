@@ -36,14 +36,32 @@ public:
   // Who this is, for messages: "node 'web' as its 'file'", "export 'web'".
   [[nodiscard]] std::string describe() const;
 
+  // While it is frozen no edit may lead it elsewhere or take it away: a job relies on the chain.
+  // Counted; `graph::freeze_chain` does it for whole chains.
+  void freeze() { frozen_++; }
+  void thaw() {
+    BGFS_ASSERT(frozen_ > 0);
+    frozen_--;
+  }
+  [[nodiscard]] bool is_frozen() const { return frozen_ > 0; }
+  // Stays where it is when its node is replaced: the edge of whoever does the replacing.
+  void stay_at_node() { stays_ = true; }
+  [[nodiscard]] bool stays_at_node() const { return stays_; }
+
 private:
+  friend class graph_transaction;
   friend class node;
   friend class permission_plan;
+  // For edits, which put right what else follows from it.
+  void leave_child();
+  void lead_to(node& child);
   std::string name_;
   child_role roles_;
   node* parent_;
   node* child_;
   permissions granted_;
+  unsigned frozen_ = 0;
+  bool stays_ = false;
 };
 
 } // namespace bgfs

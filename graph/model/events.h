@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What happens in a graph and somebody may be waiting for: thresholds, errors, corruption. Types and
-// keys are those that tools of this field know (BLOCK_WRITE_THRESHOLD, BLOCK_IO_ERROR).
+// What happens in a graph and somebody may be waiting for: thresholds, errors, corruption. Types
+// and keys are those that tools of this field know (BLOCK_WRITE_THRESHOLD, BLOCK_IO_ERROR).
 #pragma once
 
 #include "graph/base/value.h"

@@ -33,7 +33,9 @@ struct flush_trace {
 } // namespace
 
 task<void> node::flush() {
-  if (is_read_only() || driver_ == nullptr)
+  if (loss_)
+    co_await fail(*loss_);
+  if (is_read_only() || !is_active())
     co_return;
   const u64 generation = write_generation_; // what this flush promises: all that ended before it
   while (is_flushing_)

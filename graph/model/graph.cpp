@@ -21,6 +21,19 @@ bool is_same_file(const std::string& a, const std::string& b) {
   return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
 }
 
+// Who decides about headers while a definition and what it leads to is opened.
+struct current_resolver {
+  reference_resolver*& now;
+  reference_resolver* const before;
+  current_resolver(reference_resolver*& r, reference_resolver* wanted) : now(r), before(r) {
+    if (wanted != nullptr)
+      now = wanted;
+  }
+  ~current_resolver() { now = before; }
+  current_resolver(const current_resolver&) = delete;
+  current_resolver& operator=(const current_resolver&) = delete;
+};
+
 // The names of nodes being opened, last in first out.
 struct opening_mark {
   std::vector<const node*>& stack;
@@ -42,12 +55,12 @@ graph::~graph() {
 
 node* graph::find(std::string_view name) const {
   for (const auto& n : nodes_)
-    if (n->name() == name)
+    if (n->name() == name && !n->is_leaving_)
       return n.get();
   return nullptr;
 }
 
-std::string graph::next_auto_name() {
+std::string graph::make_auto_name() {
   std::string name;
   do {
     name = fmt::format("#block{:03}", auto_names_++);
@@ -61,21 +74,25 @@ task<node*> graph::open(node_spec spec) {
   result<node*> opened = co_await as_result(open_node(std::move(spec)));
   if (opened)
     co_return *opened;
-  // Errors of a rollback are dropped: the first error is the one to report.
-  while (nodes_.size() > before) {
+  co_await close_since(before);
+  co_return fail(std::move(opened).error());
+}
+
+// Errors of a rollback are dropped: the first error is the one to report.
+task<void> graph::close_since(std::size_t count) {
+  while (nodes_.size() > count) {
     const auto top =
-        std::ranges::find_if(std::next(nodes_.begin(), static_cast<i64>(before)), nodes_.end(),
+        std::ranges::find_if(std::next(nodes_.begin(), static_cast<i64>(count)), nodes_.end(),
                              [](auto& n) { return n->parents().empty(); });
     BGFS_ASSERT(top != nodes_.end(), "M6: the graph has no cycles");
     result<> gone = co_await as_result(dismantle(**top));
     (void)gone;
   }
-  co_return fail(std::move(opened).error());
 }
 
 task<node*> graph::open_node(node_spec spec) {
   if (spec.node_name.empty())
-    spec.node_name = next_auto_name();
+    spec.node_name = make_auto_name();
   if (find(spec.node_name) != nullptr)
     co_return fail(error_kind::invalid_argument, "{}there is a node '{}' already",
                    spec.mark.prefix(), spec.node_name);
@@ -86,8 +103,10 @@ task<node*> graph::open_node(node_spec spec) {
   auto made = std::make_unique<node>(*this, spec.node_name, *spec.type, std::move(spec.given),
                                      spec.generic);
   node& n = *made;
+  n.is_owned_by_parent_ = spec.is_owned_by_parent;
   nodes_.push_back(std::move(made));
   const opening_mark mark(opening_, n);
+  const current_resolver following(references_, spec.references);
   std::vector<child_spec> backing;
   for (child_spec& child : spec.children) {
     if (child.slot == "backing") {
@@ -97,7 +116,10 @@ task<node*> graph::open_node(node_spec spec) {
     co_await open_child(n, std::move(child));
   }
   co_await check_loop(n);
-  co_await open_instance(n, spec.has_no_backing || !backing.empty());
+  n.has_no_backing_ = spec.has_no_backing;
+  co_await open_driver(n);
+  if (!spec.has_no_backing && backing.empty())
+    co_await open_backing(n);
   for (child_spec& child : backing)
     co_await open_child(n, std::move(child));
   if (n.backing_ != nullptr) {
@@ -159,10 +181,10 @@ result<> graph::check_loop(const node& n) const {
   return {};
 }
 
-task<void> graph::open_instance(node& n, bool has_no_backing) {
+task<void> graph::open_driver(node& n) {
   std::vector<edge*> children;
   for (const child_slot& slot : n.type().children)
-    children.push_back(n.child(slot.name));
+    children.push_back((slot.roles & role::backing) != 0 ? nullptr : n.child(slot.name));
   n.driver_ = co_await context(n.type().open({.home = home_,
                                               .self = n,
                                               .given = n.given(),
@@ -177,8 +199,6 @@ task<void> graph::open_instance(node& n, bool has_no_backing) {
   co_await plan.prepare(n);
   plan.commit();
   trace<point::node_open>(home_.log(), n.name(), n.type().name, n.is_read_only(), n.length());
-  if (!has_no_backing)
-    co_await open_backing(n);
 }
 
 task<void> graph::open_backing(node& n) {
@@ -196,15 +216,17 @@ task<void> graph::open_backing(node& n) {
       n.type().children, [](const child_slot& s) { return (s.roles & role::backing) != 0; });
   BGFS_ASSERT(slot != n.type().children.end(), "who names a backing file has a slot for it");
   co_await add_edge(n, std::string(slot->name), slot->roles, *below);
+  n.has_backing_of_header_ = true;
 }
 
 // Closes the driver, then lets go of the children, which lowers the permissions they hold.
 task<void> graph::dismantle(node& n) {
   BGFS_ASSERT(n.parents_.empty(), "M1: parents go first");
   result<> outcome;
-  if (n.driver_) {
+  if (n.driver_ && !n.is_driver_closed_) {
     co_await n.requests_.wait_idle();
-    outcome = co_await as_result(n.flush());
+    if (n.is_active())
+      outcome = co_await as_result(n.flush());
     result<> closed = co_await as_result(n.driver_->close());
     if (outcome)
       outcome = std::move(closed);
@@ -241,6 +263,14 @@ task<void> graph::close_unlocked(node& n) {
 task<void> graph::close(node& n) {
   const async_mutex::guard editing = co_await edits_.lock();
   co_await shielded(close_unlocked(n));
+}
+
+// After an edit locks follow the permissions again. Giving up cannot fail (M3).
+void graph::settle_permissions() {
+  keeps_locks_ = false;
+  permission_plan plan;
+  if (plan.prepare(*this))
+    plan.commit();
 }
 
 task<void> graph::close_all() {

@@ -6,12 +6,16 @@
 #include "graph/model/events.h"
 #include "graph/model/node.h"
 
+#include <functional>
 #include <map>
 #include <variant>
 
 namespace bgfs {
 
+struct edit_outcome;
+struct graph_edit;
 struct node_spec;
+struct reference_resolver;
 
 // A child as the YAML gives it: the name of another node, or a definition in place.
 struct child_spec {
@@ -27,6 +31,10 @@ struct node_spec {
   node_options generic; // the options of every node, validated and inherited
   std::vector<child_spec> children;
   bool has_no_backing = false; // `backing: null`: what the header names is not opened
+  // What may be followed from the header, and below; null: as what leads here.
+  reference_resolver* references = nullptr;
+  // Goes with its last parent, as a definition in place does.
+  bool is_owned_by_parent = false;
   source_mark mark;
 };
 
@@ -77,12 +85,15 @@ public:
   // Detaches; the nodes stay open. For `with`.
   task<void> release();
   [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+  [[nodiscard]] bool is_attached() const { return edge_ != nullptr; }
 
 private:
   friend class graph;
+  friend class graph_transaction;
   friend class node;
   struct passage;
   task<void> enter();
+  [[nodiscard]] result<> check_attached() const;
   [[nodiscard]] result<> check_may_write() const;
   std::string name_;
   std::unique_ptr<edge> edge_; // null once released
@@ -114,9 +125,26 @@ public:
   task<std::unique_ptr<root>> attach(std::string name, node& top, permissions wanted,
                                      root_observer* observer = nullptr);
 
-  // Holds back new requests of every root above `n` and waits for those in flight. Use with `with`.
+  // Holds back new requests of every root above `n` (or any of `nodes`) and waits for those in
+  // flight. Use with `with`.
   class drained;
   task<std::unique_ptr<drained>> drain(node& n);
+  task<std::unique_ptr<drained>> drain(std::vector<node*> nodes, std::vector<root*> more = {});
+
+  // Carries out an edit (graph/model/edit.h). On failure nothing was changed, unless a node that
+  // was closed for the edit cannot be opened again: then it is lost (node::loss) and says so.
+  task<edit_outcome> apply(graph_edit edit);
+
+  // Gives up the exclusive use of an image, so that another process may take it over: everything is
+  // written back, the locks go, requests fail. Refused while a parent needs to write. A node that
+  // only it used is deactivated, too. `activate` takes the image back and reads it anew.
+  task<void> deactivate(node& n);
+  task<void> activate(node& n);
+
+  // For tests: called before each step of an edit; an error makes the edit fail there.
+  void set_edit_fault(std::function<std::optional<error>(std::string_view step)> fault) {
+    edit_fault_ = std::move(fault);
+  }
 
   // The nodes whose opening is under way, outermost first: what a reference resolver may look at to
   // find loops and to know who asks.
@@ -134,11 +162,16 @@ public:
   [[nodiscard]] loop& home() const { return home_; }
   [[nodiscard]] const registry& drivers() const { return drivers_; }
 
+  // A node name that nothing has and that no user can choose: "#block001".
+  std::string make_auto_name();
+
 private:
+  friend class graph_transaction;
   friend class node;
+  friend class permission_plan;
   friend class root;
   task<node*> open_node(node_spec spec);
-  task<void> open_instance(node& n, bool has_no_backing);
+  task<void> open_driver(node& n);
   task<void> open_child(node& n, child_spec child);
   task<void> open_backing(node& n);
   task<void> dismantle(node& n);
@@ -146,7 +179,12 @@ private:
   [[nodiscard]] result<> check_loop(const node& n) const;
   [[nodiscard]] result<> add_edge(node& parent, std::string name, child_role roles, node& child);
   void tell_resized(node& n);
-  std::string next_auto_name();
+  task<void> close_since(std::size_t count);
+  task<void> suspend(node& n);
+  task<void> resume(node& n);
+  task<void> deactivate_drained(node& n);
+  task<void> activate_drained(node& n);
+  void settle_permissions();
 
   loop& home_;
   const registry& drivers_;
@@ -157,16 +195,20 @@ private:
   std::vector<const node*> opening_;
   async_mutex edits_; // one open or close at a time
   unsigned auto_names_ = 0;
+  // During an edit drivers keep the locks they had beside those they need.
+  bool keeps_locks_ = false;
+  std::function<std::optional<error>(std::string_view step)> edit_fault_;
 };
 
 class graph::drained {
 public:
-  explicit drained(std::vector<root*> roots) : roots_(std::move(roots)) {}
+  drained(std::vector<root*> roots, const loop& home) : roots_(std::move(roots)), home_(home) {}
   ~drained() { BGFS_ASSERT(roots_.empty(), "a drain was not ended through with"); }
   task<void> release();
 
 private:
   std::vector<root*> roots_;
+  const loop& home_;
 };
 
 } // namespace bgfs

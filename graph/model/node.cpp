@@ -8,7 +8,7 @@ namespace bgfs {
 node::node(graph& owner, std::string name, const driver_type& type, options given,
            node_options generic)
     : owner_(owner), name_(std::move(name)), type_(&type), given_(std::move(given)),
-      generic_(generic) {
+      generic_(generic), requested_(generic) {
   requests_.trace_as(owner_.home(), name_);
 }
 
@@ -114,7 +114,19 @@ error node::report_corruption(std::string what) {
                       host_path())};
 }
 
+result<> node::check_active() const {
+  if (!is_suspended_)
+    return {};
+  if (loss_)
+    return fail(*loss_);
+  if (is_deactivated_)
+    return fail(error_kind::busy, "{} is deactivated; activate it first", describe());
+  return fail(error_kind::busy, "{} is being changed", describe());
+}
+
 result<> node::check_range(byte_range range, std::string_view verb) const {
+  if (is_suspended_)
+    return check_active();
   if (range.length <= length_ && range.offset <= length_ - range.length)
     return {};
   return fail(error_kind::out_of_range, "cannot {} {} bytes at {:#x} of {}: it ends at {:#x}", verb,
@@ -131,6 +143,8 @@ bool node::may_grow_by_writing() const {
 }
 
 result<> node::check_write_range(byte_range range, std::string_view verb) const {
+  if (is_suspended_)
+    return check_active();
   const bool is_possible =
       range.length <= device_length_max && range.offset <= device_length_max - range.length;
   if (is_possible && range.end() > length_ && may_grow_by_writing())
@@ -139,6 +153,8 @@ result<> node::check_write_range(byte_range range, std::string_view verb) const 
 }
 
 result<> node::check_writable() const {
+  if (is_suspended_)
+    return check_active();
   if (is_read_only())
     return fail(error_kind::permission, "{} is read-only; open it with 'read-only: false' to write",
                 describe());

@@ -29,6 +29,8 @@ struct node_options {
   detect_zeroes_mode detect_zeroes = detect_zeroes_mode::off;
   bool cache_direct = false;
   bool cache_no_flush = false;
+
+  friend bool operator==(const node_options&, const node_options&) = default;
 };
 
 // What block_status says about a run of bytes (reference section 1.6).
@@ -102,6 +104,7 @@ public:
   [[nodiscard]] const std::list<edge*>& parents() const { return parents_; }
   [[nodiscard]] edge* child(std::string_view slot) const; // null: none
   [[nodiscard]] edge* backing() const { return backing_; }
+  [[nodiscard]] edge* filtered_child() const; // null: none
   // What decides the content where this node has nothing of its own: its filtered or backing child.
   [[nodiscard]] node* next_in_chain() const;
   // This node, or the first below that is not a filter.
@@ -116,21 +119,39 @@ public:
   error report_corruption(std::string what);
   // For drivers whose length changed by itself.
   void refresh_length();
+  // What was asked for, before become_read_only.
+  [[nodiscard]] const node_options& requested() const { return requested_; }
+  [[nodiscard]] bool is_open() const { return driver_ != nullptr; }
+  // Open and serving. Not while an edit has closed it, or after deactivation or loss.
+  [[nodiscard]] bool is_active() const { return driver_ != nullptr && !is_suspended_; }
+  // Deactivated by somebody: its image may be in other hands.
+  [[nodiscard]] bool is_deactivated() const { return is_deactivated_; }
+  // Why it could not be opened again after it had been closed for an edit; null: it was not lost.
+  [[nodiscard]] const error* loss() const { return loss_ ? &*loss_ : nullptr; }
+  [[nodiscard]] bool is_owned_by_parent() const { return is_owned_by_parent_; }
+  // `backing: null` kept the header's backing file from being opened.
+  [[nodiscard]] bool has_no_backing() const { return has_no_backing_; }
+  // The backing node is the one that the header names.
+  [[nodiscard]] bool has_backing_of_header() const { return has_backing_of_header_; }
+  [[nodiscard]] bool is_reopenable() const { return reopenable_ != nullptr; }
+  // Null: its driver cannot change the backing name in the image.
+  [[nodiscard]] backing_writer* as_backing_writer() const { return backing_writer_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
 private:
   friend class edge;
   friend class graph;
+  friend class graph_transaction;
   friend class permission_plan;
   friend class root;
 
   // The pipelines: read_path.cpp, write_path.cpp, status_path.cpp, resize_path.cpp. None tracks.
   void find_faces();
   void refresh_limits();
-  [[nodiscard]] edge* filtered_child() const;
   [[nodiscard]] result<> check_range(byte_range range, std::string_view verb) const;
   [[nodiscard]] result<> check_writable() const;
+  [[nodiscard]] result<> check_active() const;
   [[nodiscard]] result<> check_write_range(byte_range range, std::string_view verb) const;
   task<void> cut_padding(u64 padded_end, u64 wanted_end);
   void grown_to(u64 end);
@@ -176,7 +197,18 @@ private:
   edge* backing_ = nullptr;
   edge* primary_ = nullptr;
 
+  node_options requested_;
   bool is_owned_by_parent_ = false; // defined in place: closed with its last parent
+  bool has_no_backing_ = false;
+  bool has_backing_of_header_ = false;
+  // graph/model/suspend.cpp. The driver of a suspended format is closed, though still there to be
+  // looked at; that of a protocol or filter stays open and has given up its locks.
+  bool is_suspended_ = false;
+  bool is_driver_closed_ = false;
+  bool is_leaving_ = false; // its name is free for another
+  bool is_deactivated_ = false;
+  std::optional<error> loss_;
+  permissions locked_; // what its permission_holder was last told
   block_limits limits_;
   u64 length_ = 0;
   bool is_broken_ = false;

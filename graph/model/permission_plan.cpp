@@ -93,15 +93,44 @@ result<> permission_plan::check_node(node& n) {
   return {};
 }
 
+// Drivers are told what their node's parents use and share together. During an edit they keep what
+// they had beside it, so that no other process slips in while one node hands over to another.
+result<> permission_plan::check_holder(node& n) {
+  permissions wanted = n.cumulative_permissions();
+  if (n.is_suspended_)
+    wanted = {0, permission::all};
+  if (n.owner_.keeps_locks_) {
+    wanted.used |= n.locked_.used;
+    wanted.shared &= n.locked_.shared;
+  }
+  BGFS_CHECK(n.permission_holder_->check_permissions(wanted));
+  checked_.push_back({&n, wanted});
+  return {};
+}
+
 result<> permission_plan::prepare(node& top) {
   std::vector<node*> order;
   collect_parents_first(top, order);
   std::ranges::reverse(order);
+  return prepare_ordered(order);
+}
+
+result<> permission_plan::prepare(graph& all) {
+  std::vector<node*> order;
+  for (const auto& n : all.nodes())
+    collect_parents_first(*n, order);
+  std::ranges::reverse(order);
+  return prepare_ordered(order);
+}
+
+result<> permission_plan::prepare_ordered(const std::vector<node*>& order) {
   for (node* n : order) {
     const permissions parents = n->cumulative_permissions();
     for (const auto& e : n->children()) {
-      permissions p = n->driver_ ? n->driver_->child_permissions(*e, parents)
-                                 : permissions_by_role(e->roles(), n->is_read_only(), parents);
+      permissions p{0, permission::all}; // who is suspended needs nothing
+      if (!n->is_suspended_)
+        p = n->driver_ ? n->driver_->child_permissions(*e, parents)
+                       : permissions_by_role(e->roles(), n->is_read_only(), parents);
       if (n->generic().force_share)
         p.shared = permission::all;
       set(*e, p);
@@ -109,11 +138,8 @@ result<> permission_plan::prepare(node& top) {
   }
   for (node* n : order) {
     result<> ok = check_node(*n);
-    if (ok && n->permission_holder_ != nullptr) {
-      ok = n->permission_holder_->check_permissions(n->cumulative_permissions());
-      if (ok)
-        checked_.push_back(n->permission_holder_);
-    }
+    if (ok && n->permission_holder_ != nullptr)
+      ok = check_holder(*n);
     const trace_log& log = n->owner().home().log();
     if (!ok) {
       trace<point::permissions_refuse>(log, n->name(), outcome_of(ok));
@@ -127,15 +153,17 @@ result<> permission_plan::prepare(node& top) {
 }
 
 void permission_plan::commit() noexcept {
-  for (permission_holder* h : checked_)
-    h->commit_permissions();
+  for (const told& t : checked_) {
+    t.holder->permission_holder_->commit_permissions();
+    t.holder->locked_ = t.what;
+  }
   checked_.clear();
   changes_.clear();
 }
 
 void permission_plan::abort() noexcept {
-  for (permission_holder* h : checked_)
-    h->abort_permissions();
+  for (const told& t : checked_)
+    t.holder->permission_holder_->abort_permissions();
   checked_.clear();
   for (auto at = changes_.rbegin(); at != changes_.rend(); ++at)
     at->which->granted_ = at->before;

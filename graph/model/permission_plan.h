@@ -3,7 +3,7 @@
 // then commit or abort. Nothing here suspends.
 #pragma once
 
-#include "graph/model/node.h"
+#include "graph/model/graph.h"
 
 namespace bgfs {
 
@@ -24,6 +24,8 @@ public:
   // Recomputes everything below `top`, checks it and lets drivers take their locks. The error names
   // both users and what to do. On failure the plan is aborted.
   [[nodiscard]] result<> prepare(node& top);
+  // The same for the whole graph.
+  [[nodiscard]] result<> prepare(graph& all);
   void commit() noexcept;
   void abort() noexcept;
 
@@ -33,9 +35,15 @@ private:
     permissions before;
   };
   void set(edge& e, permissions p);
+  [[nodiscard]] result<> prepare_ordered(const std::vector<node*>& order);
+  [[nodiscard]] result<> check_holder(node& n);
   [[nodiscard]] result<> check_node(node& n);
   std::vector<change> changes_;
-  std::vector<permission_holder*> checked_;
+  struct told {
+    node* holder;
+    permissions what;
+  };
+  std::vector<told> checked_;
 };
 
 } // namespace bgfs

@@ -4,6 +4,7 @@
 #include "graph/model/permission_plan.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace bgfs {
 
@@ -31,6 +32,7 @@ root::~root() {
 
 task<std::unique_ptr<root>> graph::attach(std::string name, node& top, permissions wanted,
                                           root_observer* observer) {
+  const async_mutex::guard editing = co_await edits_.lock();
   auto made = std::make_unique<root>(std::move(name), top, observer);
   permission_plan plan;
   plan.want(*made->edge_, wanted);
@@ -48,16 +50,25 @@ task<std::unique_ptr<root>> graph::attach(std::string name, node& top, permissio
 task<void> root::enter() {
   while (quiesced_ > 0)
     co_await resumed_.wait();
+  co_await check_attached();
+}
+
+result<> root::check_attached() const {
+  if (edge_ != nullptr)
+    return {};
+  return fail(error{error_kind::not_found, fmt::format("{} is gone", name_), ENODEV});
 }
 
 result<> root::check_may_write() const {
+  if (edge_ == nullptr)
+    return check_attached();
   if ((edge_->granted().used & permission::write) != 0)
     return {};
   return fail(error_kind::permission, "{} may not write: it was opened read-only", name_);
 }
 
 task<void> root::read(u64 offset, std::span<std::byte> bytes) {
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   co_await edge_->read(offset, bytes);
@@ -65,7 +76,7 @@ task<void> root::read(u64 offset, std::span<std::byte> bytes) {
 
 task<void> root::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
   co_await check_may_write();
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   co_await edge_->write(offset, bytes, flags);
@@ -73,7 +84,7 @@ task<void> root::write(u64 offset, std::span<const std::byte> bytes, write_flags
 
 task<void> root::write_zeroes(byte_range range, write_flags flags) {
   co_await check_may_write();
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   co_await edge_->write_zeroes(range, flags);
@@ -81,14 +92,14 @@ task<void> root::write_zeroes(byte_range range, write_flags flags) {
 
 task<void> root::discard(byte_range range) {
   co_await check_may_write();
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   co_await edge_->discard(range);
 }
 
 task<void> root::flush() {
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   co_await edge_->flush();
@@ -98,14 +109,14 @@ task<void> root::truncate(u64 length, truncate_options options) {
   co_await check_may_write();
   if ((edge_->granted().used & permission::resize) == 0)
     co_await fail(error_kind::permission, "{} may not change its length", name_);
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   co_await edge_->truncate(length, options);
 }
 
 task<block_status> root::status_above(byte_range range, bool wants_zero) {
-  if (quiesced_ > 0)
+  if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
   block_status s = co_await top().status_above(range, nullptr, wants_zero);
@@ -123,8 +134,12 @@ task<void> root::release() {
   co_await shielded(wait_until_idle(in_flight_, idle_));
   if (edge_ == nullptr)
     co_return;
+  graph& owner = top().owner_;
+  const async_mutex::guard editing = co_await shielded(owner.edits_.lock());
+  if (edge_ == nullptr)
+    co_return;
   node& below = top();
-  below.owner_.roots_.remove(this);
+  owner.roots_.remove(this);
   edge_.reset();
   permission_plan plan; // giving up permissions cannot fail (M3)
   if (plan.prepare(below))
@@ -149,25 +164,40 @@ unsigned count_in_flight(const std::vector<root*>& roots) {
     count += r->in_flight();
   return count;
 }
+
+std::string names_of(const std::vector<node*>& nodes) {
+  std::string names;
+  for (const node* n : nodes)
+    names += (names.empty() ? "" : ",") + n->name();
+  return names;
+}
 } // namespace
 
 task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
+  return drain(std::vector<node*>{&n});
+}
+
+task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
+                                                   std::vector<root*> more) {
   std::vector<root*> held;
-  for (root* r : roots_)
-    if (is_reachable(r->top(), n))
+  for (root* r : roots_) {
+    const bool is_above =
+        std::ranges::any_of(nodes, [&](const node* n) { return is_reachable(r->top(), *n); });
+    if (is_above || std::ranges::find(more, r) != more.end())
       held.push_back(r);
+  }
   for (root* r : held)
     r->quiesced_++;
-  trace<point::drain_begin>(home_.log(), n.name(), held.size(),
-                            [&] { return count_in_flight(held); });
+  trace<point::drain_begin>(
+      home_.log(), [&] { return names_of(nodes); }, held.size(),
+      [&] { return count_in_flight(held); });
   for (root* r : held)
     co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
-  co_return std::make_unique<drained>(std::move(held));
+  co_return std::make_unique<drained>(std::move(held), home_);
 }
 
 task<void> graph::drained::release() {
-  if (!roots_.empty())
-    trace<point::drain_end>(roots_.front()->top().owner().home().log(), roots_.size());
+  trace<point::drain_end>(home_.log(), roots_.size());
   for (root* r : roots_)
     if (--r->quiesced_ == 0)
       r->resumed_.wake_all();

@@ -5,6 +5,8 @@
 namespace bgfs {
 
 task<block_status> node::status(byte_range range, bool wants_zero) {
+  if (is_suspended_)
+    co_await check_active();
   if (range.offset >= length_)
     co_return block_status{.is_end = true};
   range.length = std::min(range.length, length_ - range.offset);

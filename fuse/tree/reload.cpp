@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/tree/reload.h"
+
+#include "graph/io/offload.h"
+#include "graph/io/spawn.h"
+
+#include <algorithm>
+
+namespace bgfs {
+namespace {
+
+task<graph_config> read_again(mount_state& mount) {
+  const registry& drivers = mount.nodes.drivers();
+  result<graph_config> config =
+      co_await offload([source = mount.request.source, &drivers] { return source.read(drivers); });
+  if (!config)
+    co_return fail(std::move(config).error());
+  // At mount a bad fragment fails only its own roots. Here somebody has just edited something.
+  if (!config->warnings().empty())
+    co_return fail(config->warnings().front());
+  co_await mount.require_outside(config->source());
+  for (const std::string& path : config->host_paths())
+    co_await mount.require_outside(path);
+  co_return *std::move(config);
+}
+
+std::vector<live_root> live_roots(const mount_state& mount) {
+  std::vector<live_root> roots;
+  for (const root_pointer& r : mount.roots)
+    roots.push_back({.spec = &r->spec(),
+                     .attached = r->attached(),
+                     .is_failed = r->phase() == root_phase::failed});
+  return roots;
+}
+
+const export_spec* find_export(const graph_config& config, std::string_view name) {
+  const auto at = std::ranges::find(config.exports(), name, &export_spec::name);
+  return at == config.exports().end() ? nullptr : &*at;
+}
+
+// Who would lose something: the raw file they have open, or the right to write to it.
+result<> check_openers(const mount_state& mount, const graph_config& next) {
+  for (const root_pointer& r : mount.roots) {
+    const export_spec* const after = find_export(next, r->name());
+    for (const opener& o : r->openers) {
+      if (after == nullptr)
+        return fail(error_kind::busy,
+                    "root '{}' would be removed, and process {} ({}) has it open; close it there, "
+                    "or force the reload",
+                    r->name(), o.pid, o.command);
+      if (o.is_writing && !after->is_writable)
+        return fail(error_kind::busy,
+                    "root '{}' would become read-only, and process {} ({}) has it open for "
+                    "writing; close it there, or force the reload",
+                    r->name(), o.pid, o.command);
+    }
+  }
+  return {};
+}
+
+void trace_plan(const mount_state& mount, const reload_plan& plan) {
+  const auto count = [&plan](root_fate fate) {
+    return [&plan, fate] { return std::ranges::count(plan.roots, fate, &root_difference::fate); };
+  };
+  trace<point::reload_plan>(mount.home.log(), count(root_fate::added), count(root_fate::removed),
+                            count(root_fate::changed), count(root_fate::kept));
+}
+
+class reloading {
+public:
+  reloading(mount_state& mount, reload_request request) : mount_(mount), request_(request) {}
+
+  task<std::string> run() {
+    graph_config next = co_await read_again(mount_);
+    next_ = &next;
+    const auto alone = co_await mount_.looking.lock();
+    const auto no_opening = co_await mount_.opening.lock();
+    if (!request_.is_forced)
+      co_await check_openers(mount_, next);
+    co_await make_plan({});
+    result<edit_outcome> applied = co_await as_result(apply());
+    if (!applied && applied.error().kind() == error_kind::unsupported && plan_.has_reopens) {
+      // A driver cannot change what was asked for while it is open: then it is opened anew.
+      co_await make_plan({.may_reopen = false});
+      applied = co_await as_result(apply());
+    }
+    if (!applied)
+      co_return fail(std::move(applied).error());
+    co_await adopt(std::move(next));
+    for (const error& warning : applied->warnings)
+      mount_.log.add(request_.pid, "reload", warning);
+    co_return text_;
+  }
+
+private:
+  struct planned {
+    reload_plan plan;
+    bool has_reopens = false;
+    std::vector<root_pointer> added; // one for each attach_step
+  };
+
+  task<void> make_plan(plan_rules rules) {
+    plan_ = {};
+    const std::vector<live_root> roots = live_roots(mount_);
+    plan_.plan = co_await plan_reload(mount_.nodes, *next_, roots, rules);
+    plan_.has_reopens = !plan_.plan.edit.reopens.empty();
+    text_ = plan_.plan.to_text();
+    trace_plan(mount_, plan_.plan);
+    graph_edit& edit = plan_.plan.edit;
+    for (std::size_t i = 0; i < edit.attaches.size(); i++) {
+      auto made =
+          std::make_shared<exported_root>(mount_, next_->exports()[plan_.plan.attached_exports[i]]);
+      edit.attaches[i].observer = made.get();
+      edit.attaches[i].made = made->attachment();
+      plan_.added.push_back(std::move(made));
+    }
+    // Views of layers let go of nodes that may be closed, and find their place again afterwards.
+    for (const root_pointer& r : mount_.roots)
+      for (root* layer : r->layer_roots())
+        if (std::ranges::find(edit.leaving, &layer->top()) != edit.leaving.end() ||
+            has_other_nodes(r->name()))
+          edit.releases.push_back(layer);
+    edit.before_commit = [this] { return check_new_nodes(mount_); };
+  }
+
+  [[nodiscard]] bool has_other_nodes(std::string_view name) const {
+    return std::ranges::any_of(plan_.plan.roots, [&](const root_difference& d) {
+      return d.name == name && (d.has_new_nodes || d.fate == root_fate::removed);
+    });
+  }
+
+  // What a header has led to is known only now.
+  static task<void> check_new_nodes(mount_state& mount) {
+    for (const auto& n : mount.nodes.nodes()) {
+      const std::string path = n->is_open() ? n->instance().host_path() : std::string();
+      if (!path.empty())
+        co_await mount.require_outside(path);
+    }
+  }
+
+  task<edit_outcome> apply() {
+    graph_edit edit = std::move(plan_.plan.edit);
+    if (edit.is_empty())
+      co_return edit_outcome{};
+    edit_outcome outcome = co_await mount_.nodes.apply(std::move(edit));
+    co_return outcome;
+  }
+
+  // From here on nothing fails: the graph has changed.
+  task<void> adopt(graph_config next) {
+    std::vector<root_pointer> now;
+    for (const root_difference& d : plan_.plan.roots) {
+      if (d.fate == root_fate::removed)
+        continue;
+      const export_spec& spec = *find_export(next, d.name);
+      root_pointer r = take(mount_.roots, d.name);
+      if (r != nullptr) {
+        now.push_back(r);
+        co_await r->go_on(spec, d.has_new_nodes);
+        continue;
+      }
+      r = take(plan_.added, d.name);
+      const bool is_attached = r != nullptr;
+      if (r == nullptr) // opened on demand
+        r = std::make_shared<exported_root>(mount_, spec);
+      now.push_back(r);
+      if (is_attached)
+        co_await r->begin_open();
+      if (mount_.root_added)
+        mount_.root_added(r);
+    }
+    std::swap(now, mount_.roots);
+    for (const root_pointer& r : now) {
+      if (take(mount_.roots, r->name()) != nullptr)
+        continue;
+      r->end();
+      if (mount_.root_removed)
+        mount_.root_removed(*r);
+    }
+    mount_.request.config = std::move(next);
+  }
+
+  static root_pointer take(std::span<const root_pointer> from, std::string_view name) {
+    const auto at =
+        std::ranges::find_if(from, [&](const root_pointer& r) { return r->name() == name; });
+    return at == from.end() ? nullptr : *at;
+  }
+
+  mount_state& mount_;
+  reload_request request_;
+  const graph_config* next_ = nullptr;
+  planned plan_;
+  std::string text_;
+};
+
+// Roots that had failed get another chance: what was in their way may have been the reason for the
+// edit. One that fails again is as it was.
+task<std::string> retry_failed(mount_state& mount, u32 pid) {
+  std::string text;
+  for (const root_pointer& r : std::vector<root_pointer>(mount.roots)) {
+    if (r->phase() != root_phase::failed)
+      continue;
+    const result<> opened = co_await as_result(r->retry(pid));
+    text += opened
+                ? fmt::format("root {}: opened\n", r->name())
+                : fmt::format("root {}: still failed: {}\n", r->name(), opened.error().message());
+  }
+  co_return text;
+}
+
+} // namespace
+
+namespace {
+
+void announce_begin(mount_state& mount, bool is_forced) {
+  trace<point::reload_begin>(mount.home.log(), mount.config().source(), is_forced);
+  value data;
+  data.set("is-forced", is_forced);
+  mount.events.emit(event_name::reload_begun, std::move(data));
+}
+
+void announce_end(mount_state& mount, const result<std::string>& done,
+                  std::chrono::steady_clock::time_point begun) {
+  value data;
+  if (!done) {
+    trace<point::reload_refuse>(mount.home.log(), mount.config().source(), done.error().message());
+    data.set("reason", done.error().message());
+    mount.events.emit(event_name::reload_refused, std::move(data));
+    return;
+  }
+  trace<point::reload_commit>(mount.home.log(), mount.config().source(), elapsed_us(begun));
+  data.set("plan", *done);
+  mount.events.emit(event_name::reload_applied, std::move(data));
+}
+
+} // namespace
+
+task<std::string> reload(mount_state& mount, reload_request request) {
+  const auto one_at_a_time = co_await mount.reloading.lock();
+  const auto begun = std::chrono::steady_clock::now();
+  announce_begin(mount, request.is_forced);
+  reloading work(mount, request);
+  result<std::string> done = co_await as_result(work.run());
+  announce_end(mount, done, begun);
+  if (!done)
+    co_return fail(done.error().kind(), "{}; nothing was changed", done.error().message());
+  const std::string retried = co_await retry_failed(mount, request.pid);
+  co_return *done + retried;
+}
+
+namespace {
+
+// Definitions that open an image without locking or writing anything.
+void make_harmless(node_spec& spec) {
+  spec.generic.is_read_only = true;
+  spec.generic.is_auto_read_only = false;
+  spec.generic.force_share = true;
+  spec.generic.detect_zeroes = detect_zeroes_mode::off;
+  for (child_spec& c : spec.children)
+    if (auto* below = std::get_if<std::unique_ptr<node_spec>>(&c.target))
+      make_harmless(**below);
+}
+
+task<void> open_all(graph& scratch, const graph_config& next, const export_spec& root) {
+  for (const std::string& name : next.opening_order(root.node_name)) {
+    if (scratch.find(name) != nullptr)
+      continue;
+    node_spec spec = co_await next.make_node_spec(name);
+    spec.references = &next.references(root);
+    make_harmless(spec);
+    (void)co_await scratch.open(std::move(spec));
+  }
+}
+
+// The message of what keeps a root from being opened; "" if nothing does. An image that is open
+// for writing can be read, too: what is on disk is consistent at every instant.
+task<std::string> try_to_open(mount_state& mount, const graph_config& next, std::string_view name) {
+  graph scratch(mount.home, mount.nodes.drivers(), nullptr);
+  const result<> opened = co_await as_result(open_all(scratch, next, *find_export(next, name)));
+  (void)co_await as_result(scratch.close_all());
+  co_return opened ? std::string() : opened.error().message();
+}
+
+} // namespace
+
+task<std::string> describe_reload(mount_state& mount) {
+  const graph_config next = co_await read_again(mount);
+  const std::vector<live_root> roots = live_roots(mount);
+  const reload_plan plan = co_await plan_reload(mount.nodes, next, roots);
+  std::string text = plan.to_text();
+  for (const root_difference& d : plan.roots) {
+    const bool is_opened = d.fate == root_fate::added || d.has_new_nodes;
+    if (!is_opened || d.fate == root_fate::removed)
+      continue;
+    const std::string problem = co_await try_to_open(mount, next, d.name);
+    if (!problem.empty()) {
+      text += fmt::format("would be refused: {}\n", problem);
+      break;
+    }
+  }
+  if (const result<> ok = check_openers(mount, next); !ok)
+    text += fmt::format("would be refused: {}\n", ok.error().message());
+  co_return text;
+}
+
+} // namespace bgfs
