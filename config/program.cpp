@@ -19,6 +19,7 @@ constexpr command command_table[] = {
     {"state", "say how the roots of a mount are", run_state},
     {"wait", "wait until a root of a mount can be used", run_wait},
     {"events", "print what happens in a mount", run_events},
+    {"export", "add a root to a mounted graph for good, or remove one", run_export},
     {"config", "check a graph file without opening an image", run_config},
     {"drivers", "list the drivers, or the options of one", run_drivers},
     {"trace-points", "list what a mount can trace", run_trace_points},
