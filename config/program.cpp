@@ -15,8 +15,14 @@ namespace {
 constexpr command command_table[] = {
     {"mount", "show the disks of a graph or of one image as files in a directory", run_mount},
     {"umount", "end a mount, when every image is closed", run_umount},
+    {"reload", "read the graph of a mount again and apply the difference", run_reload},
+    {"state", "say how the roots of a mount are", run_state},
+    {"wait", "wait until a root of a mount can be used", run_wait},
+    {"events", "print what happens in a mount", run_events},
+    {"export", "add a root to a mounted graph for good, or remove one", run_export},
     {"config", "check a graph file without opening an image", run_config},
     {"drivers", "list the drivers, or the options of one", run_drivers},
+    {"trace-points", "list what a mount can trace", run_trace_points},
     {"create", "make a new image", run_create},
     {"info", "say what an image is", run_info},
     {"map", "say which parts of an image hold data, and where", run_map},
@@ -27,8 +33,8 @@ constexpr command command_table[] = {
 std::string general_help() {
   std::string text = "usage: bgfs COMMAND [OPTION]... [OPERAND]...\n\ncommands:\n";
   for (const command& c : command_table)
-    text += fmt::format("  {:<10}{}\n", c.name, c.summary);
-  text += "  help      show this text, or that of a command\n\n"
+    text += fmt::format("  {:<14}{}\n", c.name, c.summary);
+  text += "  help          show this text, or that of a command\n\n"
           "'bgfs help COMMAND' shows its options; 'bgfs --version' the version.\n";
   return text;
 }

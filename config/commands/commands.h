@@ -31,6 +31,12 @@ int run_mount(const command_call& call);
 int run_umount(const command_call& call);
 int run_config(const command_call& call);
 int run_drivers(const command_call& call);
+int run_trace_points(const command_call& call);
+int run_reload(const command_call& call);
+int run_events(const command_call& call);
+int run_state(const command_call& call);
+int run_wait(const command_call& call);
+int run_export(const command_call& call);
 
 // Text to standard output or, with "bgfs NAME: " before it and a newline behind, to standard error.
 void print(std::string_view text);

@@ -27,6 +27,14 @@ bool leave_tree(const std::string& directory) {
   return true;
 }
 
+value describe_mount(const mount_state& mount) {
+  value data;
+  data.set("directory", mount.directory);
+  data.set("source", mount.config().source());
+  data.set("roots", static_cast<u64>(mount.roots.size()));
+  return data;
+}
+
 // Of a connection that was aborted the mount is still in the tree.
 void remove_dead_mount(const std::string& directory) {
   struct stat status{};
@@ -86,6 +94,7 @@ task<int> mount_life::serve() {
   const auto requests = make_device_transport(mount_.home, session_->fd());
   mount_.transport_name = requests->name();
   mount_.notifications = std::make_unique<notifier>(session_->fd());
+  mount_.set_line_notifier(mount_.notifications.get());
   server served(mount_, *requests);
   helpers_.spawn(watch_signals(served));
   helpers_.spawn(announce(served));
@@ -96,6 +105,7 @@ task<int> mount_life::serve() {
   mount_.root_added = nullptr;
   helpers_.request_stop();
   (void)co_await as_result(helpers_.join());
+  mount_.set_line_notifier(nullptr);
   mount_.notifications.reset();
   if (!has_left_)
     remove_dead_mount(mount_.directory);
@@ -108,6 +118,11 @@ task<int> mount_life::serve() {
 task<void> mount_life::announce(server& served) {
   co_await served.ready().wait();
   if (served.refusal() == nullptr) {
+    trace<point::mount_ready>(mount_.home.log(), mount_.directory, mount_.config().source());
+    mount_.events.emit(event_name::mount_ready, describe_mount(mount_));
+    // What failed until now was said by its own message.
+    if (mount_.request.is_foreground)
+      mount_.log_lines.copy_to_standard_error();
     report_.ready();
     co_return;
   }

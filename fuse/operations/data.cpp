@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 namespace bgfs {
@@ -13,7 +14,7 @@ namespace bgfs {
 task<reply> operations::read(ask::read what) {
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
   if (h == nullptr) {
-    const view_handle* const v = handles_.find<view_handle>(what.handle);
+    view_handle* const v = handles_.find<view_handle>(what.handle);
     if (v == nullptr)
       co_await no_such_handle(what.handle);
     co_return read_view(*v, what.range);
@@ -29,7 +30,9 @@ task<reply> operations::read(ask::read what) {
   co_return reply::of_bytes(std::move(bytes), part.length);
 }
 
-result<reply> operations::read_view(const view_handle& h, byte_range range) const {
+result<reply> operations::read_view(view_handle& h, byte_range range) const {
+  if (h.lines && h.sentence.empty())
+    return reply::of_text(h.lines->read(range.offset, range.length));
   std::string_view text = h.text;
   if (!h.sentence.empty()) {
     // Where the file's position stands after the write that failed.
@@ -115,6 +118,7 @@ task<reply> operations::write_view(fuse_in_header request, u64 number, ask::writ
   view_handle* const after = handles_.find<view_handle>(number);
   if (!outcome) {
     log->add(request.pid, verb, outcome.error());
+    trace<point::command_fail>(mount_.home.log(), verb, request.pid, outcome_of(outcome));
     if (after != nullptr) {
       after->sentence = outcome.error().message() + "\n";
       after->sentence_offset = what.offset;
@@ -154,10 +158,30 @@ task<reply> operations::seek(ask::seek what) {
   const view_handle* const v = handles_.find<view_handle>(what.handle);
   if (v == nullptr)
     co_await no_such_handle(what.handle);
-  if (what.offset >= v->text.size())
+  const u64 end = v->lines ? v->lines->end_offset() : v->text.size();
+  if (what.offset >= end)
     co_await fail(error{error_kind::out_of_range, "no data or hole lies past the end", ENXIO});
-  out.offset = what.whence == SEEK_DATA ? what.offset : v->text.size();
+  out.offset = what.whence == SEEK_DATA ? what.offset : end;
   co_return reply::of(out);
+}
+
+// Disks are always ready, and the kernel may as well know: io_uring asks before each request it
+// makes, in the thread of its caller, which would cost every request a second trip here, and stop
+// that thread where this process is stopped. So the first such question is the last one, for the
+// whole mount (ENOSYS is remembered for the connection): see "POLL" in fuse/README.md.
+std::optional<u32> operations::poll(ask::poll what) {
+  constexpr u32 always = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM;
+  view_handle* const h = handles_.find<view_handle>(what.handle);
+  if (h == nullptr)
+    return std::nullopt;
+  if (!h->lines)
+    return what.events & always;
+  // Registered before looking, so that no line falls between.
+  if (what.wants_wake) {
+    h->kernel_handle = what.kernel_handle;
+    h->what->lines(mount_).watch(what.kernel_handle);
+  }
+  return h->lines->has_more() ? what.events & (POLLIN | POLLRDNORM) : 0;
 }
 
 task<reply> operations::copy(ask::copy what) {

@@ -78,12 +78,20 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   if (opens_for_writing(flags) && what.write == nullptr)
     co_await fail(error{error_kind::permission,
                         fmt::format("'{}' cannot be written", target->path()), EACCES});
-  if (is_reading && !opens_for_writing(flags) && what.render == nullptr)
+  if (is_reading && !opens_for_writing(flags) && what.render == nullptr &&
+      what.lines == nullptr)
     co_await fail(
         error{error_kind::permission, fmt::format("'{}' cannot be read", target->path()), EACCES});
-  view_handle h{&what, file->where(), &file->log(), {}, {}, 0};
+  view_handle h{.what = &what, .place = file->where(), .log = &file->log()};
+  if (is_reading && what.lines != nullptr)
+    h.lines.emplace(what.lines(mount_));
   if (is_reading && what.render != nullptr) {
-    h.text = co_await what.render(about);
+    result<std::string> text = co_await as_result(what.render(about));
+    if (!text) {
+      file->log().add(request.pid, fmt::format("open:{}", what.name), text.error());
+      co_await fail(std::move(text).error());
+    }
+    h.text = *std::move(text);
     file->set_rendered_length(h.text.size());
   }
   fuse_open_out out{};
@@ -96,6 +104,9 @@ void operations::release(u64 handle_number) {
   if (const disk_handle* h = handles_.find<disk_handle>(handle_number))
     if (h->listed)
       h->root->openers.erase(*h->listed);
+  if (const view_handle* h = handles_.find<view_handle>(handle_number))
+    if (h->lines)
+      h->what->lines(mount_).forget(h->kernel_handle);
   handles_.remove(handle_number);
 }
 

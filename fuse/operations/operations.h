@@ -41,6 +41,9 @@ public:
   task<reply> seek(ask::seek what);
   task<reply> copy(ask::copy what);
 
+  // Which of the events asked for are there; nullopt: the kernel must never ask again (ENOSYS).
+  [[nodiscard]] std::optional<u32> poll(ask::poll what);
+
   // attributes.cpp: user.bgfs.*
   task<reply> getxattr(fuse_in_header request, ask::getxattr what);
   [[nodiscard]] result<reply> listxattr(ask::listxattr what) const;
@@ -55,7 +58,7 @@ private:
   task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);
   task<reply> write_view(fuse_in_header request, u64 handle_number, ask::write what);
   task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
-  [[nodiscard]] result<reply> read_view(const view_handle& h, byte_range range) const;
+  [[nodiscard]] result<reply> read_view(view_handle& h, byte_range range) const;
 
   mount_state& mount_;
   inode_table inodes_;

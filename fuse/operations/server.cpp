@@ -2,6 +2,7 @@
 #include "fuse/operations/server.h"
 
 #include "fuse/operations/interruption.h"
+#include "fuse/protocol/opcode_name.h"
 #include "graph/io/sleep.h"
 
 #include <cerrno>
@@ -97,6 +98,8 @@ buffer server::take(received request) {
   if (take_at_once(*header, *body))
     return std::move(request.storage);
   mount_.requests_served++;
+  trace<point::fuse_request>(mount_.home.log(), header->unique, opcode_name(header->opcode),
+                             header->nodeid, header->pid);
   // Only the payload of a write refers to the storage.
   const bool keeps_storage = std::holds_alternative<ask::write>(*body);
   buffer kept = keeps_storage ? std::move(request.storage) : buffer();
@@ -120,6 +123,12 @@ bool server::take_at_once(const fuse_in_header& header, request_body& body) {
   }
   if (const auto* what = std::get_if<ask::refused>(&body)) {
     transport_.answer(header.unique, what->os_error, {}, {});
+    return true;
+  }
+  if (const auto* what = std::get_if<ask::poll>(&body)) {
+    const std::optional<u32> ready = operations_.poll(*what);
+    const fuse_poll_out out{.revents = ready.value_or(0), .padding = 0};
+    transport_.answer(header.unique, ready ? 0 : ENOSYS, std::as_bytes(std::span(&out, 1)), {});
     return true;
   }
   if (std::holds_alternative<ask::unknown>(body)) {
@@ -204,11 +213,11 @@ void server::interrupt(u64 unique) {
 }
 
 void server::send(u64 unique, const result<reply>& outcome) {
-  if (outcome) {
-    transport_.answer(unique, 0, outcome->head(), outcome->body());
-  } else {
-    transport_.answer(unique, errno_of(outcome.error()), {}, {});
-  }
+  const int os_error = outcome ? 0 : errno_of(outcome.error());
+  const auto head = outcome ? outcome->head() : std::span<const std::byte>();
+  const auto body = outcome ? outcome->body() : std::span<const std::byte>();
+  trace<point::fuse_reply>(mount_.home.log(), unique, os_error, head.size() + body.size());
+  transport_.answer(unique, os_error, head, body);
 }
 
 void server::enlist(pending& p) {

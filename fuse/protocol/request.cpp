@@ -139,6 +139,10 @@ result<request_body> parse_on_handle(const fuse_in_header& header, arguments bod
     BGFS_TRY(const auto range, range_of(header, in.offset, in.length));
     return ask::allocate{in.fh, in.mode, range};
   }
+  case FUSE_POLL: {
+    BGFS_TRY(const auto in, fixed<fuse_poll_in>(header, body));
+    return ask::poll{in.fh, in.kh, (in.flags & FUSE_POLL_SCHEDULE_NOTIFY) != 0, in.events};
+  }
   default: { // FUSE_LSEEK
     BGFS_TRY(const auto in, fixed<fuse_lseek_in>(header, body));
     return ask::seek{in.fh, in.offset, in.whence};
@@ -208,6 +212,7 @@ result<request_body> parse_body(const fuse_in_header& header, std::span<const st
   case FUSE_FSYNC:
   case FUSE_FALLOCATE:
   case FUSE_LSEEK:
+  case FUSE_POLL:
     return parse_on_handle(header, body);
   case FUSE_BATCH_FORGET:
     return parse_forgets(header, body);

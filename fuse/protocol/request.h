@@ -86,6 +86,13 @@ struct seek {
   u64 offset;
   u32 whence;
 };
+// poll(2), select, epoll, and io_uring before each request of its own.
+struct poll {
+  u64 handle;
+  u64 kernel_handle; // what a wake-up is addressed to
+  bool wants_wake;   // somebody waits: a wake-up is due when the answer changes
+  u32 events;        // POLL*
+};
 struct copy {
   u64 from_handle;
   u64 from_offset;
@@ -108,7 +115,7 @@ using request_body =
                  ask::getattr, ask::setattr, ask::readlink, ask::open, ask::opendir, ask::read,
                  ask::write, ask::readdir, ask::release, ask::releasedir, ask::flush, ask::fsync,
                  ask::sync_all, ask::statfs, ask::getxattr, ask::listxattr, ask::interrupt,
-                 ask::allocate, ask::seek, ask::copy>;
+                 ask::allocate, ask::seek, ask::copy, ask::poll>;
 
 // Fails when the bytes are no request at all: shorter than a header, or of another length than the
 // header says.

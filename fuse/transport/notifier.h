@@ -9,6 +9,7 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace bgfs {
 
@@ -22,20 +23,27 @@ public:
 
   // Attributes and cached bytes of the range are read anew. Returns at once; any thread.
   void invalidate(u64 inode, byte_range range);
+  // Who polls an open file, by the kernel's number of it, looks again. Returns at once; any thread.
+  void wake_poll(u64 kernel_handle);
   // What is still queued is dropped: the mount is going away. Returns when the thread has ended;
   // the connection must be gone or requests still be served.
   void stop();
 
 private:
   struct message {
-    u64 inode;
-    byte_range range;
+    bool is_wake = false;
+    u64 number = 0; // of an inode, or of an open file
+    byte_range range{};
+    [[nodiscard]] std::pair<bool, u64> subject() const { return {is_wake, number}; }
   };
   // More than that and the oldest are merged into "everything": a bound, not a tuning knob.
   static constexpr std::size_t queued_max = 1024;
 
   void work();
+  void queue(message m);
   void send(const message& m) const;
+  void send_invalidation(const message& m) const;
+  void send_wake(u64 kernel_handle) const;
 
   const int fd_;
   std::mutex mutex_;

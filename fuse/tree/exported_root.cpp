@@ -42,9 +42,34 @@ task<void> exported_root::open(u32 pid) {
       error for_mount = *failure_;
       mount_.log.add(pid, "open " + name(), for_mount);
     }
+    announce_opening();
     opened_.set();
   }
   co_await require_medium();
+}
+
+void exported_root::announce_closing(const result<>& flushed) const {
+  trace<point::root_close>(mount_.home.log(), name(), outcome_of(flushed));
+  value data;
+  data.set("root", name());
+  if (!flushed)
+    data.set("reason", flushed.error().message());
+  mount_.events.emit(event_name::root_closed, std::move(data));
+}
+
+void exported_root::announce_opening() const {
+  value data;
+  data.set("root", name());
+  data.set("node-name", spec_.node_name);
+  if (failure_) {
+    data.set("reason", failure_->message());
+    trace<point::root_fail>(mount_.home.log(), name(), failure_->message());
+    mount_.events.emit(event_name::root_failed, std::move(data));
+    return;
+  }
+  data.set("state", state_word());
+  trace<point::root_open>(mount_.home.log(), name(), state_word());
+  mount_.events.emit(event_name::root_opened, std::move(data));
 }
 
 task<void> exported_root::retry(u32 pid) {
@@ -122,6 +147,7 @@ task<void> exported_root::begin_open() {
   phase_ = root_phase::open;
   opened_.set();
   co_await load_time();
+  announce_opening();
 }
 
 root* exported_root::attached() const {
@@ -168,6 +194,7 @@ task<void> exported_root::renew_layers() {
 
 void exported_root::end() {
   phase_ = root_phase::gone;
+  announce_closing({});
   for (auto& [index, disk] : layer_disks_)
     layer_disks_gone_.emplace(index, std::move(disk));
   layer_disks_.clear();
@@ -185,6 +212,7 @@ task<void> exported_root::close() {
   for (auto& [index, disk] : layer_disks_)
     co_await disk->release();
   co_await disk_->release();
+  announce_closing(flushed);
   if (!flushed)
     co_await fail(std::move(flushed).error().add_context(fmt::format("flushing '{}'", name())));
 }

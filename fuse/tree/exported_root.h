@@ -107,6 +107,8 @@ private:
   task<void> open_uninterrupted();
   task<void> open_disk();
   task<void> attach_disk(node& top);
+  void announce_opening() const;
+  void announce_closing(const result<>& flushed) const;
   [[nodiscard]] disk_policy policy() const;
   task<void> load_time();
   task<void> renew_layers();

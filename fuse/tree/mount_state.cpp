@@ -19,13 +19,18 @@ std::timespec now() {
 
 mount_state::mount_state(loop& on, mount_request r, std::string absolute_directory,
                          const registry& drivers)
-    : home(on), request(std::move(r)), directory(std::move(absolute_directory)),
+    : home(on), request(std::move(r)), directory(std::move(absolute_directory)), tracing(log_lines),
       nodes(on, drivers, nullptr), owner(geteuid()), group(getegid()), started(now()) {
+  tracing.set_level(trace_level::warn);
+  home.set_log(tracing);
+  nodes.set_events(&events);
   for (const export_spec& spec : request.config.exports())
     roots.push_back(std::make_shared<exported_root>(*this, spec));
 }
 
-mount_state::~mount_state() = default;
+mount_state::~mount_state() {
+  home.set_log(silent_log);
+}
 
 exported_root* mount_state::find_root(std::string_view name) const {
   for (const auto& r : roots)
@@ -43,6 +48,11 @@ std::vector<std::string> mount_state::own_directories() const {
     if (entry.device == ours->device && entry.directory != directory)
       all.push_back(entry.directory);
   return all;
+}
+
+void mount_state::set_line_notifier(notifier* to) {
+  events.lines().set_notifier(to);
+  log_lines.lines().set_notifier(to);
 }
 
 result<> mount_state::require_outside(std::string_view path) const {

@@ -6,7 +6,9 @@
 #include "fuse/protocol/negotiate.h"
 #include "fuse/transport/notifier.h"
 #include "fuse/tree/error_log.h"
+#include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
+#include "fuse/tree/log_ring.h"
 
 #include <functional>
 
@@ -19,6 +21,9 @@ struct mount_state {
   loop& home;
   mount_request request;
   const std::string directory; // absolute, without symbolic links
+  event_ring events;           // of .bgfs/events
+  log_ring log_lines;
+  trace_log tracing; // what runs on `home` writes to it
   graph nodes;
   async_mutex opening;
   // Held shared by whoever looks at nodes without going through a root (attributes, views), and
@@ -45,6 +50,8 @@ struct mount_state {
   [[nodiscard]] exported_root* find_root(std::string_view name) const;
   // Where this mount is seen in the tree.
   [[nodiscard]] std::vector<std::string> own_directories() const;
+  // Where readers of lines that poll are woken through; null: nowhere any more.
+  void set_line_notifier(notifier* to);
   // Refuses a host path that lies in our own mount: opening it would wait for ourselves.
   [[nodiscard]] result<> require_outside(std::string_view path) const;
 };

@@ -61,6 +61,14 @@ result<> check_openers(const mount_state& mount, const graph_config& next) {
   return {};
 }
 
+void trace_plan(const mount_state& mount, const reload_plan& plan) {
+  const auto count = [&plan](root_fate fate) {
+    return [&plan, fate] { return std::ranges::count(plan.roots, fate, &root_difference::fate); };
+  };
+  trace<point::reload_plan>(mount.home.log(), count(root_fate::added), count(root_fate::removed),
+                            count(root_fate::changed), count(root_fate::kept));
+}
+
 class reloading {
 public:
   reloading(mount_state& mount, reload_request request) : mount_(mount), request_(request) {}
@@ -103,6 +111,7 @@ private:
     plan_.plan = co_await plan_reload(mount_.nodes, *next_, roots, rules);
     plan_.has_reopens = !plan_.plan.edit.reopens.empty();
     text_ = plan_.plan.to_text();
+    trace_plan(mount_, plan_.plan);
     graph_edit& edit = plan_.plan.edit;
     for (std::size_t i = 0; i < edit.attaches.size(); i++) {
       auto made =
@@ -212,10 +221,38 @@ task<std::string> retry_failed(mount_state& mount, u32 pid) {
 
 } // namespace
 
+namespace {
+
+void announce_begin(mount_state& mount, bool is_forced) {
+  trace<point::reload_begin>(mount.home.log(), mount.config().source(), is_forced);
+  value data;
+  data.set("is-forced", is_forced);
+  mount.events.emit(event_name::reload_begun, std::move(data));
+}
+
+void announce_end(mount_state& mount, const result<std::string>& done,
+                  std::chrono::steady_clock::time_point begun) {
+  value data;
+  if (!done) {
+    trace<point::reload_refuse>(mount.home.log(), mount.config().source(), done.error().message());
+    data.set("reason", done.error().message());
+    mount.events.emit(event_name::reload_refused, std::move(data));
+    return;
+  }
+  trace<point::reload_commit>(mount.home.log(), mount.config().source(), elapsed_us(begun));
+  data.set("plan", *done);
+  mount.events.emit(event_name::reload_applied, std::move(data));
+}
+
+} // namespace
+
 task<std::string> reload(mount_state& mount, reload_request request) {
   const auto one_at_a_time = co_await mount.reloading.lock();
+  const auto begun = std::chrono::steady_clock::now();
+  announce_begin(mount, request.is_forced);
   reloading work(mount, request);
   result<std::string> done = co_await as_result(work.run());
+  announce_end(mount, done, begun);
   if (!done)
     co_return fail(done.error().kind(), "{}; nothing was changed", done.error().message());
   const std::string retried = co_await retry_failed(mount, request.pid);

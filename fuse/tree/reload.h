@@ -14,7 +14,7 @@ struct reload_request {
   std::optional<bool> is_read_only;
   // Instead of what the state file says; it is written with the commit. Null: the file counts.
   const graph_state* state = nullptr;
-  u32 pid = 0;            // who asks; 0: a signal
+  u32 pid = 0; // who asks; 0: a signal
 };
 
 // Returns what was done, one line each. An error's message ends with "nothing was changed".

@@ -23,6 +23,9 @@ struct view {
   std::string_view summary; // one line of the help file
   // Its text, which ends with a newline unless it is empty. null: it cannot be read.
   task<std::string> (*render)(view_subject subject) = nullptr;
+  // Instead of render: lines that go on. An open file reads those that are kept, then those that
+  // follow; it ends at the last one and never waits.
+  line_ring& (*lines)(mount_state& mount) = nullptr;
   // Carries out what was written, without the newline at its end. null: it cannot be written.
   task<void> (*write)(view_subject subject, std::string text) = nullptr;
   // Opening it fails with ENOMEDIUM while its root is not open.

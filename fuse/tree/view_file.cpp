@@ -51,7 +51,15 @@ task<attributes> view_file::describe() {
     a.group = place_.mount.group;
   }
   a.mode |= S_IFREG;
+  // Always the same: a tool that looks before and after reading must not find a change.
+  a.modified = place_.mount.started;
   a.length = rendered_length_;
+  if (view_.lines != nullptr) {
+    const line_ring& lines = view_.lines(place_.mount);
+    a.length = lines.kept_length();
+    if (a.length > 0)
+      a.modified = lines.last_added();
+  }
   if (view_.has_exact_length) {
     const result<view_subject> about = subject(0);
     if (about) {
@@ -60,8 +68,6 @@ task<attributes> view_file::describe() {
     }
   }
   a.blocks = divide_up(a.length, 512);
-  // Always the same: a tool that looks before and after reading must not find a change.
-  a.modified = place_.mount.started;
   co_return a;
 }
 

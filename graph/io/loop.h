@@ -6,6 +6,7 @@
 
 #include "graph/base/byte_range.h"
 #include "graph/base/result.h"
+#include "graph/base/trace.h"
 #include "graph/io/run_item.h"
 
 #include <atomic>
@@ -83,6 +84,10 @@ public:
   [[nodiscard]] std::string_view backend_name() const;
   [[nodiscard]] u64 shuffle_seed() const { return shuffle_seed_; }
 
+  // Where what runs here traces to; off until one is set, which stays as long as the loop runs.
+  [[nodiscard]] const trace_log& log() const { return *log_; }
+  void set_log(const trace_log& log) { log_ = &log; }
+
 private:
   explicit loop(loop_options options);
   void take_remote();
@@ -97,6 +102,7 @@ private:
   std::atomic<run_item*> remote_{nullptr};
   std::atomic<bool> stop_{false};
   int wake_fd_ = -1;
+  const trace_log* log_ = &silent_log;
   u64 shuffle_seed_;
   std::mt19937_64 shuffle_;
   std::unique_ptr<offload_pool> offloads_;

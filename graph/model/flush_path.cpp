@@ -16,6 +16,20 @@ struct flush_turn {
   }
 };
 
+// What is durable before and after, however the flush ends.
+struct flush_trace {
+  const trace_log& log;
+  const std::string& name;
+  const u64& flushed;
+  flush_trace(const trace_log& l, const std::string& n, u64 generation, const u64& f)
+      : log(l), name(n), flushed(f) {
+    trace<point::flush_begin>(log, name, generation, flushed);
+  }
+  ~flush_trace() { trace<point::flush_end>(log, name, flushed); }
+  flush_trace(const flush_trace&) = delete;
+  flush_trace& operator=(const flush_trace&) = delete;
+};
+
 } // namespace
 
 task<void> node::flush() {
@@ -37,6 +51,7 @@ task<void> node::flush() {
 }
 
 task<void> node::flush_once(u64 generation) {
+  const flush_trace traced(owner_.home().log(), name_, generation, flushed_generation_);
   if (flushable_ != nullptr)
     co_await flushable_->write_back();
   const bool goes_to_disk = !generic_.cache_no_flush && flushed_generation_ < generation;

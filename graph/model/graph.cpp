@@ -210,6 +210,7 @@ task<void> graph::open_driver(node& n) {
   permission_plan plan; // the open driver may know better than the role what it needs
   co_await plan.prepare(n);
   plan.commit();
+  trace<point::node_open>(home_.log(), n.name(), n.type().name, n.is_read_only(), n.length());
 }
 
 task<void> graph::open_backing(node& n) {
@@ -241,6 +242,7 @@ task<void> graph::dismantle(node& n) {
     result<> closed = co_await as_result(n.driver_->close());
     if (outcome)
       outcome = std::move(closed);
+    trace<point::node_close>(home_.log(), n.name(), outcome_of(outcome));
   }
   n.backing_ = n.primary_ = nullptr;
   n.driver_.reset();

@@ -182,6 +182,7 @@ private:
   [[nodiscard]] result<> add_edge(node& parent, std::string name, child_role roles, node& child);
   void tell_resized(node& n);
   task<void> close_since(std::size_t count);
+  [[nodiscard]] std::vector<node*> nodes_parents_first() const;
   [[nodiscard]] static result<> check_may_attach(const node& parent, std::string_view slot,
                                                  const node& child);
   task<void> suspend(node& n);

@@ -8,7 +8,9 @@ namespace bgfs {
 node::node(graph& owner, std::string name, const driver_type& type, options given,
            node_options generic)
     : owner_(owner), name_(std::move(name)), type_(&type), given_(std::move(given)),
-      generic_(generic), requested_(generic) {}
+      generic_(generic), requested_(generic) {
+  requests_.trace_as(owner_.home(), name_);
+}
 
 node::~node() {
   BGFS_ASSERT(parents_.empty(), "M1: a node outlives its parents");
@@ -146,6 +148,7 @@ std::string node::describe() const {
 error node::report_corruption(std::string what) {
   if (!is_read_only())
     is_broken_ = true;
+  trace<point::node_corrupt>(owner_.home().log(), name_, what);
   if (!has_told_corruption_) {
     has_told_corruption_ = true;
     value data;

@@ -28,6 +28,11 @@ struct permissions {
 // "consistent read, write" for messages; "nothing" for the empty set.
 [[nodiscard]] std::string describe(permission_set set);
 
+// For trace points: the same, made when it is asked for.
+[[nodiscard]] inline auto names_of(permission_set set) {
+  return [set] { return describe(set); };
+}
+
 // What a child is to its parent; an edge has one or more.
 using child_role = u8;
 namespace role {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "graph/model/permission_plan.h"
 
+#include "graph/model/graph.h"
+
 #include <algorithm>
 
 namespace bgfs {
@@ -139,10 +141,14 @@ result<> permission_plan::prepare_ordered(const std::vector<node*>& order) {
     result<> ok = check_node(*n);
     if (ok && n->permission_holder_ != nullptr)
       ok = check_holder(*n);
+    const trace_log& log = n->owner().home().log();
     if (!ok) {
+      trace<point::permissions_refuse>(log, n->name(), outcome_of(ok));
       abort();
       return ok;
     }
+    const permissions p = n->cumulative_permissions();
+    trace<point::permissions_grant>(log, n->name(), names_of(p.used), names_of(p.shared));
   }
   return {};
 }

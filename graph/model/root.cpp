@@ -162,6 +162,22 @@ bool is_reachable(const node& from, const node& target) {
 
 } // namespace
 
+namespace {
+unsigned count_in_flight(const std::vector<root*>& roots) {
+  unsigned count = 0;
+  for (const root* r : roots)
+    count += r->in_flight();
+  return count;
+}
+
+std::string names_of(const std::vector<node*>& nodes) {
+  std::string names;
+  for (const node* n : nodes)
+    names += (names.empty() ? "" : ",") + n->name();
+  return names;
+}
+} // namespace
+
 task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
   return drain(std::vector<node*>{&n});
 }
@@ -177,14 +193,13 @@ task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
       held.push_back(r);
   for (root* r : held)
     r->quiesced_++;
-  // Parents before children: none of those on the way starts anything by itself.
   std::vector<node*> told;
-  for (const auto& n : nodes_)
+  for (node* n : nodes_parents_first())
     if (n->is_active() && is_above_any(*n))
-      told.push_back(n.get());
-  std::ranges::sort(told, [](const node* a, const node* b) {
-    return a != b && is_reachable(*a, *b) && !is_reachable(*b, *a);
-  });
+      told.push_back(n);
+  trace<point::drain_begin>(
+      home_.log(), [&] { return names_of(nodes); }, held.size(),
+      [&] { return count_in_flight(held); });
   auto made = std::make_unique<drained>(*this, std::move(held), std::move(told));
   for (root* r : made->roots_)
     co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
@@ -199,7 +214,24 @@ graph::drained::drained(graph& of, std::vector<root*> roots, std::vector<node*> 
       n->quiescable_->begin_drain();
 }
 
+// None of those on the way down starts anything by itself once its parents have stopped.
+std::vector<node*> graph::nodes_parents_first() const {
+  std::vector<node*> order;
+  const auto visit = [&](const auto& self, node& n) -> void {
+    if (std::ranges::find(order, &n) != order.end())
+      return;
+    for (const auto& e : n.children())
+      self(self, e->child());
+    order.push_back(&n);
+  };
+  for (const auto& n : nodes_)
+    visit(visit, *n);
+  std::ranges::reverse(order);
+  return order;
+}
+
 task<void> graph::drained::release() {
+  trace<point::drain_end>(graph_.home_.log(), roots_.size());
   for (node* n : std::views::reverse(nodes_))
     if (--n->drains_ == 0 && n->is_active() && n->quiescable_ != nullptr)
       n->quiescable_->end_drain();

@@ -38,9 +38,16 @@ tracked_request::tracked_request(request_list& list, request_type type, byte_ran
   (previous_ != nullptr ? previous_->next_ : list.first_) = this;
   list.last_ = this;
   list.in_flight_++;
+  trace<point::request_begin>(log(), list.node_name_, to_string(type), range.offset, range.length);
+}
+
+const trace_log& tracked_request::log() const {
+  return list_.home_ != nullptr ? list_.home_->log() : silent_log;
 }
 
 tracked_request::~tracked_request() {
+  trace<point::request_end>(log(), list_.node_name_, to_string(type_), range_.offset, range_.length,
+                            elapsed_us(since_));
   (previous_ != nullptr ? previous_->next_ : list_.first_) = next_;
   (next_ != nullptr ? next_->previous_ : list_.last_) = previous_;
   list_.in_flight_--;
@@ -105,6 +112,8 @@ struct tracked_request::waiting_mark {
 
 task<void> tracked_request::wait_for_conflicts() {
   while (tracked_request* other = find_conflict()) {
+    trace<point::request_wait>(log(), list_.node_name_, to_string(type_), range_.offset,
+                               range_.length, to_string(other->type_), other->range_.offset);
     const waiting_mark mark(*this, *other);
     co_await other->ended_.wait();
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "graph/base/byte_range.h"
+#include "graph/io/loop.h"
 #include "graph/io/wait_queue.h"
 
 #include <chrono>
@@ -34,6 +35,11 @@ public:
   [[nodiscard]] tracked_request* entering() const { return entering_; }
   // For nodes, just before they call the driver.
   void enter_driver(tracked_request& request);
+  // Whose requests these are, for trace points; both outlive the list.
+  void trace_as(const loop& home, std::string_view node_name) {
+    home_ = &home;
+    node_name_ = node_name;
+  }
 
 private:
   friend class tracked_request;
@@ -44,6 +50,8 @@ private:
   unsigned in_flight_ = 0;
   unsigned serialising_ = 0;
   wait_queue idle_;
+  const loop* home_ = nullptr;
+  std::string_view node_name_;
 };
 
 class tracked_request {
@@ -83,6 +91,7 @@ private:
   struct waiting_mark;
   [[nodiscard]] tracked_request* find_conflict() const;
   [[nodiscard]] bool waits_for(const tracked_request& other) const;
+  [[nodiscard]] const trace_log& log() const;
 
   request_list& list_;
   u64 sequence_;

@@ -382,20 +382,11 @@ void graph_transaction::commit() {
 
 // Limits and lengths from the children up: what a node follows has its own by then.
 void graph_transaction::refresh_changed() {
-  std::vector<node*> order;
-  const auto visit = [&](const auto& self, node& n) -> void {
-    if (std::ranges::find(order, &n) != order.end())
-      return;
-    for (const auto& e : n.children())
-      self(self, e->child());
-    order.push_back(&n);
-  };
-  for (const auto& n : graph_.nodes_)
-    visit(visit, *n);
+  const std::vector<node*> order = graph_.nodes_parents_first();
   for (const saved_node& s : saved_nodes_)
     if (s.backing != s.which->backing_ || s.which->backing_ != nullptr)
       s.which->driver_->backing_changed(s.which->backing_);
-  for (node* n : order)
+  for (node* n : std::views::reverse(order))
     if (n->is_active()) {
       n->refresh_limits();
       n->length_changed();

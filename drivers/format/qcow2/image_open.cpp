@@ -98,6 +98,9 @@ task<std::unique_ptr<image>> image::open(image_request request) {
   co_await opened->detect_preallocation();
   opened->file_.opened();
   opened->arm_cleaning();
+  if (request.self != nullptr)
+    trace<point::qcow2_open>(request.home.log(), request.self->name(), opened->header_.version,
+                             opened->header_.g.cluster(), !request.is_read_only);
   co_return opened;
 }
 

@@ -108,11 +108,15 @@ void file_driver::take_replacement() noexcept {
 // Gives up what neither the permissions in force nor those just checked need.
 void file_driver::settle_locks() noexcept {
   const bool locks = settings_.locks || (next_ && next_->settings.locks);
+  const permissions before = lock_.held();
   if (!locks) {
     lock_.release_beyond({});
   } else if (!is_checked_) {
     lock_.release_beyond(lock_needs(committed_));
   }
+  const permissions& held = lock_.held();
+  if (before != held)
+    trace<point::lock_release>(home_->log(), path_, names_of(held.used), names_of(held.shared));
 }
 
 // Locks and a descriptor that fit `wanted`, with the options that are about to be in force.
@@ -142,9 +146,15 @@ result<> file_driver::get_ready(permissions wanted) {
 result<> file_driver::check_permissions(permissions wanted) {
   checked_ = wanted;
   is_checked_ = true;
+  const permissions before = lock_.held();
   result<> ready = get_ready(wanted);
-  if (!ready)
+  const permissions& held = lock_.held();
+  if (!ready) {
+    trace<point::lock_refuse>(home_->log(), path_, outcome_of(ready));
     abort_permissions();
+  } else if (before != held) {
+    trace<point::lock_take>(home_->log(), path_, names_of(held.used), names_of(held.shared));
+  }
   return ready;
 }
 

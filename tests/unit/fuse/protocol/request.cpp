@@ -185,8 +185,19 @@ TEST_CASE("what must not be answered with ENOSYS is refused by name") {
   CHECK(errno_for(FUSE_SETXATTR) == EOPNOTSUPP);
   CHECK(errno_for(FUSE_IOCTL) == ENOTTY);
   CHECK(std::holds_alternative<ask::unknown>(*parse(request(FUSE_BMAP, {}))));
-  CHECK(std::holds_alternative<ask::unknown>(*parse(request(FUSE_POLL, {}))));
   CHECK(std::holds_alternative<ask::unknown>(*parse(request(9999, {}))));
+}
+
+TEST_CASE("a poll says whom to wake") {
+  fuse_poll_in in{.fh = 7, .kh = 9, .flags = FUSE_POLL_SCHEDULE_NOTIFY, .events = 5};
+  bytes body(sizeof in);
+  store(std::span(body), in);
+  const auto asked = std::get<ask::poll>(*parse(request(FUSE_POLL, body)));
+  CHECK(asked.handle == 7);
+  CHECK(asked.kernel_handle == 9);
+  CHECK(asked.wants_wake);
+  CHECK(asked.events == 5);
+  CHECK_FALSE(parse(request(FUSE_POLL, {})).has_value());
 }
 
 TEST_CASE("random bytes are a request or an error, never anything else") {

@@ -68,7 +68,7 @@ TEST_CASE("every view has a name of its own, a summary, and something to do") {
       CAPTURE(v->name);
       CHECK(names.insert(v->name).second);
       CHECK_FALSE(v->summary.empty());
-      CHECK((v->render != nullptr || v->write != nullptr));
+      CHECK((v->render != nullptr || v->write != nullptr || v->lines != nullptr));
       CHECK(find_view(list, v->name) == v);
     }
     CHECK(find_view(list, "nothing") == nullptr);

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+// bgfs reload, events, state and wait: a mount's control files as commands. Exit statuses are
+// mount(8)'s: 1 for a wrong call and what is no mount, 32 for what the mount refuses.
+#include "config/commands/commands.h"
+
+#include "config/event_waiter.h"
+#include "config/mount_client.h"
+#include "config/yaml.h"
+#include "graph/base/text.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace bgfs {
+namespace {
+
+constexpr int status_usage = 1;
+constexpr int status_refused = 32;
+
+// The mount that the first operand names; nothing: the command is over, with `status`.
+struct found_mount {
+  std::optional<mount_client> mount;
+  std::vector<std::string> more; // further operands
+  int status = 0;
+};
+
+found_mount find_mount(const command_call& call, arguments& known, std::size_t more_count,
+                       std::string_view expected) {
+  parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  if (parsed.is_over)
+    return {.status = parsed.status};
+  const std::size_t given = parsed.operands.size();
+  if (given < 1 || given > 1 + more_count) {
+    complain(call, fmt::format("{} expected; see 'bgfs {} --help'", expected, call.name));
+    return {.status = status_usage};
+  }
+  result<mount_client> mount = mount_client::find(parsed.operands[0]);
+  if (!mount) {
+    complain(call, mount.error().message());
+    return {.status = status_usage};
+  }
+  parsed.operands.erase(parsed.operands.begin());
+  return {.mount = *std::move(mount), .more = std::move(parsed.operands)};
+}
+
+// What the mount has said about this process last, without the words before the sentence.
+std::string last_sentence(const mount_client& mount, std::string_view verb) {
+  const result<std::string> log = mount.read(".bgfs/last-error");
+  const std::string mine = fmt::format(" {} {} ", ::getpid(), verb);
+  const std::size_t at = log ? log->rfind(mine) : std::string::npos;
+  if (at == std::string::npos)
+    return {};
+  std::string line = log->substr(at + mine.size());
+  line = line.substr(0, line.find('\n'));
+  return line.substr(line.find(' ') + 1); // behind the errno
+}
+
+int show_plan(const command_call& call, const mount_client& mount) {
+  const result<std::string> plan = mount.read(".bgfs/reload-plan");
+  if (!plan) {
+    const std::string why = last_sentence(mount, "open:reload-plan");
+    complain(call, fmt::format("would be refused: {}", why.empty() ? plan.error().message() : why));
+    return status_refused;
+  }
+  print(*plan);
+  // What keeps it from being applied is in the plan, on lines of its own.
+  const bool is_refused = plan->starts_with("would be refused: ") ||
+                          plan->find("\nwould be refused: ") != std::string::npos;
+  return is_refused ? status_refused : 0;
+}
+
+// A mount that fails to answer may have applied it.
+std::string ending_of(const std::string& why) {
+  return why.ends_with("nothing was changed") ? why : why + "; look at .bgfs/reload-plan";
+}
+
+} // namespace
+
+int run_reload(const command_call& call) {
+  bool is_dry = false;
+  bool is_forced = false;
+  arguments known(
+      call.name, "[OPTION]... DIRECTORY",
+      "Reads the graph file of a mount again and applies the difference, as one\n"
+      "transaction: it happens as a whole, or nothing is changed and the reason is said.");
+  known.flag('n', "dry-run", "show what would change, and change nothing", is_dry);
+  known.flag(0, "force", "also where roots that are open would go or become read-only", is_forced);
+  const found_mount at = find_mount(call, known, 0, "a directory is");
+  if (!at.mount)
+    return at.status;
+  if (is_dry)
+    return show_plan(call, *at.mount);
+  const result<> done = at.mount->command(".bgfs/reload", is_forced ? "force" : "1");
+  if (done)
+    return 0;
+  complain(call, ending_of(done.error().message()));
+  return done.error().os_error() == EACCES ? status_usage : status_refused;
+}
+
+namespace {
+
+// Copies what is there to standard output; false: the mount or standard output is gone.
+bool copy_new_events(int from) {
+  std::string block(64 << 10, '\0');
+  for (;;) {
+    const ssize_t count = ::read(from, block.data(), block.size());
+    if (count < 0 && errno == EINTR)
+      continue;
+    if (count < 0)
+      return false;
+    print(std::string_view(block).substr(0, static_cast<std::size_t>(count)));
+    if (count == 0)
+      return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  }
+}
+
+} // namespace
+
+int run_events(const command_call& call) {
+  bool is_following = false;
+  arguments known(call.name, "[OPTION]... DIRECTORY",
+                  "Prints what has happened in a mount, one line of JSON each: timestamp, event,\n"
+                  "data. The last 1024 are kept. Following keeps the mount in use.");
+  known.flag('f', "follow", "go on with what happens, until the mount ends", is_following);
+  const found_mount at = find_mount(call, known, 0, "a directory is");
+  if (!at.mount)
+    return at.status;
+  event_waiter waiter(*at.mount); // before the first look, so that nothing falls between
+  const std::string path = at.mount->path(".bgfs/events");
+  const owned_fd events(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!events.is_open()) {
+    complain(call, error::from_errno(errno, fmt::format("cannot open '{}'", path)).message());
+    return status_usage;
+  }
+  while (copy_new_events(events.get())) {
+    if (!is_following)
+      return 0;
+    waiter.wait(std::nullopt);
+  }
+  if (std::ferror(stdout) != 0)
+    return status_usage; // run_program says it
+  complain(call, fmt::format("the mount on '{}' has ended", at.mount->directory()));
+  return status_refused;
+}
+
+namespace {
+
+struct root_state {
+  std::string name;
+  std::string word;
+  std::string reason;
+  [[nodiscard]] bool is_usable() const { return word == "ok" || word == "read-only"; }
+  [[nodiscard]] bool is_hopeless() const { return word == "failed" || word == "corrupt"; }
+};
+
+// Every root, also those whose control directory is not there.
+result<std::vector<root_state>> read_states(const mount_client& mount) {
+  BGFS_TRY(const std::string text, mount.read(".bgfs/graph.json"));
+  BGFS_TRY(const value graph, parse_json(text));
+  std::vector<root_state> states;
+  const value* const exports = graph.find("exports");
+  if (exports == nullptr || exports->as_list() == nullptr)
+    return states;
+  for (const value& root : *exports->as_list()) {
+    const value* const name = root.find("name");
+    const value* const word = root.find("state");
+    if (name == nullptr || name->as_text() == nullptr || word == nullptr ||
+        word->as_text() == nullptr)
+      continue;
+    root_state s{.name = *name->as_text(), .word = *word->as_text()};
+    const result<std::string> shown = mount.read(s.name + ".d/state");
+    if (shown && shown->starts_with(s.word + "\n"))
+      s.reason = shown->substr(s.word.size() + 1,
+                               shown->find('\n', s.word.size() + 1) - s.word.size() - 1);
+    states.push_back(std::move(s));
+  }
+  return states;
+}
+
+void print_state(const root_state& s) {
+  print(s.reason.empty() ? fmt::format("{}: {}\n", s.name, s.word)
+                         : fmt::format("{}: {}: {}\n", s.name, s.word, s.reason));
+}
+
+std::string unknown_root(const std::vector<root_state>& states, const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const root_state& s : states)
+    names.push_back(s.name);
+  return fmt::format("there is no root '{}'{}", name, did_you_mean(name, names));
+}
+
+} // namespace
+
+int run_state(const command_call& call) {
+  arguments known(call.name, "DIRECTORY [NAME]",
+                  "Prints the state of every root of a mount, or of one: its name, a word and the\n"
+                  "reason. The exit status is 32 when one has failed or is corrupt.");
+  const found_mount at = find_mount(call, known, 1, "a directory and perhaps a root's name are");
+  if (!at.mount)
+    return at.status;
+  const result<std::vector<root_state>> states = read_states(*at.mount);
+  if (!states) {
+    complain(call, states.error().message());
+    return status_refused;
+  }
+  bool is_found = at.more.empty();
+  bool has_failed = false;
+  for (const root_state& s : *states) {
+    if (!at.more.empty() && s.name != at.more[0])
+      continue;
+    is_found = true;
+    has_failed = has_failed || s.is_hopeless();
+    print_state(s);
+  }
+  if (!is_found) {
+    complain(call, unknown_root(*states, at.more[0]));
+    return status_usage;
+  }
+  return has_failed ? status_refused : 0;
+}
+
+namespace {
+
+int wait_for_root(const command_call& call, const mount_client& mount, const std::string& name,
+                  std::optional<std::chrono::steady_clock::time_point> until) {
+  event_waiter waiter(mount);
+  for (;;) {
+    // A root that is opened on demand is asked for.
+    struct stat ignored{};
+    (void)::stat(mount.path(name).c_str(), &ignored);
+    const result<std::vector<root_state>> states = read_states(mount);
+    if (!states) {
+      complain(call, fmt::format("the mount on '{}' has ended: {}", mount.directory(),
+                                 states.error().message()));
+      return status_refused;
+    }
+    const auto found = std::ranges::find(*states, name, &root_state::name);
+    if (found == states->end()) {
+      complain(call, unknown_root(*states, name));
+      return status_usage;
+    }
+    if (found->is_usable())
+      return 0;
+    if (found->is_hopeless()) {
+      complain(call, fmt::format("root '{}' is {}{}{}", name, found->word,
+                                 found->reason.empty() ? "" : ": ", found->reason));
+      return status_refused;
+    }
+    if (until && std::chrono::steady_clock::now() >= *until) {
+      complain(call, fmt::format("root '{}' is still {}", name, found->word));
+      return status_refused;
+    }
+    waiter.wait(until);
+  }
+}
+
+} // namespace
+
+int run_wait(const command_call& call) {
+  std::optional<std::chrono::steady_clock::time_point> until;
+  arguments known(
+      call.name, "[OPTION]... DIRECTORY NAME",
+      "Waits until a root can be used. The exit status is 0 when it is ok or read-only,\n"
+      "32 when it has failed, is corrupt, or the time is over.");
+  known.value(0, "timeout", "TIME", "how long to wait, such as 30s or 500ms; absent: for ever",
+              [&until](const std::string& text) -> result<> {
+                BGFS_TRY(const u64 ms, parse_duration(text));
+                until = std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
+                return {};
+              });
+  const found_mount at = find_mount(call, known, 1, "a directory and a root's name are");
+  if (!at.mount)
+    return at.status;
+  if (at.more.empty()) {
+    complain(call, "the name of a root is expected; see 'bgfs wait --help'");
+    return status_usage;
+  }
+  return wait_for_root(call, *at.mount, at.more[0], until);
+}
+
+} // namespace bgfs
