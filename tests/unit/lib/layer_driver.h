@@ -18,6 +18,7 @@ struct layer_state {
   std::function<extent(byte_range range, const edge& file)> script;
   std::vector<byte_range> compressed;
   bool can_compress = true;
+  event* hold_truncate = nullptr; // a truncate waits for it first
 };
 
 // By the name of the node; a test registers its own.
@@ -74,6 +75,8 @@ public:
   }
   task<void> truncate(u64 length, truncate_options options) override {
     const u64 before = state_.length;
+    if (state_.hold_truncate != nullptr)
+      co_await state_.hold_truncate->wait();
     if (length > file_.length())
       co_await file_.truncate(length);
     else

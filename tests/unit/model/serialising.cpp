@@ -352,24 +352,25 @@ TEST_CASE("of two truncates the second begins when the first has ended") {
 }
 
 TEST_CASE("the padding that is cut off takes nobody's bytes with it") {
-  for (u64 seed = 1; seed <= 30; seed++) {
-    CAPTURE(seed);
-    graph_bench bench({}, {.shuffle_seed = seed});
-    memory_disk& disk = bench.disk("d", 1000);
-    disk.request_alignment = 512;
-    node& top = bench.open(plain_disk("d"));
-    root& r = bench.attach(top, may_resize);
-    const auto small = pattern(10, 1);
-    const auto whole = pattern(512, 2);
-    background tasks(bench);
-    tasks.start(r.write(1000, small)); // padded to 1024, then cut to 1010
-    tasks.start(r.write(2048, whole));
-    CHECK(tasks.finish().has_value());
-    REQUIRE(disk.bytes.size() == 2560);
-    CHECK(top.length() == 2560);
-    CHECK(std::equal(small.begin(), small.end(), disk.bytes.begin() + 1000));
-    CHECK(std::equal(whole.begin(), whole.end(), disk.bytes.begin() + 2048));
-  }
+  graph_bench bench({});
+  memory_disk& disk = bench.disk("d", 1000);
+  disk.request_alignment = 512;
+  node& top = bench.open(plain_disk("d"));
+  root& r = bench.attach(top, may_resize);
+  gate_for gate(disk, [](std::string_view what, byte_range) { return what == "truncate"; });
+  const auto small = pattern(10, 1);
+  const auto whole = pattern(512, 2);
+  background tasks(bench);
+  tasks.start(r.write(1000, small)); // padded to 1024, about to be cut to 1010
+  CHECK(gate.held == 1);
+  CHECK(disk.bytes.size() == 1024);
+  tasks.start(r.write(2048, whole));
+  gate.opened.set();
+  CHECK(tasks.finish().has_value());
+  REQUIRE(disk.bytes.size() == 2560);
+  CHECK(top.length() == 2560);
+  CHECK(std::equal(small.begin(), small.end(), disk.bytes.begin() + 1000));
+  CHECK(std::equal(whole.begin(), whole.end(), disk.bytes.begin() + 2048));
 }
 
 TEST_CASE("a flush while a truncate runs does not make the next flush free") {
@@ -409,4 +410,59 @@ TEST_CASE("a driver makes its own request exclude what is behind it") {
   CHECK(tasks.finish().has_value());
   CHECK(top.requests().entering() == nullptr);
   CHECK(disk.bytes.size() == 8704);
+}
+
+TEST_CASE("who waited for a shrinking truncate is refused what is no longer there") {
+  graph_bench bench({&layer_driver_type});
+  test_layer layer(bench, "top", 8192);
+  layer.state.blocks[15] = layer_state::block::data;
+  node& top = bench.open(layer.spec());
+  root& r = bench.attach(top, may_resize);
+  const auto data = pattern(512, 1);
+  std::vector<std::byte> bytes(512);
+  const std::function<task<void>()> requests[] = {
+      [&] { return r.write(4096, data); }, [&] { return r.write_zeroes({4096, 512}); },
+      [&] { return r.discard({4096, 512}); }, [&] { return r.read(4096, bytes); },
+      [&] { return r.top().copy_up({4096, 512}, bytes); }};
+  for (const auto& request : requests) {
+    if (top.length() != 8192)
+      bench.must(r.truncate(8192));
+    event go_on;
+    layer.state.hold_truncate = &go_on;
+    background tasks(bench), others(bench);
+    tasks.start(r.truncate(2048));
+    others.start(request());
+    CHECK(top.requests().first()->next()->is_waiting());
+    layer.state.hold_truncate = nullptr;
+    go_on.set();
+    CHECK(tasks.finish().has_value());
+    const result<> refused = others.finish();
+    REQUIRE(!refused);
+    CHECK(refused.error().kind() == error_kind::out_of_range);
+    CHECK(layer.state.blocks.empty());
+  }
+}
+
+TEST_CASE("a truncate that waited for a shrinking one holds off what that has cut") {
+  graph_bench bench({});
+  memory_disk& disk = bench.disk("d", 4096);
+  node& top = bench.open(plain_disk("d"));
+  root& r = bench.attach(top, may_resize);
+  event shrinks, grows;
+  disk.hold = [&](std::string_view, byte_range range) {
+    return range.length == 512 ? &shrinks : &grows;
+  };
+  background tasks(bench);
+  tasks.start(r.truncate(512));
+  tasks.start(r.truncate(8192));
+  CHECK(top.requests().first()->next()->waiting_for() == top.requests().first());
+  shrinks.set();
+  tasks.settle();
+  REQUIRE(top.requests().in_flight() == 1);
+  CHECK(top.length() == 512);
+  CHECK(top.requests().first()->overlap_range().offset == 512);
+  grows.set();
+  CHECK(tasks.finish().has_value());
+  CHECK(top.length() == 8192);
+  disk.hold = nullptr;
 }
