@@ -216,13 +216,17 @@ private:
         if (!outcome || path.empty())
           return;
         const auto [at, is_new] = files_.emplace(path, &d);
-        if (!is_new && (c_.written.contains(&d) || c_.written.contains(at->second)))
+        if (!is_new && (is_written(d) || is_written(*at->second)))
           outcome = wrong(d.mark,
                           "{} opens '{}', as {} at {} does, and one of them is written; let one "
                           "refer to the other by its node-name",
                           d.describe(), path, at->second->describe(), at->second->mark.to_string());
       });
     return outcome;
+  }
+
+  [[nodiscard]] bool is_written(const node_definition& d) const {
+    return c_.written.contains(&d) || c_.written_unchanged.contains(&d);
   }
 
   // "" if it is no file of the host, or other processes are not kept from it either.

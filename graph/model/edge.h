@@ -39,7 +39,7 @@ public:
   [[nodiscard]] std::string describe() const;
 
   // While it is frozen no edit may lead it elsewhere or take it away: a job relies on the chain.
-  // Counted; `graph::freeze_chain` does it for whole chains.
+  // Counted.
   void freeze() { frozen_++; }
   void thaw() {
     BGFS_ASSERT(frozen_ > 0);

@@ -238,7 +238,7 @@ result<> graph_transaction::change_child(const child_step& s) {
     const auto at = std::ranges::find(parent.children_, known, &std::unique_ptr<edge>::get);
     moved_edges_.push_back({known, &known->child()});
     known->leave_child();
-    removed_edges_.push_back({&parent, std::move(*at)});
+    removed_edges_.push_back({&parent, at - parent.children_.begin(), std::move(*at)});
     parent.children_.erase(at);
     now = nullptr;
   } else if (known != nullptr) {
@@ -321,8 +321,8 @@ void graph_transaction::undo_edges() {
   for (auto& [which, before] : std::views::reverse(moved_edges_))
     which->lead_to(*before);
   moved_edges_.clear();
-  for (auto& [parent, what] : std::views::reverse(removed_edges_))
-    parent->children_.push_back(std::move(what));
+  for (removed_edge& e : std::views::reverse(removed_edges_))
+    e.parent->children_.insert(e.parent->children_.begin() + e.index, std::move(e.what));
   removed_edges_.clear();
   for (edge* e : added_edges_)
     std::erase_if(e->parent()->children_, [&](const auto& other) { return other.get() == e; });

@@ -40,6 +40,7 @@ private:
   };
   struct removed_edge {
     node* parent;
+    std::ptrdiff_t index; // where it stood
     std::unique_ptr<edge> what;
   };
 
