@@ -35,6 +35,12 @@ task<void> exported_root::open(u32 pid) {
     phase_ = root_phase::opening;
     opened_.reset();
     result<> outcome = co_await as_result(open_uninterrupted());
+    if (phase_ == root_phase::gone) { // a reload has removed it meanwhile
+      if (disk_ != nullptr)
+        co_await shielded(disk_->release());
+      opened_.set();
+      co_await require_medium();
+    }
     phase_ = outcome ? root_phase::open : root_phase::failed;
     if (!outcome) {
       failure_ = std::move(outcome).error();
@@ -75,6 +81,10 @@ void exported_root::announce_opening() const {
 task<void> exported_root::retry(u32 pid) {
   if (phase_ == root_phase::opening)
     co_await fail(error_kind::busy, "'{}' is being opened", name());
+  if (phase_ == root_phase::open && state_word() == "failed")
+    co_await fail(error_kind::busy,
+                  "'{}' lost a node when a reload failed ({}); reload again to open it anew", name(),
+                  state_reason());
   if (phase_ != root_phase::failed)
     co_await fail(error_kind::busy, "'{}' is open; only a failed root is tried again", name());
   phase_ = root_phase::unopened;
