@@ -19,6 +19,7 @@ void add_generic(value& v, const node_options& o) {
   value cache = value::map();
   cache.set("direct", o.cache_direct);
   cache.set("no-flush", o.cache_no_flush);
+  cache.set("writeback", o.cache_writeback);
   v.set("cache", std::move(cache));
 }
 

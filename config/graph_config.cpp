@@ -114,17 +114,24 @@ graph_config::graph_config(graph_config&&) noexcept = default;
 graph_config& graph_config::operator=(graph_config&&) noexcept = default;
 graph_config::~graph_config() = default;
 
-result<graph_config> graph_config::load(const std::string& path, const registry& drivers) {
+result<graph_config> graph_config::load(const std::string& path, const registry& drivers,
+                                        const graph_state* state) {
   auto c = std::make_unique<content>(drivers);
   BGFS_TRY(graph_documents documents, read_graph_documents(path, drivers));
+  if (state != nullptr) {
+    c->state = *state;
+  } else {
+    BGFS_TRY(c->state, read_graph_state(path));
+  }
+  BGFS_CHECK(apply_graph_state(c->state, documents, drivers));
   c->documents = std::move(documents.all);
   c->policy = std::move(documents.policy);
   c->source = c->documents.front().path;
   return make_graph_config(std::move(c));
 }
 
-result<graph_config> config_source::read(const registry& drivers) const {
-  result<graph_config> config = is_graph ? graph_config::load(image.filename, drivers)
+result<graph_config> config_source::read(const registry& drivers, const graph_state* state) const {
+  result<graph_config> config = is_graph ? graph_config::load(image.filename, drivers, state)
                                          : graph_config::for_image(image, drivers);
   if (!config)
     return config;
@@ -145,6 +152,15 @@ void graph_config::allow_references(const std::vector<std::string>& directories)
   for (const std::string& directory : directories)
     content_->allowed_always.push_back(std::filesystem::absolute(directory).string());
   make_resolvers(*content_);
+}
+
+void graph_config::keep_out_of(std::vector<std::string> directories) {
+  content_->policy.kept_out = std::move(directories);
+  make_resolvers(*content_);
+}
+
+const graph_state& graph_config::state() const {
+  return content_->state;
 }
 
 const std::string& graph_config::source() const {

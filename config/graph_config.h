@@ -4,6 +4,7 @@
 // name. A value: reading it opens no image and takes no lock.
 #pragma once
 
+#include "config/graph_state.h"
 #include "graph/model/graph.h"
 
 #include <sys/types.h>
@@ -51,13 +52,17 @@ struct config_source {
   image_request image; // its filename, absolute, is that of the graph file or the image
   bool is_graph = false;
   bool is_read_only = false; // -o ro
-  [[nodiscard]] result<graph_config> read(const registry& drivers) const;
+  // `state`: instead of what the state file says.
+  [[nodiscard]] result<graph_config> read(const registry& drivers,
+                                          const graph_state* state = nullptr) const;
 };
 
 class graph_config {
 public:
   // Reads the file and its fragments. Errors say file:line:column, what was allowed, what to do.
-  [[nodiscard]] static result<graph_config> load(const std::string& path, const registry& drivers);
+  // The state file beside it (config/graph_state.h) is in force, or `state` instead of it.
+  [[nodiscard]] static result<graph_config> load(const std::string& path, const registry& drivers,
+                                                 const graph_state* state = nullptr);
   // The root is called "disk"; reads the image's first bytes to find its format.
   [[nodiscard]] static result<graph_config> for_image(const image_request& request,
                                                       const registry& drivers);
@@ -70,6 +75,10 @@ public:
   // Headers may lead below these directories too, also for untrusted roots: --allow-references.
   void allow_references(const std::vector<std::string>& directories);
 
+  // Headers lead nowhere into these directories, and they are not looked at: where we are mounted.
+  void keep_out_of(std::vector<std::string> directories);
+  // What changed at run time and is in force.
+  [[nodiscard]] const graph_state& state() const;
   // Where it was read from: an absolute path (of the image, in the short form).
   [[nodiscard]] const std::string& source() const;
   [[nodiscard]] const std::vector<export_spec>& exports() const;

@@ -14,6 +14,7 @@ struct graph_config::content {
 
   const registry& drivers;
   std::string source;
+  graph_state state;
   std::vector<graph_document> documents; // they own the definitions
   reference_policy policy;
   std::vector<std::string> allowed_always; // of --allow-references

@@ -26,9 +26,9 @@ public:
     c_.written.clear();
     collect_lost();
     using step = result<> (linker::*)(std::size_t);
-    static constexpr step steps[] = {&linker::add_names, &linker::check_references,
+    static constexpr step steps[] = {&linker::add_names,     &linker::check_references,
                                      &linker::check_circles, &linker::check_exports,
-                                     &linker::check_writers};
+                                     &linker::check_writers, &linker::check_shared_files};
     for (const step s : steps) {
       for (std::size_t i = 0; i < c_.documents.size(); i++) {
         if (c_.documents[i].failure)
@@ -200,7 +200,40 @@ private:
     return outcome;
   }
 
+  // Two nodes on one file know nothing of each other: what one writes the other has not read. Locks
+  // would tell at the opening, but not who is meant.
+  result<> check_shared_files(std::size_t index) {
+    result<> outcome;
+    for (const auto& top : c_.documents[index].nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        const std::string path = file_of(d);
+        if (!outcome || path.empty())
+          return;
+        const auto [at, is_new] = files_.emplace(path, &d);
+        if (!is_new && (c_.written.contains(&d) || c_.written.contains(at->second)))
+          outcome = wrong(d.mark,
+                          "{} opens '{}', as {} at {} does, and one of them is written; let one "
+                          "refer to the other by its node-name",
+                          d.describe(), path, at->second->describe(), at->second->mark.to_string());
+      });
+    return outcome;
+  }
+
+  // "" if it is no file of the host, or other processes are not kept from it either.
+  static std::string file_of(const node_definition& d) {
+    if (d.type->kind != driver_kind::protocol)
+      return {};
+    for (const option& o : d.type->open_options->options) {
+      if (o.name == "locking" && d.given.text("locking") == "off")
+        return {};
+      if (o.is_host_path)
+        return d.given.text(o.name);
+    }
+    return {};
+  }
+
   content& c_;
+  std::map<std::string, const node_definition*> files_;
   std::set<std::string, std::less<>> lost_;
   std::set<const node_definition*> checked_;
   bool is_too_deep_ = false;

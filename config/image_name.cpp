@@ -49,6 +49,11 @@ const driver_type* find_protocol(std::string_view prefix, const registry& driver
   return found == all.end() ? nullptr : *found;
 }
 
+bool takes_filename(const driver_type& protocol) {
+  return std::ranges::any_of(protocol.open_options->options,
+                             [](const option& o) { return o.name == "filename"; });
+}
+
 } // namespace
 
 std::string_view protocol_of_name(std::string_view name) {
@@ -86,6 +91,13 @@ result<value> parse_image_name(const std::string& name, const registry& drivers)
     return define_host_file(rest, drivers);
   value v = value::map();
   v.set("driver", protocol->name);
+  if (!takes_filename(*protocol)) {
+    if (rest == "//")
+      return v;
+    return fail(error_kind::invalid_argument,
+                "'{}': protocol '{}' has no files; the name that it takes is '{}://'", name, prefix,
+                prefix);
+  }
   v.set("filename", rest);
   return v;
 }

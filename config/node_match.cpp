@@ -20,7 +20,7 @@ void compare(option_changes& into, std::string_view name, const T& before, const
 option_changes changes_of(const node& live, const node_spec& spec) {
   option_changes changes;
   for (const option& o : live.type().open_options->options)
-    if (!live.given().has_same(o.name, spec.given))
+    if (!live.given().is_same(spec.given, o.name))
       (o.is_mutable ? changes.movable : changes.fixed).emplace_back(o.name);
   const node_options& before = live.requested();
   const node_options& after = spec.generic;
@@ -31,6 +31,7 @@ option_changes changes_of(const node& live, const node_spec& spec) {
   compare(changes, "detect-zeroes", before.detect_zeroes, after.detect_zeroes);
   compare(changes, "cache.direct", before.cache_direct, after.cache_direct);
   compare(changes, "cache.no-flush", before.cache_no_flush, after.cache_no_flush);
+  compare(changes, "cache.writeback", before.cache_writeback, after.cache_writeback);
   // Whatever else every node has.
   if (changes.movable.empty() && before != after)
     changes.movable.emplace_back("options");

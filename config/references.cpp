@@ -2,6 +2,7 @@
 #include "config/references.h"
 
 #include "config/image_name.h"
+#include "config/path_walk.h"
 #include "config/render_info.h"
 #include "graph/base/text.h"
 
@@ -41,15 +42,16 @@ std::string rewritten(const reference_policy& policy, const std::string& path) {
       .string();
 }
 
-std::string real_directory(const std::string& directory) {
-  std::error_code problem;
-  const fs::path real = fs::canonical(directory, problem);
-  return problem ? std::string() : real.string();
+// "" if it does not exist or lies in our own mount.
+std::string real_directory(const reference_policy& policy, const std::string& directory) {
+  const walked_path walked = walk_path(directory, policy.kept_out);
+  return walked.is_forbidden || walked.os_error != 0 ? std::string() : walked.path;
 }
 
-bool is_below_one(const std::string& real_path, const std::vector<std::string>& directories) {
+bool is_below_one(const reference_policy& policy, const std::string& real_path,
+                  const std::vector<std::string>& directories) {
   for (const std::string& directory : directories) {
-    const std::string real = real_directory(directory);
+    const std::string real = real_directory(policy, directory);
     if (!real.empty() && is_below(real_path, real))
       return true;
   }
@@ -58,16 +60,16 @@ bool is_below_one(const std::string& real_path, const std::vector<std::string>& 
 
 bool is_allowed(const reference_policy& policy, const std::string& image_path,
                 const std::string& real_path) {
-  if (is_below_one(real_path, policy.allowed))
+  if (is_below_one(policy, real_path, policy.allowed))
     return true;
   if (!policy.allows_own_directory || image_path.empty())
     return false;
   // Where the image really is and where it was named may differ by a link: both are its own.
   const fs::path named = fs::absolute(image_path).parent_path();
-  std::error_code problem;
-  const fs::path image = fs::canonical(image_path, problem);
-  return is_below(real_path, real_directory(named.string())) ||
-         (!problem && is_below(real_path, image.parent_path().string()));
+  const walked_path image = walk_path(fs::absolute(image_path).string(), policy.kept_out);
+  const bool is_known = !image.is_forbidden && image.os_error == 0;
+  return is_below(real_path, real_directory(policy, named.string())) ||
+         (is_known && is_below(real_path, fs::path(image.path).parent_path().string()));
 }
 
 } // namespace
@@ -81,10 +83,15 @@ result<std::string> locate_reference(const reference_policy& policy, const std::
                 "which is relative to an image that is no file of the host; {}",
                 policy.how_to_declare);
   const std::string path = rewritten(policy, combine_paths(image_path, name));
-  std::error_code problem;
-  const std::string real = fs::canonical(path, problem).string();
-  if (problem)
-    return fail_errno(problem.value(), "which leads to '{}'", path);
+  const walked_path walked = walk_path(fs::absolute(path).string(), policy.kept_out);
+  if (walked.is_forbidden)
+    return fail(error_kind::permission,
+                "which leads into '{}', where this graph itself is mounted: opening it would wait "
+                "for itself",
+                walked.path);
+  if (walked.os_error != 0)
+    return fail_errno(walked.os_error, "which leads to '{}'", path);
+  const std::string& real = walked.path;
   if (!is_allowed(policy, image_path, real)) {
     const std::string parent = fs::path(real).parent_path().string();
     return fail(error_kind::permission,
@@ -151,20 +158,23 @@ private:
   }
 
   // A raw image is any file, so letting a header declare one would let it show any file. An empty
-  // path: a json: definition, which is never allowed to.
+  // path is not allowed to: it leads nowhere that could be allowed.
   result<> check_format(const driver_type& type, const std::string& path) const {
     if (type.kind != driver_kind::format)
       return fail(error_kind::invalid_image, "of format '{}', which is a {}, not an image format",
                   type.name, to_string(type.kind));
     if (type.probe != nullptr)
       return {};
-    std::error_code problem;
-    const fs::path real = fs::canonical(path, problem);
-    if (!path.empty() && !problem && is_below_one(real.string(), policy_.raw_allowed))
+    walked_path walked;
+    if (!path.empty())
+      walked = walk_path(fs::absolute(path).string(), policy_.kept_out);
+    const bool is_known = !path.empty() && !walked.is_forbidden && walked.os_error == 0;
+    if (is_known && is_below_one(policy_, walked.path, policy_.raw_allowed))
       return {};
     std::string how;
     if (!policy_.how_to_allow_raw.empty() && !path.empty())
-      how = fmt::format("{}{}, or ", policy_.how_to_allow_raw, real.parent_path().string());
+      how = fmt::format("{}{}, or ", policy_.how_to_allow_raw,
+                        fs::path(walked.path).parent_path().string());
     return fail(error_kind::permission,
                 "of format '{0}': a header cannot make a file a {0} image; if it is one, {1}{2}, "
                 "as {{driver: {0}, file: {{driver: file, filename: ...}}}}",
@@ -224,7 +234,7 @@ private:
       return {}; // define_node says what is wrong
     if (type->kind == driver_kind::protocol)
       return without_value(check_protocol_node(v));
-    BGFS_CHECK(check_format(*type, ""));
+    BGFS_CHECK(check_format(*type, path_of_file(v)));
     for (const child_slot& slot : type->children) {
       const value* child = v.find(slot.name);
       if (child == nullptr || child->is_null())
@@ -237,6 +247,16 @@ private:
       v.set(std::string(slot.name), std::move(changed));
     }
     return {};
+  }
+
+  // The file at the end of a json: definition; empty if it is not named by an absolute path.
+  [[nodiscard]] static std::string path_of_file(const value& v) {
+    const value* at = &v;
+    while (const value* below = at->find("file"))
+      at = below;
+    const value* filename = at->find("filename");
+    const std::string* path = filename == nullptr ? nullptr : filename->as_text();
+    return path != nullptr && path->starts_with('/') ? *path : std::string();
   }
 
   [[nodiscard]] static value with_file_driver(value child) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The only file that sees drivers: which ones this program has.
 #include "config/program.h"
+#include "drivers/filter/copy_on_read/copy_on_read.h"
 #include "drivers/format/qcow2/qcow2.h"
 #include "drivers/format/raw/raw.h"
 #include "drivers/protocol/file/file.h"
@@ -14,6 +15,7 @@ int main(int argc, char** argv) {
       &bgfs::null_co_driver_type,
       &bgfs::raw_driver_type,
       &bgfs::qcow2_driver_type,
+      &bgfs::copy_on_read_driver_type,
   });
   bgfs::fuse_mounter mounts;
   return bgfs::run_program(argc, argv, drivers, mounts);

@@ -39,9 +39,10 @@ void print_options(std::string_view title, const option_schema* schema) {
     return;
   print(fmt::format("\n{}:\n", title));
   for (const option& o : schema->options) {
-    print(fmt::format("  {} ({}{}{})\n", o.name, describe_values(o),
+    print(fmt::format("  {} ({}{}{}{})\n", o.name, describe_values(o),
                       o.is_required ? ", required" : "",
-                      o.default_text.empty() ? "" : fmt::format(", default {}", o.default_text)));
+                      o.default_text.empty() ? "" : fmt::format(", default {}", o.default_text),
+                      o.is_mutable ? ", may change while open" : ""));
     print(fmt::format("      {}\n", o.help));
   }
 }

@@ -300,6 +300,8 @@ std::string_view exported_root::state_word() const {
   }
   if (std::ranges::any_of(nodes(), [](const node* n) { return n->loss() != nullptr; }))
     return "failed";
+  if (std::ranges::any_of(nodes(), [](const node* n) { return n->is_deactivated(); }))
+    return "stopped";
   if (std::ranges::any_of(nodes(), [](const node* n) { return n->is_broken(); }))
     return "corrupt";
   if (disk_->is_full())
@@ -314,6 +316,8 @@ std::string exported_root::state_reason() const {
   for (const node* n : nodes())
     if (n->loss() != nullptr)
       return n->loss()->message();
+  if (word == "stopped")
+    return "its image was given up (nodes/NAME/active); write 1 there to take it back";
   if (word == "corrupt")
     return "what is on disk contradicts itself, see last-error; nothing more is written to it";
   if (word == "full")

@@ -85,7 +85,7 @@ public:
   // Layer `index` merged down to the base, read-only; attached at first use.
   task<raw_disk*> layer_disk(unsigned index);
 
-  // One word of DESIGN.md section 5: ok read-only opening full failed corrupt closing.
+  // One word of DESIGN.md section 5: ok read-only opening full stopped failed corrupt closing.
   [[nodiscard]] std::string_view state_word() const;
   // The second line of `state`, or "".
   [[nodiscard]] std::string state_reason() const;

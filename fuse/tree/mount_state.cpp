@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/mount_state.h"
 
-#include <climits>
-#include <cstdlib>
+#include "config/path_walk.h"
+#include "fuse/mount/mount_point.h"
+
 #include <unistd.h>
 
 namespace bgfs {
@@ -12,25 +13,6 @@ std::timespec now() {
   std::timespec time{};
   clock_gettime(CLOCK_REALTIME, &time);
   return time;
-}
-
-// The path without symbolic links; of what does not exist yet, that of its directory.
-std::string resolved(std::string path) {
-  std::string tail;
-  while (!path.empty()) {
-    char* const real = realpath(path.c_str(), nullptr);
-    if (real != nullptr) {
-      std::string found = real;
-      std::free(real);
-      return found == "/" && !tail.empty() ? tail : found + tail;
-    }
-    const std::size_t slash = path.find_last_of('/');
-    if (slash == std::string::npos)
-      break;
-    tail.insert(0, path.substr(slash));
-    path.resize(slash);
-  }
-  return path + tail;
 }
 
 } // namespace
@@ -62,15 +44,25 @@ void mount_state::set_line_notifier(notifier* to) {
   log_lines.lines().set_notifier(to);
 }
 
+std::vector<std::string> mount_state::own_directories() const {
+  std::vector<std::string> all = {directory};
+  const auto ours = mounted_on(directory);
+  if (!ours || ours->type != mounted_type)
+    return all;
+  for (const mount_entry& entry : list_mounts()) // where it was bound to, too
+    if (entry.device == ours->device && entry.directory != directory)
+      all.push_back(entry.directory);
+  return all;
+}
+
 result<> mount_state::require_outside(std::string_view path) const {
-  const std::string real = resolved(std::string(path));
-  const std::string inside = directory == "/" ? directory : directory + "/";
-  if (real == directory || real.starts_with(inside))
-    return fail(error_kind::invalid_argument,
-                "'{}' lies in '{}', where the mount would hide it and wait for itself; keep graphs "
-                "and images outside of the directory they are mounted on",
-                path, directory);
-  return {};
+  const walked_path walked = walk_path(std::string(path), own_directories());
+  if (!walked.is_forbidden)
+    return {};
+  return fail(error_kind::invalid_argument,
+              "'{}' lies in '{}', where the mount would hide it and wait for itself; keep graphs "
+              "and images outside of the directory they are mounted on",
+              path, walked.path);
 }
 
 } // namespace bgfs

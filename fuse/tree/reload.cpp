@@ -3,16 +3,18 @@
 
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
+#include "graph/model/naming.h"
 
 #include <algorithm>
 
 namespace bgfs {
 namespace {
 
-task<graph_config> read_again(mount_state& mount) {
+task<graph_config> read_again(mount_state& mount, const config_source& source,
+                              const graph_state* state) {
   const registry& drivers = mount.nodes.drivers();
   result<graph_config> config =
-      co_await offload([source = mount.request.source, &drivers] { return source.read(drivers); });
+      co_await offload([&source, &drivers, state] { return source.read(drivers, state); });
   if (!config)
     co_return fail(std::move(config).error());
   // At mount a bad fragment fails only its own roots. Here somebody has just edited something.
@@ -21,6 +23,7 @@ task<graph_config> read_again(mount_state& mount) {
   co_await mount.require_outside(config->source());
   for (const std::string& path : config->host_paths())
     co_await mount.require_outside(path);
+  config->keep_out_of(mount.own_directories());
   co_return *std::move(config);
 }
 
@@ -71,7 +74,9 @@ public:
   reloading(mount_state& mount, reload_request request) : mount_(mount), request_(request) {}
 
   task<std::string> run() {
-    graph_config next = co_await read_again(mount_);
+    config_source source = mount_.request.source;
+    source.is_read_only = request_.is_read_only.value_or(source.is_read_only);
+    graph_config next = co_await read_again(mount_, source, request_.state);
     next_ = &next;
     const auto alone = co_await mount_.looking.lock();
     const auto no_opening = co_await mount_.opening.lock();
@@ -87,6 +92,7 @@ public:
     if (!applied)
       co_return fail(std::move(applied).error());
     co_await adopt(std::move(next));
+    mount_.request.source = std::move(source);
     for (const error& warning : applied->warnings)
       mount_.log.add(request_.pid, "reload", warning);
     co_return text_;
@@ -120,7 +126,7 @@ private:
         if (std::ranges::find(edit.leaving, &layer->top()) != edit.leaving.end() ||
             has_other_nodes(r->name()))
           edit.releases.push_back(layer);
-    edit.before_commit = [this] { return check_new_nodes(mount_); };
+    edit.before_commit = [this] { return finish_preparing(mount_, request_.state); };
   }
 
   [[nodiscard]] bool has_other_nodes(std::string_view name) const {
@@ -129,13 +135,18 @@ private:
     });
   }
 
-  // What a header has led to is known only now.
-  static task<void> check_new_nodes(mount_state& mount) {
+  // What a header has led to is known only now. The state is the last thing: once it is written the
+  // edit happens.
+  static task<void> finish_preparing(mount_state& mount, const graph_state* state) {
     for (const auto& n : mount.nodes.nodes()) {
       const std::string path = n->is_open() ? n->instance().host_path() : std::string();
       if (!path.empty())
         co_await mount.require_outside(path);
     }
+    if (state == nullptr)
+      co_return;
+    const result<> written = co_await offload([state] { return write_graph_state(*state); });
+    co_await written;
   }
 
   task<edit_outcome> apply() {
@@ -283,8 +294,60 @@ task<std::string> try_to_open(mount_state& mount, const graph_config& next, std:
 
 } // namespace
 
+namespace {
+
+// So that others, who know nothing of the state file, find the same chain. The change is in force
+// already: what fails here is only told.
+task<void> write_backing_name(mount_state& mount, std::string_view overlay, u32 pid) {
+  node* const n = mount.nodes.find(overlay);
+  if (n == nullptr || n->is_read_only() || !n->is_active() || n->as_backing_writer() == nullptr)
+    co_return;
+  std::optional<image_reference> reference;
+  if (n->backing() != nullptr)
+    reference = reference_to(n->backing()->child());
+  result<> written =
+      co_await as_result(n->as_backing_writer()->change_backing_reference(reference));
+  if (written)
+    co_return;
+  written.error().add_context(
+      fmt::format("{} has its new backing node, but its header does not name it", n->describe()));
+  mount.log.add(pid, "backing", written.error());
+}
+
+} // namespace
+
+task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
+                                      std::optional<std::string> to, u32 pid) {
+  const auto one_at_a_time = co_await mount.reloading.lock();
+  (void)co_await mount.config().make_node_spec(overlay);
+  if (to)
+    (void)co_await mount.config().make_node_spec(*to);
+  if (!mount.request.source.is_graph)
+    co_await fail(error_kind::unsupported,
+                  "this mount shows one image without a graph file, beside which the change could "
+                  "be kept; write a graph file");
+  {
+    const auto looking = co_await mount.looking.lock_shared();
+    const graph_config now = co_await read_again(mount, mount.request.source, nullptr);
+    const std::vector<live_root> roots = live_roots(mount);
+    const reload_plan plan = co_await plan_reload(mount.nodes, now, roots);
+    if (!plan.changes_nothing())
+      co_await fail(error_kind::busy,
+                    "'{}' was edited since it was read; reload it first, so that only one thing "
+                    "changes at a time",
+                    mount.config().source());
+  }
+  graph_state state = mount.config().state();
+  state.backing[overlay] = to;
+  reloading work(mount, {.state = &state, .pid = pid});
+  result<std::string> done = co_await as_result(work.run());
+  if (!done)
+    co_await fail(done.error().kind(), "{}; nothing was changed", done.error().message());
+  co_await write_backing_name(mount, overlay, pid);
+}
+
 task<std::string> describe_reload(mount_state& mount) {
-  const graph_config next = co_await read_again(mount);
+  const graph_config next = co_await read_again(mount, mount.request.source, nullptr);
   const std::vector<live_root> roots = live_roots(mount);
   const reload_plan plan = co_await plan_reload(mount.nodes, next, roots);
   std::string text = plan.to_text();

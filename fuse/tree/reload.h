@@ -10,11 +10,19 @@ namespace bgfs {
 
 struct reload_request {
   bool is_forced = false; // roots that somebody has open may go, or become read-only
+  // Everything read-only from now on, as -o ro asks for, or no longer; absent: as it was.
+  std::optional<bool> is_read_only;
+  // Instead of what the state file says; it is written with the commit. Null: the file counts.
+  const graph_state* state = nullptr;
   u32 pid = 0;            // who asks; 0: a signal
 };
 
 // Returns what was done, one line each. An error's message ends with "nothing was changed".
 task<std::string> reload(mount_state& mount, reload_request request);
+// Gives a node another backing node, or none, and keeps that in the state file: another reload with
+// another state. `to` shows the same bytes, or the overlay changes where it holds nothing.
+task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
+                                      std::optional<std::string> to, u32 pid);
 // What a reload would do, or why it would be refused. Reads the configuration, and opens images
 // that are new read-only and without locks to see whether they can be opened.
 task<std::string> describe_reload(mount_state& mount);

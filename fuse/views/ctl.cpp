@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // ctl: one verb per write; reading it lists them.
+#include "fuse/tree/reload.h"
 #include "fuse/views/common.h"
 
 #include "graph/base/text.h"
 
 #include <algorithm>
 #include <array>
+#include <sstream>
 
 namespace bgfs {
 namespace {
@@ -13,22 +15,47 @@ namespace {
 struct verb {
   std::string_view name;
   std::string_view summary;
-  task<void> (*run)(view_subject subject);
+  // `rest`: what follows the name, without the space between.
+  task<void> (*run)(view_subject subject, std::string rest);
+  bool takes_more = false;
+  bool changes_graph = false;
 };
 
-task<void> flush(view_subject subject) {
+task<void> flush(view_subject subject, std::string) {
   co_await subject.root->require_medium();
   if (subject.root->is_writable())
     co_await subject.root->disk()->flush();
 }
 
-task<void> retry(view_subject subject) {
+task<void> retry(view_subject subject, std::string) {
   co_await subject.root->retry(subject.pid);
+}
+
+// "web base2", "web none".
+task<void> backing(view_subject subject, std::string rest) {
+  std::istringstream words(rest);
+  std::string overlay;
+  std::string to;
+  std::string more;
+  words >> overlay >> to >> more;
+  if (to.empty() || !more.empty())
+    co_await fail(error_kind::invalid_argument,
+                  "write 'backing NODE OTHER' or 'backing NODE none', with the names of nodes of "
+                  "the graph file");
+  std::optional<std::string> target;
+  if (to != "none")
+    target = to;
+  co_await change_backing_at_run_time(subject.mount, std::move(overlay), std::move(target),
+                                      subject.pid);
 }
 
 constexpr std::array verbs = {
     verb{"flush", "makes everything written so far durable", flush},
     verb{"retry", "tries again to open a root that failed", retry},
+    verb{"backing",
+         "NODE OTHER: NODE gets the backing node OTHER (none: no more), kept in the state "
+         "file beside the graph file",
+         backing, true, true},
 };
 
 task<std::string> render(view_subject) {
@@ -39,9 +66,14 @@ task<std::string> render(view_subject) {
 }
 
 task<void> write(view_subject subject, std::string text) {
-  const auto found = std::ranges::find(verbs, std::string_view(text), &verb::name);
-  if (found != verbs.end()) {
-    co_await found->run(subject);
+  const std::string word = text.substr(0, text.find(' '));
+  const std::string rest = text.substr(std::min(text.size(), word.size() + 1));
+  const auto found = std::ranges::find(verbs, std::string_view(word), &verb::name);
+  if (found != verbs.end() && (found->takes_more || rest.empty())) {
+    async_shared_mutex::guard looking;
+    if (!found->changes_graph)
+      looking = co_await subject.mount.looking.lock_shared();
+    co_await found->run(subject, rest);
     co_return;
   }
   std::array<std::string_view, verbs.size()> names;
@@ -56,6 +88,7 @@ extern constinit const view ctl_view{.name = "ctl",
                                      .summary = "takes one verb per write; reading it lists them",
                                      .render = render,
                                      .write = write,
-                                     .needs_medium = false};
+                                     .needs_medium = false,
+                                     .changes_graph = true};
 
 } // namespace bgfs

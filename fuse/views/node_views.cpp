@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// nodes/NAME/: driver, options.json, limits, permissions, requests.
+// nodes/NAME/: driver, options.json, limits, permissions, requests, write-threshold.
 #include "fuse/views/common.h"
+#include "graph/base/text.h"
 
 namespace bgfs {
 namespace {
@@ -26,6 +27,7 @@ task<std::string> render_options(view_subject subject) {
   value cache;
   cache.set("direct", generic.cache_direct);
   cache.set("no-flush", generic.cache_no_flush);
+  cache.set("writeback", generic.cache_writeback);
   options.set("cache", std::move(cache));
   co_return json_text(options);
 }
@@ -44,6 +46,9 @@ task<std::string> render_limits(view_subject subject) {
   add_line(text, "min-memory-alignment", l.min_memory_alignment);
   add_line(text, "opt-memory-alignment", l.opt_memory_alignment);
   add_line(text, "max-vectors", l.max_vectors);
+  add_line(text, "max-hw-transfer", hardware_transfer_max(l));
+  add_line(text, "max-hw-vectors", hardware_vectors_max(l));
+  add_line(text, "variable-length", yes_or_no(l.has_variable_length));
   co_return text;
 }
 
@@ -65,12 +70,31 @@ task<std::string> render_requests(view_subject subject) {
   const auto now = std::chrono::steady_clock::now();
   for (const tracked_request* r = subject.target->requests().first(); r != nullptr; r = r->next()) {
     const auto age = std::chrono::duration_cast<std::chrono::microseconds>(now - r->since());
-    text += fmt::format("{} offset={:#x} length={:#x} age-us={}{}{}\n", to_string(r->type()),
-                        r->range().offset, r->range().length, age.count(),
-                        r->is_serialising() ? " serialising" : "",
-                        r->waiting_for() != nullptr ? " waiting" : "");
+    text += fmt::format("id={} {} offset={:#x} length={:#x} age-us={}", r->sequence(),
+                        to_string(r->type()), r->range().offset, r->range().length, age.count());
+    if (r->is_serialising())
+      text += fmt::format(" serialising={:#x}+{:#x}", r->overlap_range().offset,
+                          r->overlap_range().length);
+    if (r->waiting_for() != nullptr)
+      text += fmt::format(" waiting-for={}", r->waiting_for()->sequence());
+    else if (r->is_waiting())
+      text += " waiting";
+    text += '\n';
   }
   co_return text;
+}
+
+task<std::string> render_threshold(view_subject subject) {
+  co_return fmt::format("{}\n", subject.target->write_threshold());
+}
+
+task<void> write_threshold(view_subject subject, std::string text) {
+  const result<u64> offset = parse_size(text);
+  if (!offset || *offset > device_length_max)
+    co_await fail(error_kind::invalid_argument,
+                  "'{}' is no write threshold of '{}': write an offset such as 10G, or 0 for none",
+                  text, subject.target->name());
+  subject.target->set_write_threshold(*offset);
 }
 
 } // namespace
@@ -87,5 +111,10 @@ extern constinit const view node_permissions_view{.name = "permissions",
                                                   .render = render_permissions};
 extern constinit const view node_requests_view{
     .name = "requests", .summary = "requests in flight", .render = render_requests};
+extern constinit const view node_threshold_view{
+    .name = "write-threshold",
+    .summary = "the first write that ends past it is told as an event; 0: none",
+    .render = render_threshold,
+    .write = write_threshold};
 
 } // namespace bgfs

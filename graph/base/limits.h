@@ -2,7 +2,7 @@
 // What a node asks of the requests it is given (reference section 1.9). Zero means no limit.
 #pragma once
 
-#include "graph/base/ints.h"
+#include "graph/base/byte_range.h"
 
 namespace bgfs {
 
@@ -32,7 +32,28 @@ struct block_limits {
   friend bool operator==(const block_limits&, const block_limits&) = default;
 };
 
-// Takes into `limits` what a child of role data, filtered or backing demands.
-void merge_child_limits(block_limits& limits, const block_limits& child);
+// Takes into `limits` what a child of role data, filtered or backing demands. has_variable_length
+// is taken only from a filtered child.
+void merge_child_limits(block_limits& limits, const block_limits& child, bool is_filtered = false);
+// Puts defaults where no child had a say, and makes the fields agree with each other.
+void settle_limits(block_limits& limits);
+
+// The longest read or write that is passed on in one piece.
+[[nodiscard]] u64 transfer_step(const block_limits& limits);
+
+// What is passed to a device as it is, without our splitting it (SCSI commands): no more than the
+// node takes anyway.
+[[nodiscard]] u64 hardware_transfer_max(const block_limits& limits);
+[[nodiscard]] u32 hardware_vectors_max(const block_limits& limits);
+
+// How zero writes and discards are taken apart: a head up to the first boundary of `unit`, pieces
+// of whole units, a tail; none longer than `step`.
+struct piece_rule {
+  u64 unit;
+  u64 step;
+  [[nodiscard]] u64 length_of_first(byte_range left) const;
+};
+[[nodiscard]] piece_rule zero_pieces(const block_limits& limits);
+[[nodiscard]] piece_rule discard_pieces(const block_limits& limits);
 
 } // namespace bgfs

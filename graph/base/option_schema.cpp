@@ -45,6 +45,21 @@ const source_mark& options::mark(std::string_view name) const {
   return at(name).mark;
 }
 
+bool options::is_same(const options& other, std::string_view name) const {
+  return at(name).data == other.at(name).data;
+}
+
+result<> check_only_mutable_change(const option_schema& schema, const options& before,
+                                   const options& after) {
+  for (const option& o : schema.options)
+    if (!o.is_mutable && !before.is_same(after, o.name))
+      return fail(error_kind::unsupported,
+                  "{}option '{}' of {} cannot change while the node is open; it has to be opened "
+                  "anew",
+                  after.mark(o.name).prefix(), o.name, schema.owner);
+  return {};
+}
+
 bool set_nested(value& into, std::string_view name, value v) {
   const auto dot = name.find('.');
   const std::string head(name.substr(0, dot));
@@ -76,15 +91,6 @@ value options::nested(bool with_defaults) const {
     BGFS_ASSERT(is_set || !e.is_given, "validate_options takes an option or its parts, not both");
   }
   return all;
-}
-
-bool options::has_same(std::string_view name, const options& other) const {
-  const auto mine = entries_.find(name);
-  const auto theirs = other.entries_.find(name);
-  const option_data absent;
-  const option_data& a = mine == entries_.end() ? absent : mine->second.data;
-  const option_data& b = theirs == other.entries_.end() ? absent : theirs->second.data;
-  return a == b;
 }
 
 value options::given() const {

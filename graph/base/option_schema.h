@@ -28,7 +28,8 @@ struct option {
   std::string_view default_text = {};
   std::span<const std::string_view> choices = {};
   bool is_required = false;
-  bool is_mutable = false; // a reload may change it without reopening the node
+  bool is_mutable = false; // may change while the node is open (faces.h, reopenable)
+  bool is_strong = false;  // decides what bytes are seen: part of a node's canonical name
   // A file of the host: in YAML relative to the YAML file, and refused inside our own mount.
   bool is_host_path = false;
   // Bounds of integers, sizes and durations (in milliseconds), inclusive.
@@ -56,8 +57,8 @@ public:
   [[nodiscard]] const std::string&
   text(std::string_view name) const; // text and choices; "" if absent
   [[nodiscard]] const source_mark& mark(std::string_view name) const;
-  // Whether an option comes to the same in both, given or by default.
-  [[nodiscard]] bool has_same(std::string_view name, const options& other) const;
+  // Whether both come to the same, given or by default.
+  [[nodiscard]] bool is_same(const options& other, std::string_view name) const;
 
   // Everything given, as nested values; for the definition and options views.
   [[nodiscard]] value given() const;
@@ -86,6 +87,11 @@ private:
                                                const value& given,
                                                std::span<const std::string_view> taken = {},
                                                std::string_view subject = {});
+
+// For what goes on with other options: error_kind::unsupported, with the option's name, if one
+// differs that is not mutable.
+[[nodiscard]] result<> check_only_mutable_change(const option_schema& schema, const options& before,
+                                                 const options& after);
 
 // Sets "cache.direct" as `cache: {direct: ...}` in a map. False, and nothing is set, if a part of
 // the name is there already and not a map, or the whole is a map and would be lost.

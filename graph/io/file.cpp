@@ -56,6 +56,12 @@ task<descriptor> open_descriptor(std::string path, int flags, unsigned mode) {
   co_return descriptor(static_cast<int>(fd));
 }
 
+void file::replace(descriptor other) noexcept {
+  // dup3 replaces what the number means in one step. Of its errors only EINTR is possible here.
+  while (dup3(other.get(), fd_.get(), O_CLOEXEC) < 0)
+    BGFS_ASSERT(errno == EINTR || errno == EBUSY, "both descriptors are open");
+}
+
 task<void> file::read(u64 offset, std::span<std::byte> bytes) {
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min(bytes.size(), transfer_max));

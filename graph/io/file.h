@@ -61,6 +61,11 @@ public:
   // copy_file_range(2); returns how much was copied, at least one byte.
   task<u64> copy_range(u64 offset, file& to, u64 to_offset, u64 length);
 
+  // Goes on with another descriptor of the same file, which gets the number of the old one: what is
+  // in flight ends on the old one, and whoever knows only the number does not notice.
+  void replace(descriptor other) noexcept;
+  void set_on_threads(bool on_threads) { on_threads_ = on_threads; }
+
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const std::string& name() const { return name_; }
 

@@ -41,6 +41,14 @@ permissions driver::child_permissions(const edge& child, permissions parents) co
   return permissions_by_role(child.roles(), child.parent()->is_read_only(), parents);
 }
 
+result<std::string> driver::directory_name() const {
+  const std::string name = exact_filename();
+  const auto slash = name.rfind('/');
+  if (slash == std::string::npos)
+    return fail(error_kind::not_found, "which has no directory");
+  return name.substr(0, slash + 1);
+}
+
 const driver_type* registry::find(std::string_view name) const {
   const auto at = std::ranges::find(types_, name, &driver_type::name);
   return at == types_.end() ? nullptr : *at;

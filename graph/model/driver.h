@@ -12,6 +12,7 @@ class node;
 class edge;
 class driver;
 class registry;
+using flat_options = std::vector<std::pair<std::string, value>>;
 
 enum class driver_kind : u8 { protocol, format, filter };
 [[nodiscard]] std::string_view to_string(driver_kind kind);
@@ -61,6 +62,9 @@ struct driver_type {
   task<std::unique_ptr<driver>> (*open)(open_request request) = nullptr;
   task<void> (*create)(create_request request) = nullptr;
   std::string_view protocol_prefix = {}; // "file" opens "file:NAME"; protocols only
+  // Takes out of `before`, options of an earlier open by dotted name, what giving `next` replaces
+  // although the names differ; null: nothing (join_options.h).
+  void (*drop_replaced)(flat_options& before, const flat_options& next) = nullptr;
 };
 
 // Bytes that probes are shown.
@@ -108,8 +112,21 @@ public:
   [[nodiscard]] virtual driver_info info() const { return {}; }
   // Bytes the host spends on it; nullopt: the sum over its children counts.
   virtual task<std::optional<u64>> allocated_length() { co_return std::nullopt; }
+  // What it counts beside what every node does: a map with the member "driver", or null.
+  [[nodiscard]] virtual value statistics_specific() const { return {}; }
   // A host path if one exists; for files and protocols.
   [[nodiscard]] virtual std::string host_path() const { return {}; }
+  // For protocols: a plain name that opens what this is; empty if there is none, since options that
+  // decide what bytes are seen were given. Formats are named after their file (naming.h).
+  [[nodiscard]] virtual std::string exact_filename() const { return host_path(); }
+  // For protocols: where relative names in the header of an image in this file begin, with a slash
+  // at the end. Ends a sentence when it fails: "which has no directory".
+  [[nodiscard]] virtual result<std::string> directory_name() const;
+
+  // Moving to another loop while nothing of this driver runs: let go of what belongs to the old one
+  // (timers), on its thread, then take up the new one, on that one's. Neither may fail.
+  virtual void detach_loop() {}
+  virtual void attach_loop(loop& home) { (void)home; }
   // What an edge takes and shares, given what the node's parents take and share together. The
   // default is the rule of the edge's role (permission_rules.h).
   [[nodiscard]] virtual permissions child_permissions(const edge& child, permissions parents) const;

@@ -25,6 +25,8 @@ public:
   task<void> discard(byte_range range) const;
   task<void> flush() const;
   task<void> truncate(u64 length, truncate_options options = {}) const;
+  task<void> copy_up(byte_range range, std::span<std::byte> into) const;
+  task<void> prefetch(byte_range range) const;
   [[nodiscard]] u64 length() const;
 
   [[nodiscard]] const std::string& name() const { return name_; }

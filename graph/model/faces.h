@@ -29,6 +29,13 @@ inline constexpr write_flags unchanged = 0x2;   // the bytes read the same befor
 inline constexpr write_flags may_unmap = 0x4;   // of zero writes: space may be given back
 inline constexpr write_flags no_fallback = 0x8; // of zero writes: fail rather than write a buffer
 inline constexpr write_flags compressed = 0x10;
+// Nothing that overlaps the clusters it touches runs beside it: for writes to a node that somebody
+// else reads through another parent and must see whole.
+inline constexpr write_flags serialising = 0x20;
+// Of serialising ones on whole blocks: error_kind::busy instead of waiting.
+inline constexpr write_flags no_wait = 0x40;
+// What drivers may be given, as far as they say that they support it.
+inline constexpr write_flags for_drivers = durable | unchanged | may_unmap | no_fallback;
 } // namespace write_flag
 
 struct readable {
@@ -60,10 +67,32 @@ struct zeroable {
   [[nodiscard]] virtual write_flags supported_zero_flags() const { return 0; }
 };
 
+struct compressible {
+  virtual ~compressible() = default;
+  // Writes whole clusters, the last of the node perhaps cut short, so that they take less space.
+  // The driver checks the alignment.
+  virtual task<void> write_compressed(u64 offset, std::span<const std::byte> bytes) = 0;
+};
+
 struct discardable {
   virtual ~discardable() = default;
   // Advisory; error_kind::unsupported is swallowed by the node.
   virtual task<void> discard(byte_range range) = 0;
+};
+
+// Filters that copy on read.
+struct prefetcher {
+  virtual ~prefetcher() = default;
+  // What reading the range would copy is copied, and nothing is returned.
+  virtual task<void> prefetch(byte_range range) = 0;
+};
+
+// Drivers that do better with memory they know of beforehand.
+struct buffer_registrar {
+  virtual ~buffer_registrar() = default;
+  // Neither suspends.
+  virtual result<> register_buffer(std::span<std::byte> memory) = 0;
+  virtual void unregister_buffer(std::span<std::byte> memory) noexcept = 0;
 };
 
 class driver;

@@ -37,13 +37,17 @@ task<void> node::flush() {
     co_await fail(*loss_);
   if (is_read_only() || !is_active())
     co_return;
+  const auto since = std::chrono::steady_clock::now();
   const u64 generation = write_generation_; // what this flush promises: all that ended before it
   while (is_flushing_)
     co_await flush_waiters_.wait();
   is_flushing_ = true;
   const flush_turn turn{is_flushing_, flush_waiters_};
-  statistics_.flushes++;
-  co_await flush_once(generation);
+  if (flushed_generation_ >= generation)
+    statistics_.merged_flushes++;
+  result<> outcome = co_await as_result(flush_once(generation));
+  account(operation::flush, 0, since, outcome);
+  co_await std::move(outcome);
 }
 
 task<void> node::flush_once(u64 generation) {

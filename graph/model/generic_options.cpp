@@ -11,27 +11,38 @@ constexpr std::string_view zeroes_choices[] = {"off", "on", "unmap"};
 constexpr option generic_options[] = {
     {.name = "read-only",
      .type = option_type::boolean,
-     .help = "refuse writes; backing nodes are read-only unless they say otherwise"},
+     .help = "refuse writes; backing nodes are read-only unless they say otherwise",
+     .is_mutable = true},
     {.name = "auto-read-only",
      .type = option_type::boolean,
-     .help = "open read-only where opening for writing is not permitted"},
+     .help = "open for reading until somebody writes, so that what may not be written can be read",
+     .is_mutable = true},
     {.name = "force-share",
      .type = option_type::boolean,
-     .help = "read an image that somebody else is writing; needs read-only"},
+     .help = "read an image that somebody else is writing; needs read-only",
+     .is_mutable = true},
     {.name = "discard",
      .type = option_type::choice,
      .help = "what becomes of discards: ignore them, or unmap the space",
-     .choices = discard_choices},
+     .choices = discard_choices,
+     .is_mutable = true},
     {.name = "detect-zeroes",
      .type = option_type::choice,
      .help = "turn writes of zeroes into zero writes; unmap needs 'discard: unmap'",
-     .choices = zeroes_choices},
+     .choices = zeroes_choices,
+     .is_mutable = true},
     {.name = "cache.direct",
      .type = option_type::boolean,
-     .help = "bypass the page cache of the host (O_DIRECT)"},
+     .help = "bypass the page cache of the host (O_DIRECT)",
+     .is_mutable = true},
     {.name = "cache.no-flush",
      .type = option_type::boolean,
-     .help = "never flush to disk: a power cut may destroy the image"},
+     .help = "never flush to disk: a power cut may destroy the image",
+     .is_mutable = true},
+    {.name = "cache.writeback",
+     .type = option_type::boolean,
+     .help = "false: every write of an export is durable before it is answered (default: true)",
+     .is_mutable = true},
 };
 
 bool flag_or(const options& given, std::string_view name, bool otherwise) {
@@ -59,6 +70,7 @@ node_options parse_generic_options(const options& given, const node_options* inh
   o.force_share = flag_or(given, "force-share", o.force_share);
   o.cache_direct = flag_or(given, "cache.direct", o.cache_direct);
   o.cache_no_flush = flag_or(given, "cache.no-flush", o.cache_no_flush);
+  o.cache_writeback = flag_or(given, "cache.writeback", true); // of the top node; not inherited
   if (given.is_set("discard"))
     o.discard = given.text("discard") == "unmap" ? discard_mode::unmap : discard_mode::ignore;
   if (given.is_set("detect-zeroes")) {

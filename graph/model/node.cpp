@@ -9,7 +9,7 @@ node::node(graph& owner, std::string name, const driver_type& type, options give
            node_options generic)
     : owner_(owner), name_(std::move(name)), type_(&type), given_(std::move(given)),
       generic_(generic), requested_(generic) {
-  requests_.trace_as(owner_.home(), name_);
+  requests_.trace_as(owner_.home().log(), name_);
 }
 
 node::~node() {
@@ -30,21 +30,31 @@ void node::find_faces() {
   permission_holder_ = dynamic_cast<permission_holder*>(d);
   reopenable_ = dynamic_cast<reopenable*>(d);
   backing_writer_ = dynamic_cast<backing_writer*>(d);
+  compressible_ = dynamic_cast<compressible*>(d);
+  prefetcher_ = dynamic_cast<prefetcher*>(d);
+  buffer_registrar_ = dynamic_cast<buffer_registrar*>(d);
+  cluster_size_ = d->info().cluster_size;
+  forget_status(); // of another driver, perhaps
 }
 
 void node::refresh_limits() {
   block_limits limits;
-  if (!children_.empty())
-    limits.max_vectors = 0; // the children say; see merge_child_limits
+  if (!children_.empty()) // they say; what none of them does is settled below
+    limits.min_memory_alignment = limits.opt_memory_alignment = limits.max_vectors = 0;
   for (const auto& e : children_)
     if (e->has_role(role::data | role::filtered | role::backing))
-      merge_child_limits(limits, e->child().limits());
-  if (limits.max_vectors == 0)
-    limits.max_vectors = 1024;
+      merge_child_limits(limits, e->child().limits(), e->has_role(role::filtered));
+  settle_limits(limits); // drivers refine what is whole
   driver_->refine_limits(limits);
   BGFS_ASSERT(is_power_of_two(limits.request_alignment));
   BGFS_ASSERT(limits.request_alignment <= alignment_max);
+  settle_limits(limits);
+  if (limits == limits_)
+    return;
   limits_ = limits;
+  for (edge* e : parents_)
+    if (e->parent() != nullptr && e->parent()->is_active())
+      e->parent()->refresh_limits();
 }
 
 void node::refresh_length() {
@@ -80,6 +90,17 @@ node* node::skip_filters() {
   return n;
 }
 
+u64 node::copy_unit() const {
+  const edge* below = is_filter() ? filtered_child() : nullptr;
+  const u64 cluster =
+      cluster_size_ == 0 && below != nullptr ? below->child().copy_unit() : cluster_size_;
+  return std::max<u64>(cluster, limits_.request_alignment);
+}
+
+const node* node::skip_filters() const {
+  return const_cast<node*>(this)->skip_filters();
+}
+
 permissions node::cumulative_permissions() const {
   permissions p{0, permission::all};
   for (const edge* e : parents_) {
@@ -87,6 +108,23 @@ permissions node::cumulative_permissions() const {
     p.shared &= e->granted().shared;
   }
   return p;
+}
+
+std::vector<operation_blockers::blocker> node::all_blockers() const {
+  std::vector<operation_blockers::blocker> all(blockers_.all().begin(), blockers_.all().end());
+  for (const edge* e : parents_)
+    if (e->has_role(role::backing))
+      all.push_back({all_node_operations & ~allowed_as_backing,
+                     fmt::format("it is the backing of {}", e->parent()->describe())});
+  return all;
+}
+
+result<> node::check_operation(node_operation what) const {
+  for (const operation_blockers::blocker& b : all_blockers())
+    if ((b.forbidden & bit(what)) != 0)
+      return fail(error_kind::busy, "{} cannot be used for '{}' now: {}", describe(),
+                  to_string(what), b.reason);
+  return {};
 }
 
 std::string node::host_path() const {
@@ -108,7 +146,15 @@ std::string node::describe() const {
 error node::report_corruption(std::string what) {
   if (!is_read_only())
     is_broken_ = true;
-  trace<point::node_corrupt>(owner_.home().log(), name_, what);
+  if (!has_told_corruption_) {
+    has_told_corruption_ = true;
+    trace<point::node_corrupt>(owner_.home().log(), name_, what);
+    value data;
+    data.set("node-name", name_);
+    data.set("msg", what);
+    data.set("fatal", is_broken_);
+    owner_.emit("BLOCK_IMAGE_CORRUPTED", std::move(data));
+  }
   return {error_kind::corrupt_image,
           fmt::format("{}: {}; the image is corrupt: run 'bgfs check {}'", describe(), what,
                       host_path())};
@@ -127,7 +173,8 @@ result<> node::check_active() const {
 result<> node::check_range(byte_range range, std::string_view verb) const {
   if (is_suspended_)
     return check_active();
-  if (range.length <= length_ && range.offset <= length_ - range.length)
+  const u64 end = std::min(length_, device_length_max);
+  if (range.length <= end && range.offset <= end - range.length)
     return {};
   return fail(error_kind::out_of_range, "cannot {} {} bytes at {:#x} of {}: it ends at {:#x}", verb,
               range.length, range.offset, describe(), length_);

@@ -9,6 +9,8 @@
 #include "graph/io/sync.h"
 #include "graph/model/driver.h"
 #include "graph/model/edge.h"
+#include "graph/model/node_operation.h"
+#include "graph/model/statistics.h"
 #include "graph/model/tracked_request.h"
 
 #include <list>
@@ -29,6 +31,8 @@ struct node_options {
   detect_zeroes_mode detect_zeroes = detect_zeroes_mode::off;
   bool cache_direct = false;
   bool cache_no_flush = false;
+  // False: every write of a root is durable before it is answered (write-through).
+  bool cache_writeback = true;
 
   friend bool operator==(const node_options&, const node_options&) = default;
 };
@@ -46,14 +50,6 @@ struct block_status {
   unsigned depth = 0; // of status_above: how many layers down it was decided
 };
 
-struct node_statistics {
-  u64 reads = 0, read_bytes = 0;
-  u64 writes = 0, write_bytes = 0;
-  u64 zero_writes = 0, discards = 0, flushes = 0;
-  u64 failed = 0;
-  u64 write_highest_offset = 0;
-};
-
 class node {
 public:
   node(graph& owner, std::string name, const driver_type& type, options given,
@@ -67,6 +63,7 @@ public:
   // alignment read as zeroes. Outside: error_kind::out_of_range, and nothing is done - except that
   // writes and zero writes lengthen a protocol node (and what passes through to one) for a parent
   // that holds the resize permission.
+  // One read or write takes at most request_length_max bytes; the others any length.
   task<void> read(u64 offset, std::span<std::byte> bytes);
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags = 0);
   task<void> write_zeroes(byte_range range, write_flags flags = 0);
@@ -82,6 +79,15 @@ public:
   task<block_status> status_above(byte_range range, const node* base = nullptr,
                                   bool wants_zero = true);
   task<u64> allocated_length(); // bytes the host spends on it, backing not included
+  // Reads, and stores in this node what it had to take from its backing (copy on read); for parents
+  // that hold the permission to write unchanged. `into` is as long as the range, or empty.
+  task<void> copy_up(byte_range range, std::span<std::byte> into);
+  // Makes the nearest filter that copies on read do so, without returning the bytes.
+  task<void> prefetch(byte_range range);
+  // Memory that will be read into or written from often: drivers may pin it. All drivers below are
+  // told, or none. Does not suspend.
+  [[nodiscard]] result<> register_buffer(std::span<std::byte> memory);
+  void unregister_buffer(std::span<std::byte> memory) noexcept;
 
   // --- what it is ---------------------------------------------------------------------------
   [[nodiscard]] const std::string& name() const { return name_; }
@@ -109,16 +115,31 @@ public:
   [[nodiscard]] node* next_in_chain() const;
   // This node, or the first below that is not a filter.
   [[nodiscard]] node* skip_filters();
+  [[nodiscard]] const node* skip_filters() const;
   [[nodiscard]] permissions cumulative_permissions() const;
+  // Fails with who forbids it: being the backing of another, or a job (blockers()).
+  [[nodiscard]] result<> check_operation(node_operation what) const;
+  [[nodiscard]] operation_blockers& blockers() { return blockers_; }
+  // Those, and what follows from being somebody's backing.
+  [[nodiscard]] std::vector<operation_blockers::blocker> all_blockers() const;
   [[nodiscard]] const request_list& requests() const { return requests_; }
+  [[nodiscard]] request_list& requests() { return requests_; }
+  // What copying up works in: the cluster size, or the request alignment where there is none.
+  [[nodiscard]] u64 copy_unit() const;
+  // The first write that ends past it tells so with an event and sets it to 0: off.
+  [[nodiscard]] u64 write_threshold() const { return write_threshold_; }
+  void set_write_threshold(u64 offset) { write_threshold_ = offset; }
 
   // True when the image could not be trusted any more and further writes fail (report_corruption).
   [[nodiscard]] bool is_broken() const { return is_broken_; }
   // For drivers: what is on disk contradicts itself. Reported once; a writable node takes no
   // further writes. Returns the error to fail with.
   error report_corruption(std::string what);
-  // For drivers whose length changed by itself.
+  // For drivers whose length or limits changed by themselves.
   void refresh_length();
+  void refresh_limits();
+  // For those who change the image behind the node's back: what status found is not used again.
+  void forget_status() { forget_status({0, ~u64{0}}); }
   // What was asked for, before become_read_only.
   [[nodiscard]] const node_options& requested() const { return requested_; }
   [[nodiscard]] bool is_open() const { return driver_ != nullptr; }
@@ -146,31 +167,67 @@ private:
   friend class permission_plan;
   friend class root;
 
-  // The pipelines: read_path.cpp, write_path.cpp, status_path.cpp, resize_path.cpp. None tracks.
   void find_faces();
-  void refresh_limits();
+  // The pipelines: read_path.cpp, write_path.cpp, zero_path.cpp, discard_path.cpp,
+  // status_path.cpp, resize_path.cpp, copy_up.cpp. Only the public methods track. What they take a
+  // request for: drivers may ask for theirs.
   [[nodiscard]] result<> check_range(byte_range range, std::string_view verb) const;
   [[nodiscard]] result<> check_writable() const;
   [[nodiscard]] result<> check_active() const;
   [[nodiscard]] result<> check_write_range(byte_range range, std::string_view verb) const;
+  [[nodiscard]] result<> check_read(byte_range range);
+  [[nodiscard]] result<> check_write(operation kind, byte_range range, write_flags flags);
+  [[nodiscard]] result<> prepare_write(tracked_request& request, write_flags flags);
+  [[nodiscard]] write_flags usable_flags(write_flags flags) const;
+  void follow_variable_length();
+  void write_begins(byte_range range);
+  void write_ended(const tracked_request& request, operation kind, const result<>& outcome);
   task<void> cut_padding(u64 padded_end, u64 wanted_end);
-  void grown_to(u64 end);
   task<extent> map(byte_range range);
   task<void> read_aligned(u64 offset, std::span<std::byte> bytes);
   task<void> read_unaligned(u64 offset, std::span<std::byte> bytes);
   task<void> read_mapped(u64 offset, std::span<std::byte> bytes);
   task<void> read_backing(u64 offset, std::span<std::byte> bytes);
-  task<void> write_aligned(u64 offset, std::span<const std::byte> bytes, write_flags flags);
-  task<void> write_unaligned(u64 offset, std::span<const std::byte> bytes, write_flags flags);
-  task<void> write_driver(u64 offset, std::span<const std::byte> bytes, write_flags flags);
-  task<void> zero_untracked(byte_range range, write_flags flags);
-  task<void> zero_piece(byte_range range, write_flags flags);
-  task<void> zero_by_writing(byte_range range, write_flags flags);
-  task<void> discard_piece(byte_range range);
+  struct write_piece {
+    tracked_request& request;
+    u64 offset;
+    std::span<const std::byte> bytes;
+    write_flags flags;
+    [[nodiscard]] byte_range range() const { return {offset, bytes.size()}; }
+  };
+  task<void> write_compressed(write_piece what);
+  task<void> write_aligned(write_piece what);
+  task<void> write_unaligned(write_piece what);
+  task<void> write_merged(write_piece what);
+  task<void> write_driver(write_piece what);
+  task<void> flush_writes();
+  struct zero_piece {
+    tracked_request& request;
+    byte_range range;
+    write_flags flags;
+    bool& needs_flush; // set when a durable piece was not written durably
+  };
+  [[nodiscard]] bool can_write_zeroes() const;
+  [[nodiscard]] result<> check_no_fallback(write_flags flags) const;
+  task<void> zero_untracked(tracked_request& request, byte_range range, write_flags flags);
+  task<void> zero_blocks(zero_piece what);
+  task<void> zero_driver(zero_piece what);
+  task<void> zero_by_writing(zero_piece what);
+  task<void> discard_untracked(tracked_request& request, byte_range range);
+  task<void> discard_piece(tracked_request& request, byte_range range);
   task<void> flush_once(u64 generation);
+  task<extent> find_extent(byte_range range, bool wants_zero);
   task<block_status> status_of_extent(extent e, byte_range range, bool wants_zero);
-  task<void> truncate_tracked(u64 length, truncate_options options);
+  task<void> add_zero_from_child(const extent& e, block_status& s);
+  void forget_status(byte_range range);
+  task<void> truncate_driver(tracked_request& request, u64 length, truncate_options options);
+  task<void> copy_up_untracked(tracked_request& request, byte_range range,
+                               std::span<std::byte> into);
+  task<void> copy_up_piece(tracked_request& request, byte_range piece, std::span<std::byte> bytes);
   void length_changed();
+  void account(operation kind, u64 bytes, std::chrono::steady_clock::time_point since,
+               const result<>& outcome);
+  void tell_io_error(operation kind, const error& e, std::chrono::steady_clock::time_point now);
 
   graph& owner_;
   std::string name_;
@@ -188,6 +245,9 @@ private:
   copyable* copyable_ = nullptr;
   flushable* flushable_ = nullptr;
   resizable* resizable_ = nullptr;
+  compressible* compressible_ = nullptr;
+  prefetcher* prefetcher_ = nullptr;
+  buffer_registrar* buffer_registrar_ = nullptr;
   permission_holder* permission_holder_ = nullptr;
   reopenable* reopenable_ = nullptr;
   backing_writer* backing_writer_ = nullptr;
@@ -208,13 +268,25 @@ private:
   bool is_leaving_ = false; // its name is free for another
   bool is_deactivated_ = false;
   std::optional<error> loss_;
+  operation_blockers blockers_;
   permissions locked_; // what its permission_holder was last told
   block_limits limits_;
   u64 length_ = 0;
+  u64 cluster_size_ = 0; // 0: has none
   bool is_broken_ = false;
+  bool has_told_corruption_ = false;
   node_statistics statistics_;
+  u64 write_threshold_ = 0;
+  std::optional<std::chrono::steady_clock::time_point> io_error_told_;
+  u64 io_errors_untold_ = 0;
 
   request_list requests_;
+
+  // Nodes without children: a run of data that the driver found when it was last asked (reference
+  // section 1.6, rule 4). The epoch changes with everything that may have taken data away, so that
+  // an answer from before is not kept.
+  byte_range known_data_;
+  u64 status_epoch_ = 0;
 
   // Flush coalescing (reference section 1.7).
   u64 write_generation_ = 0;

@@ -7,30 +7,42 @@
 
 namespace bgfs {
 
+result<> node::check_read(byte_range range) {
+  if (limits_.has_variable_length)
+    follow_variable_length();
+  result<> ok = check_range(range, "read");
+  if (ok && range.length > request_length_max)
+    ok = fail(error_kind::out_of_range, "cannot read {} bytes at once; the most is {}",
+              range.length, request_length_max);
+  if (!ok)
+    statistics_.of(operation::read).invalid++;
+  return ok;
+}
+
 task<void> node::read(u64 offset, std::span<std::byte> bytes) {
   const byte_range range{offset, bytes.size()};
-  co_await check_range(range, "read");
+  co_await check_read(range);
   if (range.is_empty())
     co_return;
-  statistics_.reads++;
-  statistics_.read_bytes += range.length;
   tracked_request request(requests_, request_type::read, range);
-  if (requests_.has_serialising())
+  if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();
-  if (range.is_aligned_to(limits_.request_alignment)) {
-    co_await read_aligned(offset, bytes);
-  } else {
-    co_await read_unaligned(offset, bytes);
+    co_await check_range(range, "read"); // it may have been shortened meanwhile
   }
+  task<void> work = range.is_aligned_to(limits_.request_alignment) ? read_aligned(offset, bytes)
+                                                                   : read_unaligned(offset, bytes);
+  result<> outcome = co_await as_result(std::move(work));
+  account(operation::read, range.length, request.since(), outcome);
+  co_await std::move(outcome);
 }
 
 // Reads whole blocks into a bounce buffer and takes the middle.
 task<void> node::read_unaligned(u64 offset, std::span<std::byte> bytes) {
-  const u64 step = align_down(bounce_length_max, limits_.request_alignment);
-  BGFS_ASSERT(step > 0, "the alignment is at most the bounce buffer");
+  const u64 unit = limits_.request_alignment;
+  const u64 step = std::max(align_down(bounce_length_max, unit), unit);
   while (!bytes.empty()) {
     const byte_range wanted{offset, std::min<u64>(bytes.size(), step - offset % step)};
-    const byte_range blocks = wanted.widened_to(limits_.request_alignment);
+    const byte_range blocks = wanted.widened_to(unit);
     const buffer bounce = owner_.home().buffers().allocate(blocks.length);
     co_await read_aligned(blocks.offset, bounce.bytes());
     std::memcpy(bytes.data(), bounce.data() + (wanted.offset - blocks.offset), wanted.length);
@@ -41,13 +53,14 @@ task<void> node::read_unaligned(u64 offset, std::span<std::byte> bytes) {
 
 // Splits by max_transfer and lets the driver answer, or the mapping.
 task<void> node::read_aligned(u64 offset, std::span<std::byte> bytes) {
-  const u64 limit = limits_.max_transfer != 0 ? limits_.max_transfer : request_length_max;
-  const u64 step =
-      std::max<u64>(align_down(limit, limits_.request_alignment), limits_.request_alignment);
+  const u64 step = transfer_step(limits_);
+  const edge* below = filtered_child();
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min<u64>(bytes.size(), step));
     if (readable_ != nullptr && (mappable_ == nullptr || type_->kind == driver_kind::protocol)) {
       co_await readable_->read(offset, part);
+    } else if (mappable_ == nullptr && is_filter() && below != nullptr) {
+      co_await below->read(offset, part);
     } else {
       co_await read_mapped(offset, part);
     }

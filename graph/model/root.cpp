@@ -79,6 +79,8 @@ task<void> root::write(u64 offset, std::span<const std::byte> bytes, write_flags
   if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
+  if (!top().generic().cache_writeback)
+    flags |= write_flag::durable;
   co_await edge_->write(offset, bytes, flags);
 }
 
@@ -87,6 +89,8 @@ task<void> root::write_zeroes(byte_range range, write_flags flags) {
   if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();
   const passage inside(*this);
+  if (!top().generic().cache_writeback)
+    flags |= write_flag::durable;
   co_await edge_->write_zeroes(range, flags);
 }
 

@@ -13,101 +13,124 @@ task<block_status> node::status(byte_range range, bool wants_zero) {
   if (range.is_empty())
     co_return block_status{};
   const byte_range blocks = range.widened_to(limits_.request_alignment);
-  extent e = co_await map(blocks);
+  extent e = co_await find_extent(blocks, wants_zero);
+  if (range.offset >= length_) // shortened meanwhile
+    co_return block_status{.is_end = true};
+  range.length = std::min(range.length, length_ - range.offset);
   const u64 before = range.offset - blocks.offset;
   if (e.kind == extent_kind::end)
-    co_return block_status{.length = range.length, .is_zero = true, .is_end = true};
-  BGFS_ASSERT(e.length > before, "M5: a mapping makes progress");
+    co_return block_status{
+        .length = range.length, .is_zero = true, .is_end = range.end() == length_};
+  if (e.length <= before) {
+    // Runs of a host file system end where they like. What is in doubt is data.
+    BGFS_ASSERT(e.length > 0, "M5: a mapping makes progress");
+    e = extent{
+        .length = limits_.request_alignment, .kind = extent_kind::data, .offset = blocks.offset};
+  }
   e.length = std::min(e.length - before, length_ - range.offset);
   e.offset += before;
   block_status s = co_await status_of_extent(e, range, wants_zero);
+  s.length = std::min(s.length, e.length);
   s.is_end = range.offset + s.length == length_;
   co_return s;
 }
 
+// Asks the driver; a node without children keeps the last run of data it was told of, since to ask
+// a file system or a server again and again is slow.
+task<extent> node::find_extent(byte_range range, bool wants_zero) {
+  const bool is_leaf = children_.empty() && type_->kind == driver_kind::protocol;
+  if (is_leaf && known_data_.contains(range.offset))
+    co_return extent{.length = known_data_.end() - range.offset,
+                     .kind = extent_kind::data,
+                     .offset = range.offset};
+  const u64 epoch = status_epoch_;
+  extent e = co_await map(range);
+  // A driver that was not asked for zeroes may have called them data.
+  const bool is_plain_data = e.kind == extent_kind::data && e.where == nullptr &&
+                             e.offset == range.offset && !e.is_passthrough;
+  if (is_leaf && is_plain_data && wants_zero && epoch == status_epoch_ && range.offset < length_)
+    known_data_ = {range.offset, std::min(e.length, length_ - range.offset)};
+  co_return e;
+}
+
+// Called when something that may have taken data away has ended. An answer that is on its way from
+// the driver may be from before: the epoch keeps it out.
+void node::forget_status(byte_range range) {
+  status_epoch_++;
+  if (known_data_.overlaps(range))
+    known_data_ = {};
+}
+
 task<block_status> node::status_of_extent(extent e, byte_range range, bool wants_zero) {
+  if (e.is_passthrough) {
+    block_status below = co_await e.where->child().status({e.offset, e.length}, wants_zero);
+    if (below.length == 0) // past the child's end
+      co_return block_status{.length = e.length, .is_zero = true, .is_allocated = true};
+    co_return below;
+  }
   block_status s{.length = e.length};
   const bool is_protocol = type_->kind == driver_kind::protocol;
-  if (e.where != nullptr || (is_protocol && e.kind != extent_kind::unallocated)) {
+  const bool has_offset = e.where != nullptr || (is_protocol && e.kind != extent_kind::unallocated);
+  if (has_offset && e.kind != extent_kind::encoded) {
     s.file = e.where != nullptr ? &e.where->child() : this;
     s.offset = e.offset;
   }
-  if (e.is_passthrough) {
-    block_status below = co_await e.where->child().status({e.offset, e.length}, wants_zero);
-    if (below.length == 0) { // past the child's end
-      s.is_zero = s.is_allocated = true;
-      s.file = nullptr;
-      co_return s;
-    }
-    below.length = std::min(below.length, e.length);
-    co_return below;
-  }
-  switch (e.kind) {
-  case extent_kind::data:
-    s.is_data = true;
-    break;
-  case extent_kind::encoded:
-    s.is_data = true;
-    s.is_compressed = e.is_compressed;
-    s.file = nullptr;
-    break;
-  case extent_kind::zero:
-    s.is_zero = true;
-    break;
-  case extent_kind::unallocated:
-  case extent_kind::end:
-    break;
-  }
+  s.is_data = e.kind == extent_kind::data || e.kind == extent_kind::encoded;
+  s.is_zero = e.kind == extent_kind::zero;
+  s.is_compressed = e.is_compressed;
   s.is_allocated = s.is_data || s.is_zero;
   if (!s.is_allocated && type_->supports_backing) {
-    const u64 backing_length = backing_ != nullptr ? backing_->length() : 0;
-    if (backing_ == nullptr) {
+    if (backing_ == nullptr)
       s.is_zero = true;
-    } else if (wants_zero && backing_length <= range.offset) {
+    else if (wants_zero && backing_->length() <= range.offset)
       s.is_zero = true;
-    }
   }
-  if (e.is_recursive && wants_zero && s.is_data && !s.is_zero && s.file != nullptr &&
-      s.file != this) {
-    const block_status below = co_await e.where->child().status({e.offset, s.length}, wants_zero);
-    if (below.length == 0) {
-      s.is_zero = true;
-    } else { // data or hole: the run is what the file says is alike
-      s.length = std::min(s.length, below.length);
-      s.is_zero = below.is_zero;
-    }
-  }
+  const bool asks_child = e.is_recursive && wants_zero && s.is_data && s.file != nullptr;
+  if (asks_child && s.file != this)
+    co_await add_zero_from_child(e, s);
   co_return s;
 }
 
+// Data that the child knows to be a hole. It is a help and no more: a child that cannot tell is no
+// reason to fail.
+task<void> node::add_zero_from_child(const extent& e, block_status& s) {
+  const result<block_status> below =
+      co_await as_result(e.where->child().status({e.offset, s.length}));
+  if (!below)
+    co_return;
+  if (below->length == 0 || (below->is_end && below->is_zero)) {
+    s.is_zero = true; // nor is there anything behind its end
+  } else {
+    s.length = std::min(s.length, below->length);
+    s.is_zero = below->is_zero;
+  }
+}
+
 task<block_status> node::status_above(byte_range range, const node* base, bool wants_zero) {
-  block_status s = co_await status(range, wants_zero);
   const u64 top_length = length_;
-  const u64 asked = std::min(range.length, s.length);
-  s.length = asked == 0 ? s.length : asked;
+  block_status s = co_await status(range, wants_zero);
+  s.length = std::min(s.length, range.length);
   s.depth = 1;
-  if (s.length == 0 || s.is_allocated)
+  if (s.length == 0 || s.is_allocated || this == base)
     co_return s;
-  unsigned depth = 1;
-  for (node* layer = next_in_chain(); layer != nullptr && layer != base;
-       layer = layer->next_in_chain()) {
-    depth++;
+  // A filter has answered for the node below it: together they are one layer.
+  const node* const end = base == nullptr ? nullptr : base->skip_filters();
+  for (node* layer = skip_filters(); layer != end;) {
+    node* const below_layer = layer->next_in_chain();
+    layer = below_layer != nullptr ? below_layer->skip_filters() : nullptr;
+    if (layer == nullptr || layer == end)
+      break;
+    const unsigned depth = s.depth + 1;
     block_status below = co_await layer->status({range.offset, s.length}, wants_zero);
-    if (below.length == 0) {
-      // The layer is too short: what it would have held reads as zeroes, decided there.
-      s.is_zero = s.is_allocated = true;
-      s.is_data = false;
-      s.file = nullptr;
-      s.depth = depth;
-      co_return s;
-    }
+    if (below.length == 0) // too short: what it would have held reads as zeroes, decided there
+      below = block_status{.length = s.length, .is_zero = true, .is_allocated = true};
     below.length = std::min(below.length, s.length);
     below.depth = depth;
-    below.is_end = range.offset + below.length == top_length;
     s = below;
     if (s.is_allocated)
-      co_return s;
+      break;
   }
+  s.is_end = range.offset + s.length == top_length;
   co_return s;
 }
 

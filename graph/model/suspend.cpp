@@ -38,6 +38,7 @@ task<void> graph::resume(node& n) {
   if (!n.is_suspended_)
     co_return;
   n.is_suspended_ = false;
+  n.forget_status(); // others may have had the image
   n.loss_.reset();
   result<> outcome;
   if (n.is_driver_closed_) {

@@ -21,6 +21,11 @@ u64 request_list::oldest() const {
   return first_ != nullptr ? first_->sequence() : sequence_ + 1;
 }
 
+void request_list::enter_driver(tracked_request& request) {
+  entering_ = &request;
+  request.has_begun_ = true;
+}
+
 task<void> request_list::wait_idle() {
   while (in_flight_ > 0)
     co_await idle_.wait();
@@ -35,10 +40,6 @@ tracked_request::tracked_request(request_list& list, request_type type, byte_ran
   trace<point::request_begin>(log(), list.node_name_, to_string(type), range.offset, range.length);
 }
 
-const trace_log& tracked_request::log() const {
-  return list_.home_ != nullptr ? list_.home_->log() : silent_log;
-}
-
 tracked_request::~tracked_request() {
   trace<point::request_end>(log(), list_.node_name_, to_string(type_), range_.offset, range_.length,
                             elapsed_us(since_));
@@ -47,18 +48,30 @@ tracked_request::~tracked_request() {
   list_.in_flight_--;
   if (is_serialising_)
     list_.serialising_--;
+  if (list_.entering_ == this)
+    list_.entering_ = nullptr;
+  if (!ended_.is_empty())
+    for (tracked_request* other = list_.first_; other != nullptr; other = other->next_)
+      if (other->waiting_for_ == this)
+        other->waiting_for_ = nullptr; // it stays is_waiting until it runs
   ended_.wake_all();
   if (list_.in_flight_ == 0)
     list_.idle_.wake_all();
 }
 
-void tracked_request::make_serialising(u64 alignment) {
+void tracked_request::serialise_over(byte_range range) {
   if (!is_serialising_)
     list_.serialising_++;
   is_serialising_ = true;
-  const byte_range widened = range_.widened_to(alignment);
-  overlap_ = byte_range::between(std::min(overlap_.offset, widened.offset),
-                                 std::max(overlap_.end(), widened.end()));
+  overlap_ = byte_range::between(std::min(overlap_.offset, range.offset),
+                                 std::max(overlap_.end(), range.end()));
+}
+
+bool tracked_request::waits_for(const tracked_request& other) const {
+  const tracked_request* at = waiting_for_;
+  while (at != nullptr && at != &other)
+    at = at->waiting_for_;
+  return at != nullptr;
 }
 
 tracked_request* tracked_request::find_conflict() const {
@@ -69,7 +82,7 @@ tracked_request* tracked_request::find_conflict() const {
       continue;
     if (!is_serialising_ && !other->is_serialising_)
       continue;
-    if (other->waiting_for_ != nullptr)
+    if (other->is_waiting_ && (!other->has_begun_ || other->waits_for(*this)))
       continue;
     if (other->overlap_.overlaps(overlap_))
       return other;
@@ -77,13 +90,27 @@ tracked_request* tracked_request::find_conflict() const {
   return nullptr;
 }
 
+// Ends the wait also when it is interrupted.
+struct tracked_request::waiting_mark {
+  tracked_request& who;
+  waiting_mark(tracked_request& waiter, tracked_request& other) : who(waiter) {
+    who.is_waiting_ = true;
+    who.waiting_for_ = &other;
+  }
+  ~waiting_mark() {
+    who.is_waiting_ = false;
+    who.waiting_for_ = nullptr;
+  }
+  waiting_mark(const waiting_mark&) = delete;
+  waiting_mark& operator=(const waiting_mark&) = delete;
+};
+
 task<void> tracked_request::wait_for_conflicts() {
   while (tracked_request* other = find_conflict()) {
     trace<point::request_wait>(log(), list_.node_name_, to_string(type_), range_.offset,
                                range_.length, to_string(other->type_), other->range_.offset);
-    waiting_for_ = other;
+    const waiting_mark mark(*this, *other);
     co_await other->ended_.wait();
-    waiting_for_ = nullptr;
   }
 }
 

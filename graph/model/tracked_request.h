@@ -4,7 +4,7 @@
 #pragma once
 
 #include "graph/base/byte_range.h"
-#include "graph/io/loop.h"
+#include "graph/base/trace.h"
 #include "graph/io/wait_queue.h"
 
 #include <chrono>
@@ -31,20 +31,26 @@ public:
   [[nodiscard]] u64 oldest() const; // of those in flight; newest() + 1 if there is none
 
   // Whose requests these are, for trace points; both outlive the list.
-  void trace_as(const loop& home, std::string_view node_name) {
-    home_ = &home;
+  void trace_as(const trace_log& log, std::string_view node_name) {
+    log_ = &log;
     node_name_ = node_name;
   }
+  // For drivers, in write, write_zeroes, discard and truncate, before their first await: the
+  // request they serve. They may make it serialise over more (and then wait for conflicts).
+  [[nodiscard]] tracked_request* entering() const { return entering_; }
+  // For nodes, just before they call the driver.
+  void enter_driver(tracked_request& request);
 
 private:
   friend class tracked_request;
   tracked_request* first_ = nullptr; // oldest first
   tracked_request* last_ = nullptr;
+  tracked_request* entering_ = nullptr;
   u64 sequence_ = 0;
   unsigned in_flight_ = 0;
   unsigned serialising_ = 0;
   wait_queue idle_;
-  const loop* home_ = nullptr;
+  const trace_log* log_ = &silent_log;
   std::string_view node_name_;
 };
 
@@ -55,11 +61,15 @@ public:
   tracked_request(const tracked_request&) = delete;
   tracked_request& operator=(const tracked_request&) = delete;
 
-  // From now on nothing that overlaps the range, widened to `alignment`, runs beside this request.
-  void make_serialising(u64 alignment);
+  // From now on nothing that overlaps the range, widened to `alignment`, runs beside this request,
+  // once it has waited for conflicts. What it serialised over before stays.
+  void make_serialising(u64 alignment) { serialise_over(range_.widened_to(alignment)); }
+  void serialise_over(byte_range range);
   // Waits until no conflicting request is running. Two requests conflict if they overlap and at
-  // least one of them serialises. One that is itself waiting is not waited for: it will wait for
-  // us.
+  // least one of them serialises. One that is itself waiting is not waited for: it will look again
+  // and find us - unless it waits in its driver, half done; then only one that waits for us, if in
+  // a roundabout way, is passed by, since nobody else would ever go on. What the caller knew about
+  // the node (its length) may be untrue afterwards.
   task<void> wait_for_conflicts();
   // The same without waiting: error_kind::busy where wait_for_conflicts would wait.
   [[nodiscard]] result<> check_conflicts() const;
@@ -69,13 +79,18 @@ public:
   [[nodiscard]] byte_range range() const { return range_; }
   [[nodiscard]] byte_range overlap_range() const { return overlap_; }
   [[nodiscard]] bool is_serialising() const { return is_serialising_; }
+  [[nodiscard]] bool is_waiting() const { return is_waiting_; }
+  // Null: it waits for nobody, or whom it waited for has just ended.
   [[nodiscard]] const tracked_request* waiting_for() const { return waiting_for_; }
   [[nodiscard]] std::chrono::steady_clock::time_point since() const { return since_; }
   [[nodiscard]] const tracked_request* next() const { return next_; }
 
 private:
+  friend class request_list;
+  struct waiting_mark;
   [[nodiscard]] tracked_request* find_conflict() const;
-  [[nodiscard]] const trace_log& log() const;
+  [[nodiscard]] const trace_log& log() const { return *list_.log_; }
+  [[nodiscard]] bool waits_for(const tracked_request& other) const;
 
   request_list& list_;
   u64 sequence_;
@@ -83,6 +98,8 @@ private:
   byte_range range_;
   byte_range overlap_;
   bool is_serialising_ = false;
+  bool is_waiting_ = false;
+  bool has_begun_ = false; // its driver was called
   tracked_request* waiting_for_ = nullptr;
   tracked_request* previous_ = nullptr;
   tracked_request* next_ = nullptr;

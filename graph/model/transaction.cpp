@@ -60,10 +60,16 @@ result<> graph_transaction::check() const {
     if (const edge* e = s.parent->child(s.slot))
       BGFS_CHECK(check_not_frozen(*e));
   }
-  for (const replace_step& s : edit_.replaces)
+  for (const replace_step& s : edit_.replaces) {
+    if (const std::string* reason = s.from->blockers().find(node_operation::replace))
+      return fail(error_kind::busy, "{} cannot be replaced now: {}", s.from->describe(), *reason);
     for (const edge* e : s.from->parents())
       BGFS_CHECK(check_not_frozen(*e));
+  }
   for (const node* n : edit_.leaving) {
+    if (!n->blockers_.all().empty())
+      return fail(error_kind::busy, "{} cannot be closed now: {}", n->describe(),
+                  n->blockers_.all().front().reason);
     for (const edge* e : n->parents())
       BGFS_CHECK(check_not_frozen(*e));
     for (const auto& e : n->children())

@@ -33,7 +33,7 @@ def all_cases():
             yield name[:-3], functools.partial(run_program, os.path.join(HERE, name))
             continue
         module = importlib.import_module(name[:-3])
-        for item, function in vars(module).items():
+        for item, function in list(vars(module).items()):
             if item.startswith("case_") and callable(function):
                 yield f"{name[:-3]}.{item[5:]}", function
 

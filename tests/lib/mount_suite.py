@@ -240,6 +240,12 @@ class Env:
             f.write(data)
         return path
 
+    def file(self, name, text):
+        path = self / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
     def qcow2(self, name, size, backing=None, options=""):
         path = self.dir / name
         words = ["qemu-img", "create", "-q", "-f", "qcow2"]

@@ -76,6 +76,26 @@ def nodes(env):
     contains(m.read("web.d/nodes/top/permissions"), "export 'web'", "permissions")
     equal(m.read("web.d/nodes/top/requests"), "", "requests")
     contains(m.read("web.d/nodes/base/stats"), "reads: ", "stats")
+    stats = json.loads(m.read("web.d/nodes/base/stats.json"))
+    equal(stats["node-name"], "base", "stats.json")
+    histogram = stats["stats"]["rd_latency_histogram"]
+    equal(len(histogram["bins"]), len(histogram["boundaries"]) + 1, "the bins of a histogram")
+    equal(sum(histogram["bins"]), stats["stats"]["rd_operations"], "what is in them")
+    specific = json.loads(m.read("web.d/nodes/base/file/stats.json"))["driver-specific"]
+    equal(specific["discard-nb-ok"], 0, "what only a file counts")
+    equal(json.loads(m.read("web.d/stats.json"))["device"], "web", "stats.json of a root")
+    for name in ("max-transfer", "max-hw-transfer", "max-vectors", "discard-alignment"):
+        contains(m.read("web.d/nodes/top/limits"), name + ": ", "limits")
+    threshold = m / "web.d/nodes/top/write-threshold"
+    equal(m.read("web.d/nodes/top/write-threshold"), "0\n", "no write threshold")
+    with open(threshold, "w") as f:
+        f.write("1M\n")
+    equal(m.read("web.d/nodes/top/write-threshold"), "1048576\n", "a write threshold")
+    with fails_with(errno.EINVAL):
+        with open(threshold, "w", buffering=1) as f:
+            f.write("much\n")
+    contains(m.read("web.d/last-error"), "'much' is no write threshold of 'top': write an offset "
+             "such as 10G, or 0 for none", "what a write threshold is")
     with fails_with(errno.ENOENT):
         os.stat(m / "web.d/nodes/nothing")
 

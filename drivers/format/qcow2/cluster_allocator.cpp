@@ -23,8 +23,6 @@ task<void> cluster_allocator::load_table() {
   std::vector<std::byte> bytes(u64{header_.refcount_table_clusters} << g.cluster_bits);
   co_await file_.read_structure(header_.refcount_table, bytes, "the refcount table");
   table_.resize(bytes.size() / 8);
-  auto& overlaps = file_.overlaps();
-  overlaps.add(metadata_kind::refcount_table, {header_.refcount_table.value, bytes.size()});
   for (u64 i = 0; i < table_.size(); i++) {
     const u64 entry = load<be64>(bytes, i * 8);
     table_[i] = entry & refcount_offset_mask;
@@ -32,10 +30,15 @@ task<void> cluster_allocator::load_table() {
       co_await file_.corrupt(fmt::format("refcount block {} at {:#x} is not aligned to the cluster "
                                          "size {:#x}",
                                          i, table_[i], g.cluster()));
-    if (table_[i] != 0)
-      overlaps.add(metadata_kind::refcount_block, {table_[i], g.cluster()});
   }
   fresh_from_ = divide_up(file_.length(), g.cluster());
+}
+
+void cluster_allocator::add_metadata(overlap_map& known) const {
+  known.add(metadata_kind::refcount_table, {header_.refcount_table.value, table_.size() * 8});
+  for (const u64 block : table_)
+    if (block != 0)
+      known.add(metadata_kind::refcount_block, {block, header_.g.cluster()});
 }
 
 task<std::span<std::byte>> cluster_allocator::load_block(u64 block) {

@@ -56,6 +56,9 @@ public:
 
   // Reads the refcount table. Once, at open.
   task<void> load_table();
+  // Where the table and its blocks are.
+  void add_metadata(overlap_map& known) const;
+  void set_policy(discard_policy policy) { policy_ = policy; }
 
   task<u64> refcount(u64 cluster);
   // Between 1 and `wanted` consecutive clusters, now with refcount 1.

@@ -28,7 +28,6 @@ struct geometry {
   unsigned cluster_bits = 16;
   unsigned refcount_order = 4;
   bool is_extended = false; // extended L2 entries
-
   [[nodiscard]] constexpr u64 cluster() const { return u64{1} << cluster_bits; }
   [[nodiscard]] constexpr unsigned subclusters() const {
     return is_extended ? subclusters_extended : 1;

@@ -20,8 +20,6 @@ std::string_view to_string(compression_type type) {
 
 namespace {
 
-constexpr u32 backing_file_length_max = 1023;
-
 std::string text_of(std::span<const std::byte> bytes) {
   std::string text(bytes.size(), '\0');
   std::transform(bytes.begin(), bytes.end(), text.begin(),
@@ -348,9 +346,8 @@ result<std::vector<std::byte>> serialise_header(const header& h) {
   // Byte 104 is the compression type; the rest up to a multiple of 8 was there or is padding.
   const u64 fields = is_v3 ? std::max<u64>(align_up(1 + h.unknown_fields.size(), 8), 8) : 0;
   const u64 header_length = is_v3 ? header_length_v3_min + fields : header_length_v2;
-  u64 length = header_length + sizeof(extension_wire);
-  for (const auto& e : h.extensions)
-    length += sizeof(extension_wire) + align_up(e.bytes.size(), 8);
+  const std::vector<std::byte> extensions = serialise_extensions(h.extensions);
+  u64 length = header_length + extensions.size();
   const u64 backing_at = length;
   length += h.backing_file.size();
   if (h.backing_file.size() > backing_file_length_max || length > h.g.cluster())
@@ -385,17 +382,30 @@ result<std::vector<std::byte>> serialise_header(const header& h) {
     out[compression_type_at] = static_cast<std::byte>(h.compression);
     std::ranges::copy(h.unknown_fields, out.begin() + compression_type_at + 1);
   }
-  u64 at = header_length;
-  for (const auto& e : h.extensions) {
+  std::ranges::copy(extensions, out.begin() + static_cast<i64>(header_length));
+  std::ranges::copy(bytes_of(h.backing_file), out.begin() + static_cast<i64>(backing_at));
+  return out;
+}
+
+std::vector<std::byte> serialise_extensions(std::span<const header_extension> extensions) {
+  u64 length = sizeof(extension_wire); // the end marker, all zero
+  for (const auto& e : extensions)
+    length += sizeof(extension_wire) + align_up(e.bytes.size(), 8);
+  std::vector<std::byte> out(length);
+  u64 at = 0;
+  for (const auto& e : extensions) {
     extension_wire x;
     x.type = e.type;
     x.length = static_cast<u32>(e.bytes.size());
-    store(out, x, at);
+    store(std::span(out), x, at);
     std::ranges::copy(e.bytes, out.begin() + static_cast<i64>(at + sizeof x));
     at += sizeof x + align_up(e.bytes.size(), 8);
   }
-  std::ranges::copy(bytes_of(h.backing_file), out.begin() + static_cast<i64>(backing_at));
   return out;
+}
+
+header_extension make_backing_format(std::string_view format) {
+  return {extension_type::backing_format, bytes_of(format)};
 }
 
 header_extension make_feature_names() {

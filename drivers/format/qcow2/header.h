@@ -21,6 +21,7 @@ enum class compression_type : u8 { zlib = 0, zstd = 1 };
 struct header_extension {
   u32 type = 0;
   std::vector<std::byte> bytes;
+  friend bool operator==(const header_extension&, const header_extension&) = default;
 };
 
 struct feature_name {
@@ -54,6 +55,8 @@ struct header {
   // All of them in order, known or not, without the end marker.
   std::vector<header_extension> extensions;
 
+  friend bool operator==(const header&, const header&) = default;
+
   [[nodiscard]] const header_extension* find(u32 type) const;
   [[nodiscard]] std::string backing_format() const; // empty: the header does not say
   [[nodiscard]] std::vector<feature_name> feature_names() const;
@@ -80,5 +83,14 @@ struct header {
 
 // The feature name table as written into new images: the names of the bits known here.
 [[nodiscard]] header_extension make_feature_names();
+[[nodiscard]] header_extension make_backing_format(std::string_view format);
+
+// The extensions with their end marker, as they lie behind the header's fields.
+[[nodiscard]] std::vector<std::byte>
+serialise_extensions(std::span<const header_extension> extensions);
+
+// What a header can hold of a backing file's name and format (spec, offset 16; 3.1).
+inline constexpr u32 backing_file_length_max = 1023;
+inline constexpr std::size_t backing_format_length_max = 15;
 
 } // namespace bgfs::qcow2

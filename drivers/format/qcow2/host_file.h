@@ -57,7 +57,12 @@ public:
   // From now on corrupt() may write: an image that cannot even be opened is left as it is.
   void opened() { is_open_ = true; }
   [[nodiscard]] bool is_stopped() const { return is_stopped_; }
+  [[nodiscard]] const std::string& stop_reason() const { return stop_reason_; }
   [[nodiscard]] bool is_writable() const { return options_.is_writable && !is_stopped_; }
+
+  // Of a node that is reopened.
+  void set_writable(bool is_writable) { options_.is_writable = is_writable; }
+  void set_overlaps(overlap_map known) noexcept { overlaps_ = std::move(known); }
 
   [[nodiscard]] overlap_map& overlaps() { return overlaps_; }
   [[nodiscard]] edge& file() const { return *options_.file; }

@@ -4,12 +4,13 @@
 //   metadata_store     cached L2 slices and refcount blocks, and their order on the disk
 //   cluster_allocator  refcounts
 //   l1_                the active L1 table, written through
-// Sources by task: image_open.cpp, image_map.cpp (reading), image_write.cpp, image_clear.cpp (zero,
-// discard), image_resize.cpp.
+// Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
+// image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name).
 #pragma once
 
 #include "drivers/format/qcow2/allocation_list.h"
 #include "drivers/format/qcow2/entry_change.h"
+#include "drivers/format/qcow2/header_switch.h"
 #include "drivers/format/qcow2/settings.h"
 
 namespace bgfs::qcow2 {
@@ -21,6 +22,10 @@ struct image_request {
   bool is_read_only = false;
   const options* given = nullptr; // null: the defaults
 };
+
+task<header> read_header(edge& file);
+// Whether an image that is going to be written is fit for it.
+[[nodiscard]] result<> check_writable(const header& h, const image_request& request);
 
 // Consecutive guest bytes that are stored in the same way.
 struct guest_run {
@@ -38,7 +43,9 @@ class image final : public driver,
                     public zeroable,
                     public discardable,
                     public flushable,
-                    public resizable {
+                    public resizable,
+                    public reopenable,
+                    public backing_writer {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -62,6 +69,13 @@ public:
   task<void> write_back() override;
   task<void> flush_to_disk() override;
   task<void> truncate(u64 length, truncate_options options) override;
+  task<void> prepare_reopen(const options& given, const node_options& generic) override;
+  void commit_reopen() noexcept override;
+  task<void> finish_reopen() override;
+  void abort_reopen() noexcept override;
+  task<void> change_backing_reference(std::optional<image_reference> reference) override;
+  void detach_loop() override;
+  void attach_loop(loop& home) override;
 
 private:
   image(image_request request, header h, const settings& s);
@@ -71,8 +85,9 @@ private:
   // image_open.cpp
   task<void> load_tables(const settings& s);
   task<void> load_l1();
-  task<void> load_snapshots();
-  task<void> load_inactive_l2(host_offset l1, u32 entries, std::string name);
+  task<void> find_metadata(overlap_map& known);
+  task<void> find_snapshots(overlap_map& known);
+  task<void> find_inactive_l2(overlap_map& known, host_offset l1, u32 entries, std::string name);
   task<void> make_writable();
   task<void> detect_preallocation();
   // What the format demands before the first change: persistent bitmaps are marked IN_USE.
@@ -83,6 +98,12 @@ private:
   task<void> write_features();
   task<void> close_writable();
   void arm_cleaning();
+
+  // image_reopen.cpp
+  task<void> check_may_become_writable();
+  // image_backing.cpp
+  task<void> switch_header(header_switch change);
+  task<void> settle_header(header_switch change);
 
   // image_map.cpp
   enum class split_at : bool { kind, kind_and_copied };
@@ -154,7 +175,15 @@ private:
   task<void> drop_l2_tables(u64 first_kept);
   task<void> trim_file();
 
-  loop& home_;
+  // What the commit of a reopen puts in force; everything in it was made and read before.
+  struct reopening {
+    settings how;
+    bool is_read_only = false;
+    std::unique_ptr<metadata_region> region; // null: the caches stay
+    std::optional<overlap_map> overlaps;     // nullopt: the checks stay
+  };
+
+  loop* home_;
   image_request request_;
   header header_;
   host_file file_;
@@ -162,7 +191,7 @@ private:
   std::unique_ptr<cluster_allocator> allocator_;
   std::vector<u64> l1_; // entries as on the disk
   edge* backing_ = nullptr;
-  bool keeps_reference_ = false;
+  settings settings_;
   bool is_lazy_ = false;
   bool is_prepared_ = false; // prepare_to_write has run
   bool may_be_preallocated_ = false;
@@ -174,6 +203,7 @@ private:
     std::chrono::milliseconds interval{};
   };
   cleaning_timer cleaning_;
+  std::optional<reopening> next_; // between the preparation of a reopen and its end
 
   friend task<void> create_image(create_request request);
 };

@@ -26,8 +26,8 @@ task<void> image::write_zeroes(byte_range range, write_flags flags) {
     co_await shielded(prepare_to_write());
   const bool may_unmap = (flags & write_flag::may_unmap) != 0;
   range.length = align_up(range.end(), unit) - range.offset;
-  co_await clear(
-      {.guest = range, .rules = {rules(), may_have_backing(), may_unmap, keeps_reference_}});
+  co_await clear({.guest = range,
+                  .rules = {rules(), may_have_backing(), may_unmap, settings_.keeps_reference}});
 }
 
 task<void> image::discard(byte_range range) {
@@ -42,7 +42,8 @@ task<void> image::discard(byte_range range) {
   if (!is_prepared_)
     co_await shielded(prepare_to_write());
   range.length = align_up(range.end(), g().cluster()) - range.offset;
-  co_await clear({.guest = range, .rules = {rules(), may_have_backing(), true, keeps_reference_}});
+  co_await clear(
+      {.guest = range, .rules = {rules(), may_have_backing(), true, settings_.keeps_reference}});
 }
 
 task<void> image::clear(clear_request request) {

@@ -209,7 +209,7 @@ task<void> image::read_compressed(l2_entry entry, u64 within, std::span<std::byt
     co_await fail(error_kind::corrupt_image,
                   "its data at {:#x} lies beyond the end of the file at {:#x}", host.offset,
                   file_.length());
-  buffer_pool& buffers = home_.buffers();
+  buffer_pool& buffers = home_->buffers();
   // At most two clusters (spec: the count of sectors has cluster_bits - 8 bits).
   const buffer stream = buffers.allocate(host.length);
   co_await file_.read_data(host_offset(host.offset), stream.bytes());

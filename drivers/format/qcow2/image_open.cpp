@@ -14,6 +14,8 @@ std::string file_name(const image_request& request) {
   return path.empty() ? "IMAGE" : path;
 }
 
+} // namespace
+
 task<header> read_header(edge& file) {
   const u64 file_length = file.length();
   std::vector<std::byte> head(std::min<u64>(file_length, sizeof(header_v2_wire)));
@@ -41,13 +43,11 @@ result<> check_writable(const header& h, const image_request& request) {
   return {};
 }
 
-} // namespace
-
 image::image(image_request request, header h, const settings& s)
-    : home_(request.home), request_(request), header_(std::move(h)),
+    : home_(&request.home), request_(request), header_(std::move(h)),
       file_({.file = request.file, .self = request.self, .is_writable = !request.is_read_only},
             header_, s.overlap_checks),
-      keeps_reference_(s.keeps_reference), is_lazy_(s.has_lazy_refcounts && !request.is_read_only) {
+      settings_(s), is_lazy_(s.has_lazy_refcounts && !request.is_read_only) {
   cleaning_.owner = this;
   cleaning_.interval = std::chrono::milliseconds(s.caches.clean_interval_ms);
   cleaning_.run = [](run_item& item) {
@@ -58,14 +58,23 @@ image::image(image_request request, header h, const settings& s)
 }
 
 image::~image() {
-  home_.disarm(cleaning_);
+  home_->disarm(cleaning_);
+}
+
+void image::detach_loop() {
+  home_->disarm(cleaning_);
+}
+
+void image::attach_loop(loop& home) {
+  home_ = &home;
+  arm_cleaning();
 }
 
 void image::arm_cleaning() {
   if (cleaning_.interval.count() == 0)
     return;
   cleaning_.due = std::chrono::steady_clock::now() + cleaning_.interval;
-  home_.arm(cleaning_);
+  home_->arm(cleaning_);
 }
 
 task<std::unique_ptr<image>> image::open(image_request request) {
@@ -100,12 +109,29 @@ task<void> image::load_tables(const settings& s) {
   store_ = std::make_unique<metadata_store>(file_, std::move(region));
   store_->set_lazy(is_lazy_);
   allocator_ = std::make_unique<cluster_allocator>(file_, *store_, header_, s.discards);
-  file_.overlaps().add(metadata_kind::main_header, {0, 1});
   co_await load_l1();
   co_await allocator_->load_table();
-  if (header_.snapshot_count != 0)
-    co_await load_snapshots();
+  co_await find_metadata(file_.overlaps());
   co_await load_bitmaps();
+}
+
+// Everything that no write of something else may go over; what `known` does not watch is not read.
+task<void> image::find_metadata(overlap_map& known) {
+  known.add(metadata_kind::main_header, {0, 1});
+  if (!l1_.empty())
+    known.add(metadata_kind::active_l1, {header_.l1.value, l1_.size() * 8});
+  for (const u64 entry : l1_) {
+    const u64 table = entry & entry_offset_mask;
+    // A misplaced one is reported when it is used: the rest of the disk can still be read.
+    if (table != 0 && is_aligned(table, g().cluster()))
+      known.add(metadata_kind::active_l2, {table, g().cluster()});
+  }
+  allocator_->add_metadata(known);
+  const std::optional<bitmap_directory> bitmaps = co_await header_.bitmaps();
+  if (bitmaps)
+    known.add(metadata_kind::bitmap_directory, bitmaps->range);
+  if (header_.snapshot_count != 0)
+    co_await find_snapshots(known);
 }
 
 task<void> image::load_l1() {
@@ -114,17 +140,11 @@ task<void> image::load_l1() {
     co_return;
   co_await file_.read_structure(header_.l1, bytes, "the L1 table");
   l1_.resize(header_.l1_entries);
-  file_.overlaps().add(metadata_kind::active_l1, {header_.l1.value, bytes.size()});
-  for (u64 i = 0; i < l1_.size(); i++) {
+  for (u64 i = 0; i < l1_.size(); i++)
     l1_[i] = load<be64>(bytes, i * 8);
-    const u64 table = l1_[i] & entry_offset_mask;
-    // A misplaced one is reported when it is used: the rest of the disk can still be read.
-    if (table != 0 && is_aligned(table, g().cluster()))
-      file_.overlaps().add(metadata_kind::active_l2, {table, g().cluster()});
-  }
 }
 
-task<void> image::load_snapshots() {
+task<void> image::find_snapshots(overlap_map& known) {
   // The table's length is not known before it is parsed: read more until it is all there.
   std::optional<snapshot_table> table;
   for (u64 length = 64 * KiB; !table; length *= 32) {
@@ -139,16 +159,16 @@ task<void> image::load_snapshots() {
                     "is corrupt",
                     header_.snapshot_count, at, bytes.size());
   }
-  auto& overlaps = file_.overlaps();
-  overlaps.add(metadata_kind::snapshot_table, {header_.snapshots.value, table->bytes});
+  known.add(metadata_kind::snapshot_table, {header_.snapshots.value, table->bytes});
   for (const snapshot& s : table->snapshots) {
-    overlaps.add(metadata_kind::inactive_l1, {s.l1.value, u64{s.l1_entries} * 8});
-    if ((overlaps.watched() & metadata_kind::inactive_l2) != 0)
-      co_await load_inactive_l2(s.l1, s.l1_entries, s.name);
+    known.add(metadata_kind::inactive_l1, {s.l1.value, u64{s.l1_entries} * 8});
+    if ((known.watched() & metadata_kind::inactive_l2) != 0)
+      co_await find_inactive_l2(known, s.l1, s.l1_entries, s.name);
   }
 }
 
-task<void> image::load_inactive_l2(host_offset l1, u32 entries, std::string name) {
+task<void> image::find_inactive_l2(overlap_map& known, host_offset l1, u32 entries,
+                                   std::string name) {
   std::vector<std::byte> bytes(u64{entries} * 8);
   if (bytes.empty())
     co_return;
@@ -156,7 +176,7 @@ task<void> image::load_inactive_l2(host_offset l1, u32 entries, std::string name
   for (u64 i = 0; i < entries; i++) {
     const u64 table = load<be64>(bytes, i * 8) & entry_offset_mask;
     if (table != 0 && is_aligned(table, g().cluster()))
-      file_.overlaps().add(metadata_kind::inactive_l2, {table, g().cluster()});
+      known.add(metadata_kind::inactive_l2, {table, g().cluster()});
   }
 }
 
@@ -166,8 +186,12 @@ task<void> image::make_writable() {
   const u64 kept = header_.autoclear & autoclear_bit::bitmaps;
   if (header_.version < 3 || kept == header_.autoclear)
     co_return;
-  header_.autoclear = kept;
-  co_await write_features();
+  const u64 before = std::exchange(header_.autoclear, kept);
+  result<> written = co_await as_result(write_features());
+  if (written)
+    co_return;
+  header_.autoclear = before; // the next write tries again
+  co_await fail(std::move(written).error());
 }
 
 // Autoclear and incompatible bits, durable when this returns (R10).
@@ -200,6 +224,7 @@ task<void> image::prepare_to_write() {
   const async_mutex::guard lock = co_await store_->lock().lock();
   if (is_prepared_)
     co_return;
+  co_await make_writable(); // of an image that became writable; nothing to do otherwise
   co_await mark_bitmaps();
   is_prepared_ = true;
 }
@@ -209,7 +234,6 @@ task<void> image::load_bitmaps() {
   const std::optional<bitmap_directory> known = co_await header_.bitmaps();
   if (!known)
     co_return;
-  file_.overlaps().add(metadata_kind::bitmap_directory, known->range);
   std::vector<std::byte> directory(known->range.length);
   co_await file_.read_structure(host_offset(known->range.offset), directory,
                                 "the bitmap directory");
@@ -256,7 +280,7 @@ task<void> image::begin_metadata_change() {
 }
 
 task<void> image::close() {
-  home_.disarm(cleaning_);
+  home_->disarm(cleaning_);
   cleaning_.interval = {};
   if (!request_.is_read_only)
     co_await shielded(close_writable());

@@ -128,7 +128,7 @@ task<void> image::clear_new_part(u64 before, u64 length) {
 }
 
 task<void> image::write_zero_data(byte_range guest) {
-  const auto zeroes = home_.buffers().zeroes();
+  const auto zeroes = home_->buffers().zeroes();
   while (!guest.is_empty()) {
     const u64 length = std::min<u64>(guest.length, zeroes.size());
     co_await write(guest.offset, zeroes.first(length), 0);

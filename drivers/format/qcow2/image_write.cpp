@@ -190,14 +190,14 @@ task<void> image::write_edge(byte_range guest, const write_plan& plan) {
     co_await file_.write_zeroes({to.value, guest.length}, 0);
     co_return;
   }
-  const buffer copy = home_.buffers().allocate(guest.length); // at most a cluster
+  const buffer copy = home_->buffers().allocate(guest.length); // at most a cluster
   co_await read_guest(guest_offset(guest.offset), copy.bytes());
   co_await file_.write_data(to, copy.bytes());
 }
 
 task<void> image::write_merged(const write_plan& plan) {
   const u64 base = align_down(plan.at.value, g().cluster());
-  const buffer whole = home_.buffers().allocate(plan.written.length);
+  const buffer whole = home_->buffers().allocate(plan.written.length);
   const u64 before = plan.at.value - plan.written.offset;
   const u64 after = before + plan.data.size();
   if (before > 0)

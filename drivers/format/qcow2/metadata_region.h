@@ -61,6 +61,7 @@ static_assert(sizeof(region_header) <= 4096);
 struct page_plan {
   u64 page_bytes = 0;
   u64 page_count = 0;
+  friend bool operator==(const page_plan&, const page_plan&) = default;
 };
 
 class metadata_region {

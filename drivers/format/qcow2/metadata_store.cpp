@@ -154,6 +154,13 @@ void metadata_store::drop_unused() {
   refcounts_.drop_unused();
 }
 
+void metadata_store::use_region(std::unique_ptr<metadata_region> region) noexcept {
+  BGFS_ASSERT(!has_changes(), "Q2: dirty pages are written before they are given up");
+  l2_ = table_cache(*region, table_kind::l2_slice);
+  refcounts_ = table_cache(*region, table_kind::refcount_block);
+  region_ = std::move(region);
+}
+
 bool metadata_store::has_changes() const {
   return l2_.dirty_count() != 0 || refcounts_.dirty_count() != 0;
 }

@@ -55,6 +55,9 @@ public:
   task<void> flush_file();
 
   void drop_unused();
+  // Goes on with other memory; what was cached is forgotten. Everything was written and flushed,
+  // and nothing is being loaded.
+  void use_region(std::unique_ptr<metadata_region> region) noexcept;
   [[nodiscard]] bool has_changes() const;
   [[nodiscard]] u64 slice_bytes() const { return l2_.page_bytes(); }
   [[nodiscard]] metadata_region& region() { return *region_; }

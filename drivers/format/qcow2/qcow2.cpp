@@ -3,6 +3,7 @@
 
 #include "drivers/format/qcow2/create.h"
 #include "drivers/format/qcow2/image.h"
+#include "graph/model/join_options.h"
 
 namespace bgfs {
 namespace {
@@ -26,6 +27,28 @@ task<std::unique_ptr<driver>> open(open_request request) {
   co_return std::unique_ptr<driver>(std::move(opened));
 }
 
+// Options that mean the same under several names, or of which a new whole makes old parts void.
+void drop_replaced(flat_options& before, const flat_options& next) {
+  const auto drop = [&](std::string_view name) {
+    std::erase_if(before, [&](const auto& o) { return o.first == name; });
+  };
+  if (has_option(next, "overlap-check") || has_option(next, "overlap-check.template"))
+    std::erase_if(before, [](const auto& o) { return o.first.starts_with("overlap-check"); });
+  if (has_option(next, "cache-size")) {
+    drop("l2-cache-size");
+    drop("refcount-cache-size");
+    return;
+  }
+  // Two parts that are known, one of them new, leave nothing to say to an old total.
+  const auto is_known = [&](std::string_view name) {
+    return has_option(next, name) || has_option(before, name);
+  };
+  const bool has_new_part =
+      has_option(next, "l2-cache-size") || has_option(next, "refcount-cache-size");
+  if (has_new_part && is_known("l2-cache-size") && is_known("refcount-cache-size"))
+    drop("cache-size");
+}
+
 } // namespace
 
 const driver_type qcow2_driver_type{
@@ -39,6 +62,7 @@ const driver_type qcow2_driver_type{
     .probe = probe,
     .open = open,
     .create = qcow2::create_image,
+    .drop_replaced = drop_replaced,
 };
 
 } // namespace bgfs

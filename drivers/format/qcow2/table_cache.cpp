@@ -58,7 +58,7 @@ std::optional<u32> table_cache::claim() {
     free_.pop_back();
     return page;
   }
-  cache_layout& layout = region_.layout(kind_);
+  cache_layout& layout = region_->layout(kind_);
   if (layout.used_count < layout.page_count) {
     const u32 page = static_cast<u32>(layout.used_count++);
     next_.push_back(none);
@@ -72,7 +72,7 @@ std::optional<u32> table_cache::claim() {
 std::optional<u32> table_cache::evict() {
   if (dirty_count_ + loading_count_ == bound_count_)
     return std::nullopt;
-  const u64 count = region_.layout(kind_).used_count;
+  const u64 count = region_->layout(kind_).used_count;
   for (u64 step = 0; step <= 2 * count; step++) {
     const u32 page = hand_;
     hand_ = static_cast<u32>((hand_ + 1) % count);
@@ -97,7 +97,7 @@ void table_cache::bind(u32 page, host_offset at, page_state state) {
   d.host_offset = at.value;
   d.state = state;
   d.was_used = 1;
-  d.generation = ++region_.header().generation;
+  d.generation = ++region_->header().generation;
   if (state == page_state::loading)
     loading_count_++;
   if (state == page_state::dirty)
@@ -122,7 +122,7 @@ void table_cache::set_dirty(u32 page) {
     dirty_count_++;
   d.state = page_state::dirty;
   d.was_used = 1;
-  d.generation = ++region_.header().generation;
+  d.generation = ++region_->header().generation;
 }
 
 void table_cache::drop(u32 page) {
@@ -161,7 +161,7 @@ bool table_cache::is_bound(u32 page, host_offset at) const {
 }
 
 void table_cache::drop_unused() {
-  const u64 count = region_.layout(kind_).used_count;
+  const u64 count = region_->layout(kind_).used_count;
   for (u32 page = 0; page < count; page++) {
     page_descriptor& d = of(page);
     if (d.state != page_state::clean)
@@ -171,7 +171,7 @@ void table_cache::drop_unused() {
       continue;
     }
     drop(page);
-    region_.release_page(kind_, page);
+    region_->release_page(kind_, page);
   }
 }
 
@@ -180,7 +180,7 @@ std::vector<u32> table_cache::dirty_pages() const {
   if (dirty_count_ == 0)
     return pages;
   pages.reserve(dirty_count_);
-  const u64 count = region_.layout(kind_).used_count;
+  const u64 count = region_->layout(kind_).used_count;
   for (u32 page = 0; page < count; page++)
     if (of(page).state == page_state::dirty)
       pages.push_back(page);

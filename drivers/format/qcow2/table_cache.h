@@ -14,11 +14,11 @@ namespace bgfs::qcow2 {
 
 class table_cache {
 public:
-  table_cache(metadata_region& region, table_kind kind) : region_(region), kind_(kind) {}
+  table_cache(metadata_region& region, table_kind kind) : region_(&region), kind_(kind) {}
 
   // The page with the table part at `at` in any state but empty; nullopt if none.
   [[nodiscard]] std::optional<u32> find(host_offset at) const;
-  [[nodiscard]] std::span<std::byte> bytes(u32 page) { return region_.page(kind_, page); }
+  [[nodiscard]] std::span<std::byte> bytes(u32 page) { return region_->page(kind_, page); }
   [[nodiscard]] page_state state(u32 page) const { return of(page).state; }
   [[nodiscard]] host_offset place(u32 page) const { return host_offset(of(page).host_offset); }
   void touch(u32 page) { of(page).was_used = 1; }
@@ -44,21 +44,21 @@ public:
   void drop_unused();
   [[nodiscard]] std::vector<u32> dirty_pages() const; // by host offset
   [[nodiscard]] u64 dirty_count() const { return dirty_count_; }
-  [[nodiscard]] u64 page_bytes() const { return region_.layout(kind_).page_bytes; }
-  [[nodiscard]] u64 page_count() const { return region_.layout(kind_).page_count; }
+  [[nodiscard]] u64 page_bytes() const { return region_->layout(kind_).page_bytes; }
+  [[nodiscard]] u64 page_count() const { return region_->layout(kind_).page_count; }
   [[nodiscard]] u64 pages_in_use() const { return bound_count_; }
   [[nodiscard]] table_kind kind() const { return kind_; }
 
 private:
   static constexpr u32 none = ~u32{0};
-  [[nodiscard]] page_descriptor& of(u32 page) const { return region_.descriptor(kind_, page); }
+  [[nodiscard]] page_descriptor& of(u32 page) const { return region_->descriptor(kind_, page); }
   [[nodiscard]] std::size_t bucket(host_offset at) const;
   void link(u32 page);
   void unlink(u32 page);
   void rehash();
   [[nodiscard]] std::optional<u32> evict();
 
-  metadata_region& region_;
+  metadata_region* region_; // one region after another; see metadata_store::use_region
   table_kind kind_;
   std::vector<u32> buckets_ = std::vector<u32>(64, none);
   std::vector<u32> next_; // by page; grows as pages come into use

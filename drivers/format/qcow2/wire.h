@@ -45,12 +45,15 @@ inline constexpr u32 header_length_written = 112;
 
 // Places of fields that are changed on their own.
 namespace header_at {
+inline constexpr u64 backing_file_offset = 8;  // 8 bytes, followed by
+inline constexpr u64 backing_file_length = 16; // 4 bytes
 inline constexpr u64 disk_length = 24;
 inline constexpr u64 l1_entries = 36;            // 4 bytes, followed by
 inline constexpr u64 l1_offset = 40;             // 8 bytes
 inline constexpr u64 refcount_table_offset = 48; // 8 bytes, followed by the clusters in 4
 inline constexpr u64 incompatible = 72;
 inline constexpr u64 autoclear = 88;
+inline constexpr u64 header_length = 100;
 } // namespace header_at
 
 // The L1 table's size and place change in one write, so that no crash sees half of it.
@@ -80,6 +83,9 @@ inline constexpr u32 feature_names = 0x6803f857;
 inline constexpr u32 bitmaps = 0x23852875;
 inline constexpr u32 crypto_header = 0x0537be77;
 inline constexpr u32 data_file = 0x44415441;
+// Ours: its data means nothing. It leads past header content that is being replaced
+// (header_switch.h), and stays only after a crash.
+inline constexpr u32 detour = 0x62674454;
 } // namespace extension_type
 
 // Spec, "Feature name table": one row.

@@ -13,10 +13,14 @@ constexpr option option_list[] = {
      .type = option_type::size,
      .help = "where the disk begins in the file; a multiple of 512",
      .default_text = "0",
+     .is_mutable = true,
+     .is_strong = true,
      .maximum = device_length_max},
     {.name = "size",
      .type = option_type::size,
      .help = "the length of the disk, a multiple of 512; absent: to the end of the file",
+     .is_mutable = true,
+     .is_strong = true,
      .maximum = device_length_max},
 };
 constexpr option_schema raw_options{"driver 'raw'", option_list};
@@ -38,12 +42,15 @@ struct window {
   std::optional<u64> length;
 };
 
+result<window> parse_window(const options& given, u64 file_length);
+
 class raw_driver final : public driver,
                          public writable,
                          public mappable,
                          public zeroable,
                          public discardable,
-                         public resizable {
+                         public resizable,
+                         public reopenable {
 public:
   raw_driver(edge& below, window w) : below_(below), window_(w) {}
 
@@ -67,6 +74,13 @@ public:
     p.used &= parents.used;
     return p;
   }
+
+  task<void> prepare_reopen(const options& given, const node_options&) override {
+    BGFS_ASSERT(!next_, "one reopen at a time");
+    next_ = co_await parse_window(given, below_.length());
+  }
+  void commit_reopen() noexcept override { window_ = *std::exchange(next_, std::nullopt); }
+  void abort_reopen() noexcept override { next_.reset(); }
 
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override {
     return below_.write(window_.offset + offset, bytes, flags);
@@ -96,7 +110,11 @@ public:
   }
 
 private:
-  [[nodiscard]] bool has_window() const { return window_.offset != 0 || window_.length; }
+  // Permissions are planned for what comes after a reopen.
+  [[nodiscard]] bool has_window() const {
+    const window& w = next_ ? *next_ : window_;
+    return w.offset != 0 || w.length;
+  }
   [[nodiscard]] extent at(byte_range range) const {
     return {.length = range.length,
             .kind = extent_kind::data,
@@ -107,6 +125,7 @@ private:
 
   edge& below_;
   window window_;
+  std::optional<window> next_; // between the preparation of a reopen and its end
 };
 
 result<window> parse_window(const options& given, u64 file_length) {

@@ -8,10 +8,8 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/stat.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,18 +26,21 @@ constexpr option open_option_list[] = {
     {.name = "filename",
      .help = "the file or device to open",
      .is_required = true,
+     .is_strong = true,
      .is_host_path = true},
     {.name = "locking",
      .type = option_type::choice,
      .help = "keep other processes from using the image in ways that exclude ours; 'auto' and 'on' "
              "lock with open file description locks, 'off' leaves it to the user",
      .default_text = "auto",
-     .choices = locking_choices},
+     .choices = locking_choices,
+     .is_mutable = true},
     {.name = "aio",
      .type = option_type::choice,
      .help = "how requests reach the kernel: the event loop's ring, or a pool of threads",
      .default_text = "io_uring",
-     .choices = aio_choices},
+     .choices = aio_choices,
+     .is_mutable = true},
 };
 constexpr option_schema file_options{"driver 'file'", open_option_list};
 constexpr option_schema device_options{"driver 'host_device'", open_option_list};
@@ -63,27 +64,6 @@ constexpr option create_option_list[] = {
 };
 constexpr option_schema create_options{"driver 'file'", create_option_list};
 
-// What O_DIRECT demands of this file. Linux 6.1 says it; before, a page is always enough.
-file_geometry direct_geometry(int fd, bool is_device) {
-  file_geometry g{.is_device = is_device,
-                  .is_direct = true,
-                  .request_alignment = 4096,
-                  .memory_alignment = 4096};
-#ifdef STATX_DIOALIGN
-  struct statx found{};
-  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &found) == 0 &&
-      (found.stx_mask & STATX_DIOALIGN) != 0 && found.stx_dio_offset_align != 0) {
-    g.request_alignment = found.stx_dio_offset_align;
-    g.memory_alignment = std::max<u32>(found.stx_dio_mem_align, 1);
-    return g;
-  }
-#endif
-  int logical = 0;
-  if (is_device && ioctl(fd, BLKSSZGET, &logical) == 0 && logical > 0)
-    g.request_alignment = static_cast<u32>(logical);
-  return g;
-}
-
 result<> check_kind(const struct stat& found, const std::string& path, bool wants_device) {
   if (wants_device && !S_ISBLK(found.st_mode))
     return fail(error_kind::invalid_argument,
@@ -98,50 +78,36 @@ result<> check_kind(const struct stat& found, const std::string& path, bool want
   return {};
 }
 
-int open_flags(const open_request& request, bool is_read_only) {
-  int flags = is_read_only ? O_RDONLY : O_RDWR;
-  if (request.self.generic().cache_direct)
-    flags |= O_DIRECT;
-  // A FIFO must not hold up the mount until somebody writes to it.
-  return flags | O_NONBLOCK | O_NOCTTY;
-}
-
-task<descriptor> open_for(open_request request, const std::string& path) {
-  result<descriptor> opened =
-      co_await as_result(open_descriptor(path, open_flags(request, request.is_read_only)));
-  if (opened)
-    co_return *std::move(opened);
-  const bool may_fall_back = request.self.generic().is_auto_read_only && !request.is_read_only &&
-                             opened.error().kind() == error_kind::permission;
-  if (!may_fall_back) {
-    if (opened.error().os_error() == EINVAL && request.self.generic().cache_direct)
-      co_return fail(error_kind::unsupported,
-                     "the file system of '{}' does not support 'cache.direct' (O_DIRECT)", path);
-    co_return fail(std::move(opened).error());
-  }
-  descriptor read_only = co_await open_descriptor(path, open_flags(request, true));
-  request.self.become_read_only();
-  co_return read_only;
+task<descriptor> open_for(const std::string& path, const file_settings& settings) {
+  const file_access access = access_for(settings, {});
+  result<descriptor> opened = co_await as_result(open_descriptor(path, access.open_flags()));
+  if (!opened && opened.error().os_error() == EINVAL && settings.is_direct)
+    co_await fail(error_kind::unsupported,
+                  "the file system of '{}' does not support 'cache.direct' (O_DIRECT)", path);
+  co_return co_await std::move(opened);
 }
 
 task<std::unique_ptr<driver>> open_either(open_request request, bool wants_device) {
   const std::string path = request.given.text("filename");
-  descriptor fd = co_await open_for(request, path);
-  const bool on_threads = request.given.text("aio") == "threads";
-  file opened(std::move(fd), path, on_threads);
+  const file_settings settings = read_file_settings(request.given, request.self.generic());
+  descriptor fd = co_await open_for(path, settings);
+  file opened(std::move(fd), path, settings.is_on_threads);
   const struct stat found = co_await opened.status();
   co_await check_kind(found, path, wants_device);
   const u64 length = co_await opened.length();
   if (length > device_length_max)
     co_return fail(error_kind::out_of_range, "'{}' is {} bytes long; the most is {}", path, length,
                    device_length_max);
-  file_geometry geometry{.is_device = wants_device};
-  if (request.self.generic().cache_direct)
-    geometry = direct_geometry(opened.fd(), wants_device);
+  const file_geometry geometry = read_geometry(opened.fd(), wants_device, settings.is_direct);
   std::error_code ignored;
-  std::string absolute = std::filesystem::absolute(path, ignored);
-  co_return std::make_unique<file_driver>(request.home, std::move(opened), std::move(absolute),
-                                          geometry, length, request.given.text("locking") != "off");
+  co_return std::make_unique<file_driver>(
+      request.home, opened_file{.handle = std::move(opened),
+                                .path = std::filesystem::absolute(path, ignored),
+                                .geometry = geometry,
+                                .length = length,
+                                .settings = settings,
+                                .given = request.given,
+                                .schema = wants_device ? &device_options : &file_options});
 }
 
 task<std::unique_ptr<driver>> open_file(open_request request) {
@@ -182,7 +148,11 @@ task<void> create_file(create_request request) {
   co_await lock.acquire(alone);
   co_await target.truncate(0);
   apply_hints(target.fd(), request.given.flag("nocow"), request.given.number("extent_size_hint"));
-  file_driver writer(request.home, std::move(target), request.filename, {}, 0, false);
+  file_driver writer(request.home, opened_file{.handle = std::move(target),
+                                               .path = request.filename,
+                                               .geometry = {},
+                                               .settings = {},
+                                               .given = {}});
   truncate_options options;
   const std::string& wanted = request.given.text("preallocation");
   if (wanted == "falloc")

@@ -14,13 +14,11 @@
 
 namespace bgfs {
 
-file_driver::file_driver(loop& home, file opened, std::string path, file_geometry geometry,
-                         u64 length, bool locks)
-    : home_(home), file_(std::move(opened)), path_(std::move(path)), geometry_(geometry),
-      length_(length) {
-  if (locks)
-    lock_.emplace(file_.fd(), path_);
-}
+file_driver::file_driver(loop& home, opened_file opened)
+    : home_(&home), file_(std::move(opened.handle)), path_(std::move(opened.path)),
+      geometry_(opened.geometry), length_(opened.length), settings_(opened.settings),
+      given_(std::move(opened.given)), schema_(opened.schema), access_(access_for(settings_, {})),
+      lock_(file_.fd(), path_) {}
 
 // The descriptor, and the locks with it, goes with this object.
 task<void> file_driver::close() {
@@ -50,7 +48,7 @@ task<void> file_driver::read(u64 offset, std::span<std::byte> bytes) {
     co_await file_.read(offset, bytes);
     co_return;
   }
-  const buffer bounce = home_.buffers().allocate(bytes.size());
+  const buffer bounce = home_->buffers().allocate(bytes.size());
   co_await file_.read(offset, bounce.bytes());
   std::memcpy(bytes.data(), bounce.data(), bytes.size());
 }
@@ -60,7 +58,7 @@ task<void> file_driver::write(u64 offset, std::span<const std::byte> bytes, writ
   if (!needs_bounce(bytes.data())) {
     co_await file_.write(offset, bytes, durable);
   } else {
-    const buffer bounce = home_.buffers().allocate(bytes.size());
+    const buffer bounce = home_->buffers().allocate(bytes.size());
     std::memcpy(bounce.data(), bytes.data(), bytes.size());
     co_await file_.write(offset, bounce.bytes(), durable);
   }
@@ -129,6 +127,26 @@ task<void> file_driver::zero_file(byte_range range, write_flags flags) {
 }
 
 task<void> file_driver::discard(byte_range range) {
+  result<> outcome = co_await as_result(discard_range(range));
+  if (outcome) {
+    discards_done_++;
+    discarded_bytes_ += range.length;
+  } else {
+    discards_failed_++;
+  }
+  co_await std::move(outcome);
+}
+
+value file_driver::statistics_specific() const {
+  value v;
+  v.set("driver", geometry_.is_device ? "host_device" : "file");
+  v.set("discard-nb-ok", discards_done_);
+  v.set("discard-nb-failed", discards_failed_);
+  v.set("discard-bytes-ok", discarded_bytes_);
+  return v;
+}
+
+task<void> file_driver::discard_range(byte_range range) {
   if (geometry_.is_device) {
     co_await device_call(BLKDISCARD, range, "discard");
   } else {
@@ -177,7 +195,7 @@ task<void> file_driver::truncate(u64 length, truncate_options options) {
     co_return;
   const byte_range added = byte_range::between(before, length);
   if (options.prealloc == preallocation::full) {
-    const auto zeroes = home_.buffers().zeroes();
+    const auto zeroes = home_->buffers().zeroes();
     for (u64 at = added.offset; at < added.end(); at += zeroes.size())
       co_await file_.write(at, zeroes.first(std::min<u64>(zeroes.size(), added.end() - at)));
   } else {
@@ -190,41 +208,6 @@ task<void> file_driver::truncate(u64 length, truncate_options options) {
       co_await fail(std::move(reserved).error());
     }
   }
-}
-
-result<> file_driver::check_permissions(permissions wanted) {
-  if (!lock_)
-    return {};
-  checked_ = wanted;
-  result<> taken = lock_->acquire(wanted);
-  if (taken) {
-    const permissions& held = lock_->held();
-    trace<point::lock_take>(home_.log(), path_, names_of(held.used), names_of(held.shared));
-  } else {
-    trace<point::lock_refuse>(home_.log(), path_, outcome_of(taken));
-    abort_permissions();
-  }
-  return taken;
-}
-
-void file_driver::commit_permissions() noexcept {
-  if (!lock_)
-    return;
-  committed_ = checked_;
-  release_beyond_committed();
-}
-
-void file_driver::abort_permissions() noexcept {
-  if (lock_)
-    release_beyond_committed();
-}
-
-void file_driver::release_beyond_committed() noexcept {
-  const permissions before = lock_->held();
-  lock_->release_beyond(committed_);
-  const permissions& held = lock_->held();
-  if (before != held)
-    trace<point::lock_release>(home_.log(), path_, names_of(held.used), names_of(held.shared));
 }
 
 } // namespace bgfs

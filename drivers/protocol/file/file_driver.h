@@ -15,6 +15,40 @@ struct file_geometry {
   u32 memory_alignment = 1;  // of buffers
 };
 
+// What the options of the node come to.
+struct file_settings {
+  bool is_read_only = false;
+  bool is_auto_read_only = false;
+  bool is_direct = false;
+  bool is_on_threads = false;
+  bool locks = false;
+};
+[[nodiscard]] file_settings read_file_settings(const options& given, const node_options& generic);
+
+// How the descriptor is open.
+struct file_access {
+  bool writes = false;
+  bool is_direct = false;
+  friend bool operator==(const file_access&, const file_access&) = default;
+  [[nodiscard]] int open_flags() const;
+};
+// With auto-read-only, writing waits until somebody who uses the node may write.
+[[nodiscard]] file_access access_for(const file_settings& s, permissions granted);
+
+// What O_DIRECT, if it is on, demands of this file.
+[[nodiscard]] file_geometry read_geometry(int fd, bool is_device, bool is_direct);
+
+// What is open, and with which options.
+struct opened_file {
+  file handle;
+  std::string path; // absolute
+  file_geometry geometry;
+  u64 length = 0;
+  file_settings settings;
+  options given;                         // of `schema`
+  const option_schema* schema = nullptr; // null: of a file that is being created
+};
+
 class file_driver final : public driver,
                           public readable,
                           public writable,
@@ -24,10 +58,10 @@ class file_driver final : public driver,
                           public copyable,
                           public flushable,
                           public resizable,
+                          public reopenable,
                           public permission_holder {
 public:
-  file_driver(loop& home, file opened, std::string path, file_geometry geometry, u64 length,
-              bool locks);
+  file_driver(loop& home, opened_file opened);
 
   // driver
   [[nodiscard]] u64 length() const override { return length_; }
@@ -36,6 +70,8 @@ public:
   void refine_limits(block_limits& limits) const override;
   task<std::optional<u64>> allocated_length() override;
   [[nodiscard]] std::string host_path() const override { return path_; }
+  [[nodiscard]] value statistics_specific() const override;
+  void attach_loop(loop& home) override { home_ = &home; }
 
   // faces
   task<void> read(u64 offset, std::span<std::byte> bytes) override;
@@ -55,24 +91,51 @@ public:
   result<> check_permissions(permissions wanted) override;
   void commit_permissions() noexcept override;
   void abort_permissions() noexcept override;
+  task<void> prepare_reopen(const options& given, const node_options& generic) override;
+  void commit_reopen() noexcept override;
+  void abort_reopen() noexcept override;
 
 private:
+  // A descriptor that is ready to take the place of the open one.
+  struct replacement {
+    descriptor fd;
+    file_access access;
+  };
+  struct reopening {
+    options given;
+    file_settings settings;
+    file_geometry geometry;
+  };
+  [[nodiscard]] result<> take_locks(permissions wanted);
+  [[nodiscard]] result<> get_ready(permissions wanted);
+  [[nodiscard]] result<> stand_by(replacement r, bool locks);
+  void drop_replacement() noexcept;
+  void take_replacement() noexcept;
+  void settle_locks() noexcept;
   [[nodiscard]] bool needs_bounce(const void* address) const;
   task<void> device_call(unsigned long request, byte_range range, std::string_view verb);
-  void release_beyond_committed() noexcept;
+  task<void> discard_range(byte_range range);
   task<void> zero_file(byte_range range, write_flags flags);
 
-  loop& home_;
+  loop* home_;
   file file_;
   std::string path_;
   file_geometry geometry_;
   u64 length_;
-  std::optional<image_lock> lock_;
+  file_settings settings_;
+  options given_;
+  const option_schema* schema_;
+  file_access access_;
+  image_lock lock_;
   permissions committed_;
   permissions checked_;
+  bool is_checked_ = false; // checked_ waits for its commit or abort
+  std::optional<replacement> replacement_;
+  std::optional<reopening> next_;
   // A failed fdatasync drops the pages it could not write: no later one may claim success.
   std::optional<error> flush_failure_;
   bool has_zero_range_ = true;
+  u64 discards_done_ = 0, discards_failed_ = 0, discarded_bytes_ = 0;
 };
 
 } // namespace bgfs

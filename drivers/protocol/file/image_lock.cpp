@@ -82,44 +82,53 @@ std::string describe_openers(int fd) {
   return text;
 }
 
-result<> image_lock::take(u64 first_byte, permission_set bits) {
+namespace {
+
+result<> take(int fd, const std::string& path, u64 first_byte, permission_set bits) {
   for (unsigned i = 0; i < permission_count; i++) {
     if ((bits & (1u << i)) == 0)
       continue;
     struct flock lock = lock_at(first_byte + i, F_RDLCK);
-    if (fcntl(fd_, F_OFD_SETLK, &lock) == 0 || is_unsupported(errno))
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0 || is_unsupported(errno))
       continue;
-    return fail_errno(errno, "cannot lock byte {} of '{}'", first_byte + i, path_);
+    return fail_errno(errno, "cannot lock byte {} of '{}'", first_byte + i, path);
   }
   return {};
 }
 
-result<> image_lock::test(u64 first_byte, permission_set bits, bool is_use) const {
+void give_up(int fd, u64 first_byte, permission_set bits) noexcept {
+  for (unsigned i = 0; i < permission_count; i++) {
+    if ((bits & (1u << i)) == 0)
+      continue;
+    struct flock lock = lock_at(first_byte + i, F_UNLCK);
+    fcntl(fd, F_OFD_SETLK, &lock);
+  }
+}
+
+void give_up_all(int fd) noexcept {
+  give_up(fd, used_byte, permission::all);
+  give_up(fd, unshared_byte, permission::all);
+}
+
+result<> test(int fd, const std::string& path, u64 first_byte, permission_set bits, bool is_use) {
   for (unsigned i = 0; i < permission_count; i++) {
     if ((bits & (1u << i)) == 0)
       continue;
     struct flock lock = lock_at(first_byte + i, F_WRLCK);
-    if (fcntl(fd_, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
+    if (fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
       continue;
-    const std::string who = describe_openers(fd_);
+    const std::string who = describe_openers(fd);
     const auto bit = static_cast<permission_set>(1u << i);
     return fail(error_kind::busy,
                 "cannot get the {} lock of '{}': {} uses the image; stop it, or open the image "
                 "with 'read-only: true, force-share: true'",
                 is_use ? fmt::format("'{}'", describe(bit)) : fmt::format("'no {}'", describe(bit)),
-                path_, who.empty() ? "another process" : who);
+                path, who.empty() ? "another process" : who);
   }
   return {};
 }
 
-void image_lock::give_up(u64 first_byte, permission_set bits) noexcept {
-  for (unsigned i = 0; i < permission_count; i++) {
-    if ((bits & (1u << i)) == 0)
-      continue;
-    struct flock lock = lock_at(first_byte + i, F_UNLCK);
-    fcntl(fd_, F_OFD_SETLK, &lock);
-  }
-}
+} // namespace
 
 // Locks first, tests afterwards: of two processes that do this at once, at least one sees the
 // other.
@@ -128,17 +137,47 @@ result<> image_lock::acquire(permissions wanted) {
   const auto more_unshared = static_cast<permission_set>(unshared(wanted) & ~unshared(held_));
   held_.used |= more_used;
   held_.shared &= static_cast<permission_set>(~more_unshared);
-  BGFS_CHECK(take(used_byte, more_used));
-  BGFS_CHECK(take(unshared_byte, more_unshared));
-  BGFS_CHECK(test(unshared_byte, more_used, true));
-  return test(used_byte, more_unshared, false);
+  BGFS_CHECK(take(fd_, path_, used_byte, more_used));
+  BGFS_CHECK(take(fd_, path_, unshared_byte, more_unshared));
+  if (mirror_ != no_mirror)
+    give_up_all(mirror_); // the first descriptor has them, and is the one that tests
+  result<> tested = test(fd_, path_, unshared_byte, more_used, true);
+  if (tested)
+    tested = test(fd_, path_, used_byte, more_unshared, false);
+  if (mirror_ != no_mirror) {
+    result<> mirrored = mirror_on(mirror_);
+    if (tested)
+      tested = std::move(mirrored);
+  }
+  return tested;
 }
 
 void image_lock::release_beyond(permissions wanted) noexcept {
-  give_up(used_byte, static_cast<permission_set>(held_.used & ~wanted.used));
-  give_up(unshared_byte, static_cast<permission_set>(unshared(held_) & ~unshared(wanted)));
+  const auto used = static_cast<permission_set>(held_.used & ~wanted.used);
+  const auto kept_from_others = static_cast<permission_set>(unshared(held_) & ~unshared(wanted));
+  for (const int fd : {fd_, mirror_}) {
+    if (fd == no_mirror)
+      continue;
+    give_up(fd, used_byte, used);
+    give_up(fd, unshared_byte, kept_from_others);
+  }
   held_.used &= wanted.used;
   held_.shared |= static_cast<permission_set>(wanted.shared & permission::all);
+}
+
+result<> image_lock::mirror_on(int fd) {
+  mirror_ = fd;
+  BGFS_CHECK(take(fd, path_, used_byte, held_.used));
+  return take(fd, path_, unshared_byte, unshared(held_));
+}
+
+void image_lock::move_to_mirror() noexcept {
+  // A request in flight may keep the old description for a while; its locks would look like
+  // somebody else's.
+  give_up_all(fd_);
+  if (mirror_ == no_mirror)
+    held_ = {};
+  mirror_ = no_mirror;
 }
 
 } // namespace bgfs

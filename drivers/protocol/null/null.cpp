@@ -13,16 +13,21 @@ constexpr option option_list[] = {
      .type = option_type::size,
      .help = "the length of the disk",
      .default_text = "1G",
+     .is_mutable = true,
+     .is_strong = true,
      .maximum = device_length_max},
     {.name = "latency-ns",
      .type = option_type::integer,
      .help = "nanoseconds that each request takes",
      .default_text = "0",
+     .is_mutable = true,
      .maximum = 60'000'000'000},
     {.name = "read-zeroes",
      .type = option_type::boolean,
      .help = "promise that reads give zeroes (they do either way), so that status says so",
-     .default_text = "false"},
+     .default_text = "false",
+     .is_mutable = true,
+     .is_strong = true},
 };
 constexpr option_schema null_options{"driver 'null-co'", option_list};
 
@@ -32,13 +37,15 @@ class null_driver final : public driver,
                           public mappable,
                           public zeroable,
                           public discardable,
-                          public flushable {
+                          public flushable,
+                          public reopenable {
 public:
-  explicit null_driver(const options& given)
-      : length_(given.number("size")), latency_(given.number("latency-ns")),
-        reads_zeroes_(given.flag("read-zeroes")) {}
+  explicit null_driver(const options& given) : disk_(given) {}
 
-  [[nodiscard]] u64 length() const override { return length_; }
+  [[nodiscard]] u64 length() const override { return disk_.length; }
+  [[nodiscard]] std::string exact_filename() const override {
+    return disk_.is_default ? "null-co://" : "";
+  }
   task<void> close() override { co_return; }
   task<std::optional<u64>> allocated_length() override { co_return 0; }
 
@@ -60,20 +67,37 @@ public:
   task<void> write_back() override { co_return; }
   task<void> flush_to_disk() override { return delay(); }
 
+  task<void> prepare_reopen(const options& given, const node_options&) override {
+    BGFS_ASSERT(!next_, "one reopen at a time");
+    next_.emplace(given);
+    co_return;
+  }
+  void commit_reopen() noexcept override { disk_ = *std::exchange(next_, std::nullopt); }
+  void abort_reopen() noexcept override { next_.reset(); }
+
 private:
+  struct null_disk {
+    explicit null_disk(const options& given)
+        : length(given.number("size")), latency(given.number("latency-ns")),
+          reads_zeroes(given.flag("read-zeroes")),
+          is_default(!given.is_set("size") && !given.is_set("read-zeroes")) {}
+    u64 length;
+    std::chrono::nanoseconds latency;
+    bool reads_zeroes;
+    bool is_default; // nothing that decides what is seen was given
+  };
   [[nodiscard]] extent at(u64 offset) const {
-    return {.length = length_ - offset,
-            .kind = reads_zeroes_ ? extent_kind::zero : extent_kind::data,
+    return {.length = disk_.length - offset,
+            .kind = disk_.reads_zeroes ? extent_kind::zero : extent_kind::data,
             .offset = offset};
   }
   task<void> delay() const {
-    if (latency_.count() > 0)
-      co_await sleep_for(latency_);
+    if (disk_.latency.count() > 0)
+      co_await sleep_for(disk_.latency);
   }
 
-  u64 length_;
-  std::chrono::nanoseconds latency_;
-  bool reads_zeroes_;
+  null_disk disk_;
+  std::optional<null_disk> next_; // between the preparation of a reopen and its end
 };
 
 task<std::unique_ptr<driver>> open_null(open_request request) {

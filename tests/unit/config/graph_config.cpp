@@ -234,7 +234,8 @@ TEST_CASE("every mistake in a graph file names its place and what would be right
       {"version: 1\nnodes: [{node-name: a, driver: raw, backing: b, file: {driver: null-co}}]\n",
        "g.yaml:2:37: node 'a': option 'backing' is not known to driver 'raw'; it has "
        "auto-read-only, "
-       "cache.direct, cache.no-flush, detect-zeroes, discard, driver, file, force-share, "
+       "cache.direct, cache.no-flush, cache.writeback, detect-zeroes, discard, driver, file, "
+       "force-share, "
        "node-name, "
        "offset, read-only, size"},
       {"version: 1\nnodes: [{node-name: a, driver: null-co, force-share: true}]\n",
@@ -489,4 +490,17 @@ TEST_CASE("the short form finds the format, or says how to give it") {
     REQUIRE(!config.has_value());
     CHECK(config.error().message() == r.expected);
   }
+}
+
+TEST_CASE("two nodes do not open one file if one of them is written") {
+  const scratch dir;
+  const std::string nodes =
+      "version: 1\nnodes:\n"
+      "  - {node-name: a, driver: raw, file: {driver: file, filename: x}}\n"
+      "  - {node-name: b, driver: raw, file: {driver: file, filename: ./x}}\n";
+  CHECK(load_message(dir, nodes) == "fine");
+  CHECK(load_message(dir, nodes + "exports: [{node-name: a, writable: true}]\n") ==
+        "g.yaml:4:33: the 'file' of node 'b' opens '" + dir.at("x") +
+            "', as the 'file' of node 'a' at " + dir.at("g.yaml") +
+            ":3:33 does, and one of them is written; let one refer to the other by its node-name");
 }

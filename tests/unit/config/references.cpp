@@ -147,6 +147,8 @@ TEST_CASE("a header never makes a file a raw image") {
   policy.raw_allowed = {dir.at("i")};
   CHECK(open_chain(dir, policy, dir.at("i/top")) == "cow:i/top raw:i/bytes");
   dir.write("i/top", cow_image(json_bytes, "raw"));
+  CHECK(open_chain(dir, policy, dir.at("i/top")) == "cow:i/top raw:i/bytes");
+  policy.raw_allowed = {dir.at("j")};
   CHECK(open_chain(dir, policy, dir.at("i/top")).find("cannot make a file a raw image") !=
         std::string::npos);
 }

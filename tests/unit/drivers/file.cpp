@@ -7,6 +7,7 @@
 #include "graph/io/buffer_pool.h"
 #include "graph/io/file.h"
 #include "tests/unit/lib/graph_bench.h"
+#include "tests/unit/lib/scratch_directory.h"
 
 #include <fcntl.h>
 #include <filesystem>
@@ -19,21 +20,6 @@ namespace fs = std::filesystem;
 namespace pm = bgfs::permission;
 
 namespace {
-
-struct scratch_directory {
-  fs::path path;
-  scratch_directory() {
-    std::string name = (fs::temp_directory_path() / "bgfs-test-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~scratch_directory() { fs::remove_all(path); }
-  [[nodiscard]] std::string file(std::string_view name, u64 length = 0) const {
-    const fs::path p = path / name;
-    std::ofstream(p).flush();
-    fs::resize_file(p, length);
-    return p;
-  }
-};
 
 spec_builder file_spec(const std::string& name) {
   return spec_builder("", file_driver_type).set("filename", name);
@@ -115,6 +101,9 @@ TEST_CASE("status tells data from holes, and discarding makes holes") {
   CHECK(last.is_end);
   CHECK(last.length == MiB - 900 * KiB);
   bench.must(r.discard({256 * KiB, 64 * KiB}));
+  CHECK(
+      to_json(r.top().child("file")->child().instance().statistics_specific()) ==
+      R"({"driver": "file", "discard-nb-ok": 1, "discard-nb-failed": 0, "discard-bytes-ok": 65536})");
   const block_status all = bench.must(r.status_above({0, MiB}));
   CHECK(all.length == MiB);
   CHECK(all.is_zero);
@@ -209,19 +198,6 @@ TEST_CASE("creating a file empties it only if nobody uses it, and preallocates")
   CHECK(content(name).size() == 8);
 }
 
-TEST_CASE("auto-read-only falls back where writing is not permitted") {
-  // The one kind of file that even root may not open for writing.
-  const std::string name = "/sys/devices/system/cpu/online";
-  graph_bench bench(drivers());
-  const auto strict = bench.try_open(spec_builder("n", file_driver_type).set("filename", name));
-  REQUIRE(!strict);
-  CHECK(
-      strict.error().message().ends_with(fmt::format("cannot open '{}': Permission denied", name)));
-  node& n = bench.open(
-      spec_builder("n", file_driver_type).set("filename", name).set("auto-read-only", true));
-  CHECK(n.is_read_only());
-}
-
 TEST_CASE("null-co has its length, reads zeroes and forgets") {
   graph_bench bench(drivers());
   node& n = bench.open(spec_builder("n", null_co_driver_type)
@@ -237,4 +213,21 @@ TEST_CASE("null-co has its length, reads zeroes and forgets") {
   const block_status s = bench.must(r.status_above({0, 64 * TiB}));
   CHECK(s.is_zero);
   CHECK(s.length == 64 * TiB);
+}
+
+TEST_CASE("null-co changes its length and its speed while it is open") {
+  graph_bench bench(drivers());
+  const auto spec = [](const char* size) {
+    return spec_builder("n", null_co_driver_type).set("size", size);
+  };
+  node& n = bench.open(spec("1M"));
+  auto& face = dynamic_cast<reopenable&>(n.instance());
+  const node_spec longer = spec("2M").set("read-zeroes", true).set("latency-ns", 5).build();
+  bench.must(face.prepare_reopen(longer.given, longer.generic));
+  face.abort_reopen();
+  CHECK(n.instance().length() == MiB);
+  bench.must(face.prepare_reopen(longer.given, longer.generic));
+  face.commit_reopen();
+  CHECK(n.instance().length() == 2 * MiB);
+  CHECK(dynamic_cast<mappable&>(n.instance()).try_map({0, 1})->kind == extent_kind::zero);
 }

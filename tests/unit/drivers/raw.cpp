@@ -75,3 +75,51 @@ TEST_CASE("raw refuses windows that do not fit") {
     CHECK_MESSAGE(opened.error().message().ends_with(r.message), opened.error().message());
   }
 }
+
+TEST_CASE("a raw window moves and changes its length while it is open") {
+  graph_bench bench({&raw_driver_type});
+  memory_disk& disk = bench.disk("d", 64 * KiB);
+  disk.bytes = pattern(64 * KiB, 1);
+  const auto spec = [](i64 offset, i64 size) {
+    return spec_builder("top", raw_driver_type)
+        .set("offset", offset)
+        .set("size", size)
+        .child("file", disk_spec("d"));
+  };
+  node& top = bench.open(spec(4096, 8192));
+  auto& face = dynamic_cast<reopenable&>(top.instance());
+  auto& maps = dynamic_cast<mappable&>(top.instance());
+  const node_spec moved = spec(512, 1024).build();
+  bench.must(face.prepare_reopen(moved.given, moved.generic));
+  CHECK(top.instance().length() == 8192); // not before the commit
+  CHECK(maps.try_map({0, 512})->offset == 4096);
+  face.abort_reopen();
+  CHECK(top.instance().length() == 8192);
+  bench.must(face.prepare_reopen(moved.given, moved.generic));
+  face.commit_reopen();
+  CHECK(top.instance().length() == 1024);
+  CHECK(maps.try_map({0, 512})->offset == 512);
+
+  const node_spec beyond = spec(512, 65536).build();
+  const result<> refused = bench.run(face.prepare_reopen(beyond.given, beyond.generic));
+  REQUIRE(!refused);
+  CHECK(refused.error().message() ==
+        "'offset' 512 and 'size' 65536 reach past the end of the file at 65536 bytes");
+  CHECK(top.instance().length() == 1024);
+}
+
+TEST_CASE("the permissions of a raw node are planned for the window it is going to have") {
+  graph_bench bench({&raw_driver_type});
+  bench.disk("d", 64 * KiB);
+  node& top = bench.open(spec_builder("top", raw_driver_type).child("file", disk_spec("d")));
+  auto& face = dynamic_cast<reopenable&>(top.instance());
+  const edge& below = *top.child("file");
+  CHECK(top.instance().child_permissions(below, may_resize) == may_resize);
+  const node_spec window =
+      spec_builder("top", raw_driver_type).set("size", 512).child("file", disk_spec("d")).build();
+  bench.must(face.prepare_reopen(window.given, window.generic));
+  const permissions cut = top.instance().child_permissions(below, may_resize);
+  CHECK((cut.shared & permission::resize) == 0); // nobody moves the end of what it lies in
+  face.abort_reopen();
+  CHECK(top.instance().child_permissions(below, may_resize) == may_resize);
+}

@@ -5,6 +5,7 @@
 
 #include "graph/io/sleep.h"
 #include "graph/io/spawn.h"
+#include "graph/io/sync.h"
 #include "graph/model/graph.h"
 
 #include <cstring>
@@ -34,6 +35,18 @@ struct memory_disk {
   // Called before each operation; an error makes it fail without doing anything.
   std::function<std::optional<error>(std::string_view operation, byte_range range)> fault;
   u64 operations = 0;
+  // Called before each operation, too; it then waits for the event, if there is one.
+  std::function<event*(std::string_view operation, byte_range range)> hold;
+  // What it asks of requests besides request_alignment and max_transfer.
+  std::function<void(block_limits&)> limits;
+  write_flags write_flags_supported = 0;
+  write_flags zero_flags_supported = write_flag::may_unmap | write_flag::no_fallback;
+  // What status says; nothing: all is data.
+  std::function<extent(byte_range range)> mapping;
+  u64 maps = 0;
+  write_flags flags_seen = 0; // of the last write or zero write
+  std::vector<std::span<std::byte>> registered;
+  std::function<bool()> refuses_buffers;
 
   explicit memory_disk(u64 length = 0) : bytes(length) {}
 };
@@ -45,7 +58,8 @@ class memory_driver final : public driver,
                             public zeroable,
                             public discardable,
                             public flushable,
-                            public resizable {
+                            public resizable,
+                            public buffer_registrar {
 public:
   explicit memory_driver(memory_disk& disk) : disk_(disk) {}
 
@@ -55,6 +69,8 @@ public:
   void refine_limits(block_limits& limits) const override {
     limits.request_alignment = disk_.request_alignment;
     limits.max_transfer = disk_.max_transfer;
+    if (disk_.limits)
+      disk_.limits(limits);
   }
   task<std::optional<u64>> allocated_length() override { co_return disk_.bytes.size(); }
 
@@ -66,19 +82,31 @@ public:
     const u64 length = std::min<u64>(out.size(), disk_.bytes.size() - offset);
     std::memcpy(out.data(), disk_.bytes.data() + offset, length);
   }
-  task<void> write(u64 offset, std::span<const std::byte> in, write_flags) override {
+  task<void> write(u64 offset, std::span<const std::byte> in, write_flags flags) override {
+    disk_.flags_seen = flags;
     co_await begin("write", {offset, in.size()});
     co_await make_room(offset + in.size());
     std::memcpy(disk_.bytes.data() + offset, in.data(), in.size());
     record(memory_event::kind::write, {offset, in.size()}, in);
   }
+  [[nodiscard]] write_flags supported_write_flags() const override {
+    return disk_.write_flags_supported;
+  }
   task<extent> map(byte_range range) override {
+    disk_.maps++;
+    extent scripted;
+    if (disk_.mapping)
+      scripted = disk_.mapping(range);
+    co_await begin("map", range);
+    if (disk_.mapping)
+      co_return scripted;
     co_return extent{.length = disk_.bytes.size() - range.offset,
                      .kind = extent_kind::data,
                      .offset = range.offset};
   }
   [[nodiscard]] std::optional<extent> try_map(byte_range) override { return std::nullopt; }
-  task<void> write_zeroes(byte_range range, write_flags) override {
+  task<void> write_zeroes(byte_range range, write_flags flags) override {
+    disk_.flags_seen = flags;
     if (!disk_.can_zero)
       co_await fail(error_kind::unsupported, "this disk cannot zero");
     co_await begin("zero", range);
@@ -87,7 +115,7 @@ public:
     record(memory_event::kind::zero, range, {});
   }
   [[nodiscard]] write_flags supported_zero_flags() const override {
-    return write_flag::may_unmap | write_flag::no_fallback;
+    return disk_.zero_flags_supported;
   }
   task<void> discard(byte_range range) override {
     if (!disk_.can_discard)
@@ -114,11 +142,24 @@ public:
     record(memory_event::kind::truncate, {0, length}, {});
   }
 
+  result<> register_buffer(std::span<std::byte> memory) override {
+    if (disk_.refuses_buffers && disk_.refuses_buffers())
+      return fail(error_kind::no_space, "no room for more buffers");
+    disk_.registered.push_back(memory);
+    return {};
+  }
+  void unregister_buffer(std::span<std::byte> memory) noexcept override {
+    std::erase_if(disk_.registered, [&](auto known) { return known.data() == memory.data(); });
+  }
+
 private:
   task<void> begin(std::string_view operation, byte_range range) {
     disk_.operations++;
     if (disk_.yields)
       co_await sleep_for(std::chrono::nanoseconds(0));
+    if (disk_.hold)
+      if (event* gate = disk_.hold(operation, range))
+        co_await gate->wait();
     if (disk_.fault) {
       if (auto failure = disk_.fault(operation, range))
         co_await fail(*std::move(failure));

@@ -480,3 +480,34 @@ TEST_CASE("a deactivated node leaves its image alone until it is activated") {
   CHECK(bytes == pattern(64, 2));
   CHECK(r.length() == 4096);
 }
+
+TEST_CASE("what is forbidden for a node is said with the reason") {
+  graph_bench bench({&box_driver_type, &pass_driver_type});
+  box_disk(bench, "base", 2048);
+  box_disk(bench, "d", 2048, true);
+  node& base = bench.open(box_spec("base", "base").set("read-only", true));
+  CHECK(base.check_operation(node_operation::mirror_target).has_value());
+  node& top = bench.open(box_spec("top", "d").child("backing", "base"));
+  CHECK(base.check_operation(node_operation::stream).has_value());
+  const auto blocked = base.check_operation(node_operation::resize);
+  REQUIRE(!blocked);
+  CHECK(blocked.error().message() == "node 'base' (box) cannot be used for 'resize' now: it is the "
+                                     "backing of node 'top' (box)");
+  const auto token = top.blockers().add(bit(node_operation::replace) | bit(node_operation::resize),
+                                        "job 'copy' reads from it");
+  const auto replaced = bench.run(insert_filter(bench.graph(), top, pass_over("f", "top")));
+  REQUIRE(!replaced);
+  CHECK(replaced.error().message() ==
+        "node 'top' (box) cannot be replaced now: job 'copy' reads from it");
+  const auto closed = bench.run(bench.graph().apply({.leaving = {&top}}));
+  REQUIRE(!closed);
+  CHECK(closed.error().message() ==
+        "node 'top' (box) cannot be closed now: job 'copy' reads from it");
+  root& r = bench.attach(top, may_resize);
+  const auto resized = bench.run(r.truncate(4096));
+  REQUIRE(!resized);
+  CHECK(resized.error().message() == "node 'top' (box) cannot be used for 'resize' now: job 'copy' "
+                                     "reads from it");
+  top.blockers().remove(token);
+  bench.must(insert_filter(bench.graph(), top, pass_over("f", "top")));
+}
