@@ -16,6 +16,8 @@ class event_waiter {
 public:
   explicit event_waiter(const mount_client& mount);
 
+  // Whether it is woken by each event; else it looks again every so often.
+  [[nodiscard]] bool is_exact() const { return changes_.is_open(); }
   // Returns soon after an event, after the end of the serving process, at `until`, or for no
   // reason. What happened since the waiter was made, or since the last wait, is not missed.
   void wait(std::optional<std::chrono::steady_clock::time_point> until);

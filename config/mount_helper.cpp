@@ -51,20 +51,27 @@ result<helper_call> parse_call(std::span<const std::string> given, bool is_umoun
   return call;
 }
 
+bool is_remount(const helper_call& call) {
+  return std::ranges::any_of(call.options, [](const std::string& list) {
+    return ("," + list + ",").find(",remount,") != std::string::npos;
+  });
+}
+
 result<std::vector<std::string>> translate_mount(const helper_call& call) {
-  if (call.operands.size() != 2)
+  // mount(8) names what is mounted also for a remount; people who call us directly need not.
+  const std::size_t count = call.operands.size();
+  if (count != 2 && !(count == 1 && is_remount(call)))
     return fail(error_kind::invalid_argument, "a graph file or an image, and a directory are "
                                               "expected");
-  if (call.is_fake)
-    return fail(error_kind::unsupported,
-                "'-f' asks for everything but the mount itself; check a graph with 'bgfs config "
-                "check'");
   std::vector<std::string> words = {"mount"};
+  if (call.is_fake)
+    words.emplace_back("--fake");
   for (const std::string& list : call.options) {
     words.emplace_back("-o");
     words.push_back(list);
   }
-  words.insert(words.end(), {"--", call.operands[0], call.operands[1]});
+  words.emplace_back("--");
+  words.insert(words.end(), call.operands.begin(), call.operands.end());
   return words;
 }
 

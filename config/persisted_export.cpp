@@ -2,6 +2,7 @@
 #include "config/persisted_export.h"
 
 #include "config/document_values.h"
+#include "config/reload_request.h"
 #include "config/whole_file.h"
 #include "config/yaml.h"
 
@@ -201,7 +202,7 @@ result<> persisted_exports::add_in_turn(turn& mine, const std::string& name,
   BGFS_CHECK(mine.note("add " + path));
   result<> applied = replace_file(path, fragment);
   if (applied)
-    applied = mount_.command(".bgfs/reload", "1");
+    applied = request_reload(mount_, "1");
   if (!applied && exists(path))
     if (const result<> undone = remove_file(path); !undone)
       return fail(applied.error().kind(), "{}; and {}", applied.error().message(),
@@ -230,7 +231,7 @@ result<> persisted_exports::remove_in_turn(turn& mine, const std::string& name) 
   BGFS_CHECK(mine.note("remove " + path));
   result<> applied = rename_file(path, kept);
   if (applied)
-    applied = mount_.command(".bgfs/reload", "1");
+    applied = request_reload(mount_, "1");
   if (!applied && exists(kept)) {
     if (const result<> undone = rename_file(kept, path); !undone)
       return fail(applied.error().kind(), "{}; and {}", applied.error().message(),

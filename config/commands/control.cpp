@@ -4,7 +4,7 @@
 #include "config/commands/commands.h"
 
 #include "config/event_waiter.h"
-#include "config/mount_client.h"
+#include "config/reload_request.h"
 #include "config/yaml.h"
 #include "graph/base/text.h"
 
@@ -73,11 +73,6 @@ int show_plan(const command_call& call, const mount_client& mount) {
   return is_refused ? status_refused : 0;
 }
 
-// A mount that fails to answer may have applied it.
-std::string ending_of(const std::string& why) {
-  return why.ends_with("nothing was changed") ? why : why + "; look at .bgfs/reload-plan";
-}
-
 } // namespace
 
 int run_reload(const command_call& call) {
@@ -94,11 +89,13 @@ int run_reload(const command_call& call) {
     return at.status;
   if (is_dry)
     return show_plan(call, *at.mount);
-  const result<> done = at.mount->command(".bgfs/reload", is_forced ? "force" : "1");
+  const result<> done = request_reload(*at.mount, is_forced ? "force" : "1");
   if (done)
     return 0;
-  complain(call, ending_of(done.error().message()));
-  return done.error().os_error() == EACCES ? status_usage : status_refused;
+  const std::string& why = done.error().message();
+  complain(call, why);
+  const bool is_denied = done.error().kind() == error_kind::permission;
+  return is_denied && !why.ends_with("nothing was changed") ? status_usage : status_refused;
 }
 
 namespace {

@@ -24,6 +24,8 @@ struct mount_arguments {
   bool is_graph = false;
   bool is_foreground = false;
   bool is_strict = false;
+  bool is_fake = false;
+  bool is_remount = false;
   bool is_read_only = false;
   int ready_fd = -1;
 };
@@ -62,6 +64,8 @@ void take_option(mount_arguments& a, const std::string& option) {
     a.image.allowed_references.push_back(value);
   } else if (option == "strict") {
     a.is_strict = true;
+  } else if (option == "remount") {
+    a.is_remount = true;
   } else {
     a.is_read_only = a.is_read_only || option == "ro";
     a.options.push_back(option);
@@ -114,6 +118,7 @@ int mount_parsed(const command_call& call, mount_arguments a, std::string direct
                             .options = std::move(a.options),
                             .is_foreground = a.is_foreground,
                             .is_strict = a.is_strict,
+                            .is_fake = a.is_fake,
                             .ready_fd = a.ready_fd},
                            call.drivers);
 }
@@ -124,8 +129,8 @@ bool is_yaml_name(const std::string& name) {
 
 void declare(arguments& known, mount_arguments& a) {
   known.texts('o', "options", "OPTIONS",
-              "ro, strict, writable, format=..., allow-references=..., and those of mount(8) and "
-              "FUSE",
+              "ro, strict, writable, format=..., allow-references=..., remount, and those of "
+              "mount(8) and FUSE",
               a.option_lists);
   known.flag('w', "writable", "let the image be written; needs -F", a.image.is_writable);
   known.text('F', "format", "FORMAT", "the image's format; absent: by its first bytes",
@@ -134,20 +139,46 @@ void declare(arguments& known, mount_arguments& a) {
   known.texts(0, "allow-references", "DIR", "let image headers name files below DIR",
               a.image.allowed_references);
   known.flag('f', "foreground", "stay in the foreground", a.is_foreground);
+  known.flag(0, "fake", "check everything, and mount nothing", a.is_fake);
   known.text(0, "ready-fd", "N", "write \"ready\" to this descriptor when the mount is usable",
              a.ready_fd_text);
 }
 
 } // namespace
 
+namespace {
+
+int remount(const command_call& call, const mount_arguments& a,
+            const std::vector<std::string>& operands) {
+  if (operands.empty() || operands.size() > 2) {
+    complain(call, "a directory, perhaps after what is mounted there, is expected; see 'bgfs mount "
+                   "--help'");
+    return status_usage;
+  }
+  return call.mounts.remount({.source = operands.size() == 2 ? operands[0] : std::string(),
+                              .directory = operands.back(),
+                              .options = a.options});
+}
+
+} // namespace
+
 int run_mount(const command_call& call) {
   mount_arguments a;
-  arguments known(call.name, "[OPTION]... GRAPH.yaml|IMAGE DIRECTORY",
-                  "Shows the disks of a graph, or of one image, as files in a directory.");
+  arguments known(
+      call.name,
+      "[OPTION]... GRAPH.yaml|IMAGE DIRECTORY\n"
+      "       bgfs mount -o remount[,OPTION...] [GRAPH.yaml|IMAGE] DIRECTORY",
+      "Shows the disks of a graph, or of one image, as files in a directory. -o remount\n"
+      "makes a mount read-only (ro) or writable (rw) and reloads it.");
   declare(known, a);
   parsed_arguments parsed = parse_arguments(call, known, status_usage);
   if (parsed.is_over)
     return parsed.status;
+  for (const std::string& list : a.option_lists)
+    for (const std::string& option : split_options(list))
+      take_option(a, option);
+  if (a.is_remount)
+    return remount(call, a, parsed.operands);
   if (parsed.operands.size() != 2) {
     complain(call, "a graph file or an image, and a directory are expected; see 'bgfs mount "
                    "--help'");
@@ -155,9 +186,6 @@ int run_mount(const command_call& call) {
   }
   a.image.filename = parsed.operands[0];
   a.is_graph = a.is_graph || is_yaml_name(a.image.filename);
-  for (const std::string& list : a.option_lists)
-    for (const std::string& option : split_options(list))
-      take_option(a, option);
   result<> ok = read_ready_fd(a);
   if (ok)
     ok = check_combination(a);

@@ -3,11 +3,14 @@
 
 #include "fuse/mount/launch.h"
 #include "fuse/mount/mount_point.h"
+#include "fuse/mount/remount.h"
 #include "fuse/mount/serve.h"
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 namespace bgfs {
@@ -43,6 +46,15 @@ result<std::string> find_directory(const std::string& given) {
   return directory;
 }
 
+// Two that mount at once (two runs of `mount -a`) do so one after the other, and the second finds
+// what the first has mounted. A directory that cannot be locked is mounted on without.
+descriptor wait_for_turn(const std::string& directory) {
+  descriptor fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  while (fd.is_open() && flock(fd.get(), LOCK_EX) != 0 && errno == EINTR) {
+  }
+  return fd;
+}
+
 } // namespace
 
 int fuse_mounter::mount(mount_request request, const registry& drivers) {
@@ -61,16 +73,20 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
     complain(directory.error());
     return mount_status::failure;
   }
+  descriptor turn = wait_for_turn(*directory);
   const auto there = mounted_on(*directory);
-  if (there && there->type == mounted_type && there->source == request.config.source())
+  if (there && there->type == mounted_type && is_same_source(request.config.source(), there->source))
     return mount_status::ok; // `mount -a` asks for what is there already
   for (const error& warning : request.config.warnings())
     complain(warning);
+  if (request.is_fake)
+    return mount_status::ok;
   const bool is_foreground = request.is_foreground;
   const int ready_fd = request.ready_fd;
   mount_options for_session = *options;
   for_session.is_read_only = request.source.is_read_only;
   return launch(is_foreground, ready_fd, [&](launch_report& report) {
+    turn.reset(); // in the background the caller's process still holds it, until all is ready
     return serve_mount({std::move(request), *std::move(directory), std::move(for_session)}, drivers,
                        report);
   });

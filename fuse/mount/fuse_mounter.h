@@ -9,6 +9,7 @@ namespace bgfs {
 class fuse_mounter final : public mounter {
 public:
   int mount(mount_request request, const registry& drivers) override;
+  int remount(const remount_request& request) override; // remount.cpp
   int umount(const std::string& directory) override;
 };
 

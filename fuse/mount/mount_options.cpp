@@ -45,9 +45,6 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.is_read_only = true;
     } else if (option == "strict") {
       options.is_strict = true;
-    } else if (name == "remount") {
-      return fail(error_kind::unsupported,
-                  "a mounted graph cannot be remounted; unmount it and mount it again");
     } else if (contains(passed_names, option)) {
       options.allows_others = options.allows_others || option == "allow_other";
       // default_permissions is always on; nonempty is how libfuse 3 behaves.

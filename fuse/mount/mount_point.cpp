@@ -49,6 +49,16 @@ std::string_view next_word(std::string_view& line) {
   return word;
 }
 
+std::vector<std::string> split_list(std::string_view list) {
+  std::vector<std::string> options;
+  while (!list.empty()) {
+    const std::size_t end = list.find(',');
+    options.emplace_back(list.substr(0, end));
+    list.remove_prefix(end == std::string_view::npos ? list.size() : end + 1);
+  }
+  return options;
+}
+
 std::optional<mount_entry> parse_line(std::string_view line) {
   mount_entry entry;
   next_word(line); // its number
@@ -56,12 +66,14 @@ std::optional<mount_entry> parse_line(std::string_view line) {
   entry.device = next_word(line);
   next_word(line); // the directory of the file system that is seen there
   entry.directory = unescaped(next_word(line));
+  entry.options = split_list(line.substr(0, line.find(' ')));
   const std::size_t separator = line.find(" - ");
   if (separator == std::string_view::npos)
     return std::nullopt;
   line.remove_prefix(separator + 3);
   entry.type = unescaped(next_word(line));
   entry.source = unescaped(next_word(line));
+  entry.super_options = split_list(next_word(line));
   return entry;
 }
 

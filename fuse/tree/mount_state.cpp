@@ -39,6 +39,11 @@ exported_root* mount_state::find_root(std::string_view name) const {
   return nullptr;
 }
 
+void mount_state::set_line_notifier(notifier* to) {
+  events.lines().set_notifier(to);
+  log_lines.lines().set_notifier(to);
+}
+
 std::vector<std::string> mount_state::own_directories() const {
   std::vector<std::string> all = {directory};
   const auto ours = mounted_on(directory);
@@ -48,11 +53,6 @@ std::vector<std::string> mount_state::own_directories() const {
     if (entry.device == ours->device && entry.directory != directory)
       all.push_back(entry.directory);
   return all;
-}
-
-void mount_state::set_line_notifier(notifier* to) {
-  events.lines().set_notifier(to);
-  log_lines.lines().set_notifier(to);
 }
 
 result<> mount_state::require_outside(std::string_view path) const {

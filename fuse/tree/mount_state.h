@@ -48,10 +48,10 @@ struct mount_state {
 
   [[nodiscard]] const graph_config& config() const { return request.config; }
   [[nodiscard]] exported_root* find_root(std::string_view name) const;
-  // Where this mount is seen in the tree.
-  [[nodiscard]] std::vector<std::string> own_directories() const;
   // Where readers of lines that poll are woken through; null: nowhere any more.
   void set_line_notifier(notifier* to);
+  // Where this mount is seen in the tree.
+  [[nodiscard]] std::vector<std::string> own_directories() const;
   // Refuses a host path that lies in our own mount: opening it would wait for ourselves.
   [[nodiscard]] result<> require_outside(std::string_view path) const;
 };

@@ -9,7 +9,7 @@ node::node(graph& owner, std::string name, const driver_type& type, options give
            node_options generic)
     : owner_(owner), name_(std::move(name)), type_(&type), given_(std::move(given)),
       generic_(generic), requested_(generic) {
-  requests_.trace_as(owner_.home(), name_);
+  requests_.trace_as(owner_.home().log(), name_);
 }
 
 node::~node() {
@@ -148,9 +148,9 @@ std::string node::describe() const {
 error node::report_corruption(std::string what) {
   if (!is_read_only())
     is_broken_ = true;
-  trace<point::node_corrupt>(owner_.home().log(), name_, what);
   if (!has_told_corruption_) {
     has_told_corruption_ = true;
+    trace<point::node_corrupt>(owner_.home().log(), name_, what);
     value data;
     data.set("node-name", name_);
     data.set("msg", what);

@@ -41,10 +41,6 @@ tracked_request::tracked_request(request_list& list, request_type type, byte_ran
   trace<point::request_begin>(log(), list.node_name_, to_string(type), range.offset, range.length);
 }
 
-const trace_log& tracked_request::log() const {
-  return list_.home_ != nullptr ? list_.home_->log() : silent_log;
-}
-
 tracked_request::~tracked_request() {
   trace<point::request_end>(log(), list_.node_name_, to_string(type_), range_.offset, range_.length,
                             elapsed_us(since_));

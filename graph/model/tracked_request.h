@@ -4,7 +4,7 @@
 #pragma once
 
 #include "graph/base/byte_range.h"
-#include "graph/io/loop.h"
+#include "graph/base/trace.h"
 #include "graph/io/wait_queue.h"
 
 #include <chrono>
@@ -30,16 +30,16 @@ public:
   [[nodiscard]] u64 newest() const { return sequence_; }
   [[nodiscard]] u64 oldest() const; // of those in flight; newest() + 1 if there is none
 
+  // Whose requests these are, for trace points; both outlive the list.
+  void trace_as(const trace_log& log, std::string_view node_name) {
+    log_ = &log;
+    node_name_ = node_name;
+  }
   // For drivers, in write, write_zeroes, discard and truncate, before their first await: the
   // request they serve. They may make it serialise over more (and then wait for conflicts).
   [[nodiscard]] tracked_request* entering() const { return entering_; }
   // For nodes, just before they call the driver.
   void enter_driver(tracked_request& request);
-  // Whose requests these are, for trace points; both outlive the list.
-  void trace_as(const loop& home, std::string_view node_name) {
-    home_ = &home;
-    node_name_ = node_name;
-  }
 
 private:
   friend class tracked_request;
@@ -50,7 +50,7 @@ private:
   unsigned in_flight_ = 0;
   unsigned serialising_ = 0;
   wait_queue idle_;
-  const loop* home_ = nullptr;
+  const trace_log* log_ = &silent_log;
   std::string_view node_name_;
 };
 
@@ -90,8 +90,8 @@ private:
   friend class request_list;
   struct waiting_mark;
   [[nodiscard]] tracked_request* find_conflict() const;
+  [[nodiscard]] const trace_log& log() const { return *list_.log_; }
   [[nodiscard]] bool waits_for(const tracked_request& other) const;
-  [[nodiscard]] const trace_log& log() const;
 
   request_list& list_;
   u64 sequence_;

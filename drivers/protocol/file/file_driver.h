@@ -106,6 +106,7 @@ private:
     file_settings settings;
     file_geometry geometry;
   };
+  [[nodiscard]] result<> take_locks(permissions wanted);
   [[nodiscard]] result<> get_ready(permissions wanted);
   [[nodiscard]] result<> stand_by(replacement r, bool locks);
   void drop_replacement() noexcept;

@@ -119,11 +119,22 @@ void file_driver::settle_locks() noexcept {
     trace<point::lock_release>(home_->log(), path_, names_of(held.used), names_of(held.shared));
 }
 
+result<> file_driver::take_locks(permissions wanted) {
+  result<> taken = lock_.acquire(lock_needs(wanted));
+  if (taken) {
+    const permissions& held = lock_.held();
+    trace<point::lock_take>(home_->log(), path_, names_of(held.used), names_of(held.shared));
+  } else {
+    trace<point::lock_refuse>(home_->log(), path_, outcome_of(taken));
+  }
+  return taken;
+}
+
 // Locks and a descriptor that fit `wanted`, with the options that are about to be in force.
 result<> file_driver::get_ready(permissions wanted) {
   const file_settings& s = next_ ? next_->settings : settings_;
   if (s.locks)
-    BGFS_CHECK(lock_.acquire(lock_needs(wanted)));
+    BGFS_CHECK(take_locks(wanted));
   const file_access access = access_for(s, wanted);
   if (access == (replacement_ ? replacement_->access : access_))
     return {};
@@ -146,15 +157,9 @@ result<> file_driver::get_ready(permissions wanted) {
 result<> file_driver::check_permissions(permissions wanted) {
   checked_ = wanted;
   is_checked_ = true;
-  const permissions before = lock_.held();
   result<> ready = get_ready(wanted);
-  const permissions& held = lock_.held();
-  if (!ready) {
-    trace<point::lock_refuse>(home_->log(), path_, outcome_of(ready));
+  if (!ready)
     abort_permissions();
-  } else if (before != held) {
-    trace<point::lock_take>(home_->log(), path_, names_of(held.used), names_of(held.shared));
-  }
   return ready;
 }
 
@@ -192,7 +197,7 @@ task<void> file_driver::prepare_reopen(const options& given, const node_options&
     geometry = read_geometry(made->fd.get(), geometry_.is_device, wanted.is_direct);
   next_ = reopening{given, wanted, geometry};
   // Locks that were off, if they are, and then the same on both descriptors.
-  result<> locked = wanted.locks ? lock_.acquire(lock_needs(committed_)) : result<>();
+  result<> locked = wanted.locks ? take_locks(committed_) : result<>();
   if (locked && made)
     locked = stand_by(*std::move(made), wanted.locks);
   if (locked)

@@ -2,8 +2,11 @@
 #include "fuse/mount/mount_options.h"
 #include "fuse/mount/mount_point.h"
 #include "fuse/mount/outcome.h"
+#include "fuse/mount/remount.h"
 
 #include <doctest/doctest.h>
+
+#include <sys/mount.h>
 
 using namespace bgfs;
 
@@ -39,19 +42,21 @@ TEST_CASE("an unknown option is an error that names it") {
         "mount option 'alow_other' is not known; did you mean 'allow_other'?");
   CHECK_FALSE(parse({"ro=1"}).has_value());
   CHECK_FALSE(parse({"max_read"}).has_value());
-  CHECK_FALSE(parse({"remount"}).has_value());
+  CHECK_FALSE(parse({"remount"}).has_value()); // never comes here
 }
 
 TEST_CASE("the kernel's list of mounts is read with its escapes") {
-  const auto mounts = parse_mountinfo("22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+  const auto mounts = parse_mountinfo("22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"
                                       "40 22 0:50 / /mnt/a\\040b rw,nosuid shared:9 master:2 - "
-                                      "fuse.bgfs /etc/x\\054\\134y.yaml rw\n"
+                                      "fuse.bgfs /etc/x\\054\\134y.yaml rw,allow_other\n"
                                       "nonsense\n");
   REQUIRE(mounts.size() == 2);
   CHECK(mounts[0].type == "ext4");
   CHECK(mounts[1].directory == "/mnt/a b");
   CHECK(mounts[1].type == mounted_type);
   CHECK(mounts[1].source == "/etc/x,\\y.yaml");
+  CHECK(mounts[1].options == std::vector<std::string>{"rw", "nosuid"});
+  CHECK(mounts[1].super_options == std::vector<std::string>{"rw", "allow_other"});
 }
 
 TEST_CASE("an outcome is read as it was written, and missed when nobody wrote it") {
@@ -63,4 +68,58 @@ TEST_CASE("an outcome is read as it was written, and missed when nobody wrote it
   REQUIRE(outcome.has_value());
   CHECK(outcome->status == 32);
   CHECK(outcome->messages == "flushing 'web': it failed\nclosing: too\n");
+}
+
+namespace {
+mount_entry mounted_with(std::vector<std::string> options, std::vector<std::string> super_options) {
+  mount_entry entry;
+  entry.directory = "/mnt";
+  entry.options = std::move(options);
+  entry.super_options = std::move(super_options);
+  return entry;
+}
+
+result<remount_change> plan(std::vector<std::string> given, const mount_entry& now,
+                            bool is_all = false) {
+  return plan_remount(given, now, is_all);
+}
+} // namespace
+
+TEST_CASE("a remount keeps the flags that are in force and changes those that are given") {
+  const mount_entry now = mounted_with({"rw", "nosuid", "relatime"}, {"rw", "allow_other"});
+  const auto kept = plan({"remount"}, now);
+  REQUIRE(kept.has_value());
+  CHECK_FALSE(kept->was_read_only);
+  CHECK_FALSE(kept->is_read_only);
+  CHECK(kept->flags == (MS_NOSUID | MS_RELATIME));
+  const auto changed = plan({"remount", "ro", "suid", "noexec", "noatime"}, now);
+  REQUIRE(changed.has_value());
+  CHECK(changed->is_read_only);
+  CHECK(changed->flags == (MS_RELATIME | MS_NOEXEC | MS_NOATIME));
+  // All that is to be in force: what is not named goes, but for what every mount begins with.
+  const auto all = plan({"rw", "nosuid", "nodev", "relatime"},
+                        mounted_with({"rw", "noexec", "relatime"}, {"rw"}), true);
+  CHECK(all->flags == (MS_NOSUID | MS_NODEV | MS_RELATIME));
+  const auto back = plan({"rw"}, mounted_with({"rw"}, {"ro"})); // as `mount -o ro` leaves it
+  CHECK(back->was_read_only);
+  CHECK_FALSE(back->is_read_only);
+}
+
+TEST_CASE("what mount(8) repeats on a remount is taken, what takes a new mount is refused") {
+  const mount_entry now =
+      mounted_with({"rw"}, {"rw", "user_id=0", "group_id=0", "allow_other", "max_read=4096"});
+  CHECK(plan({"remount", "rw", "user_id=0", "group_id=0", "default_permissions", "allow_other",
+              "nofail", "_netdev", "x-systemd.requires=a", "strict", "format=raw", "max_read=4096"},
+             now)
+            .has_value());
+  const auto message = [&](std::string option, const mount_entry& at) {
+    const auto refused = plan({std::move(option)}, at);
+    return refused ? std::string() : refused.error().message();
+  };
+  CHECK(message("allow_other", mounted_with({"rw"}, {"rw"})) ==
+        "mount option 'allow_other' cannot be changed while '/mnt' is mounted; unmount it and "
+        "mount it again");
+  CHECK(
+      message("max_read=8192", now).starts_with("mount option 'max_read=8192' cannot be changed"));
+  CHECK(message("noexce", now).find("did you mean 'noexec'?") != std::string::npos);
 }
