@@ -13,6 +13,7 @@ namespace bgfs {
 namespace {
 
 constexpr std::size_t root_name_length_max = 240;
+constexpr std::size_t iothread_name_length_max = 64;
 
 constexpr std::string_view truncate_choices[] = {"refuse", "zero"};
 constexpr std::string_view control_choices[] = {"beside", "hidden", "none"};
@@ -81,6 +82,9 @@ constexpr option option_list[] = {
      .help = "how long writes without fsync may be at risk; 0: only fsync makes durable",
      .default_text = "5s",
      .maximum = 24 * 3'600'000},
+    {.name = "iothread",
+     .help = "name of the thread that serves it, and everything connected with its nodes; threads "
+             "with the same name are the same; the mount's own if not given"},
 };
 
 template<class... Args>
@@ -139,6 +143,20 @@ result<> read_owner(const options& o, export_spec& root) {
     if (!root.group)
       return wrong(o.mark("group"), root, "there is no group '{}'", group);
   }
+  return {};
+}
+
+result<> read_iothread(const options& o, export_spec& root) {
+  root.iothread = o.text("iothread");
+  const bool is_plain = std::ranges::all_of(root.iothread, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  });
+  const bool is_named = !o.is_set("iothread") || !root.iothread.empty();
+  if (!is_plain || !is_named || root.iothread.size() > iothread_name_length_max)
+    return wrong(o.mark("iothread"), root,
+                 "the name of a thread has 1 to {} letters, digits, '-', '_' or '.'; not '{}'",
+                 iothread_name_length_max, root.iothread.substr(0, iothread_name_length_max));
   return {};
 }
 
@@ -233,9 +251,11 @@ result<parsed_export> parse_export(const value& given) {
   root.flush_interval_ms = o.number("flush-interval");
   BGFS_CHECK(read_mode(o, root));
   BGFS_CHECK(read_owner(o, root));
+  BGFS_CHECK(read_iothread(o, root));
   BGFS_CHECK(check_supported(o, root));
   BGFS_CHECK(check_combinations(o, root));
-  return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name")};
+  return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name"),
+                       o.mark("iothread")};
 }
 
 value write_export(const export_spec& root) {
@@ -260,6 +280,8 @@ value write_export(const export_spec& root) {
   v.set("flush-interval", root.flush_interval_ms % 1000 == 0
                               ? fmt::format("{}s", root.flush_interval_ms / 1000)
                               : fmt::format("{}ms", root.flush_interval_ms));
+  if (!root.iothread.empty())
+    v.set("iothread", root.iothread);
   return v;
 }
 

@@ -12,6 +12,7 @@ struct parsed_export {
   export_spec root;
   source_mark writable_mark; // where `writable` stands
   source_mark node_mark;     // where `node-name` stands
+  source_mark iothread_mark; // where `iothread` stands
 };
 
 [[nodiscard]] result<parsed_export> parse_export(const value& given);

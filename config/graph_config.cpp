@@ -34,12 +34,22 @@ void spread_losses(content& c) {
   }
 }
 
+// Who is connected with an export that names a thread is served by it, too.
+void spread_iothread(const content& c, export_spec& root) {
+  const auto top = c.named.find(root.node_name);
+  if (top == c.named.end())
+    return;
+  if (const auto named = c.iothreads.find(top->second); named != c.iothreads.end())
+    root.iothread = named->second;
+}
+
 void collect_exports(content& c) {
   std::set<std::string, std::less<>> taken;
   for (const graph_document& d : c.documents)
     for (const parsed_export& e : d.exports) {
       taken.insert(e.root.name);
       c.exports.push_back(e.root);
+      spread_iothread(c, c.exports.back());
       if (const auto lost = c.lost_nodes.find(e.root.node_name); lost != c.lost_nodes.end())
         c.lost_exports.emplace(e.root.name, lost->second);
     }

@@ -28,6 +28,8 @@ struct graph_config::content {
   std::set<const node_definition*> written;
   // What a filter writes that stores what others read (driver_type::writes_when_read), and itself.
   std::set<const node_definition*> written_unchanged;
+  // The thread of every node whose component has one.
+  std::map<const node_definition*, std::string> iothreads;
   // Nodes and roots that cannot be had because of a lost fragment, and why.
   std::map<std::string, error, std::less<>> lost_nodes;
   std::map<std::string, error, std::less<>> lost_exports;

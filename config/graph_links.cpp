@@ -25,11 +25,13 @@ public:
     c_.separate.clear();
     c_.written.clear();
     c_.written_unchanged.clear();
+    c_.iothreads.clear();
     collect_lost();
     using step = result<> (linker::*)(std::size_t);
     static constexpr step steps[] = {&linker::add_names,     &linker::check_references,
                                      &linker::check_circles, &linker::check_exports,
-                                     &linker::check_writers, &linker::check_shared_files};
+                                     &linker::check_writers, &linker::check_shared_files,
+                                     &linker::connect,       &linker::check_iothreads};
     for (const step s : steps) {
       for (std::size_t i = 0; i < c_.documents.size(); i++) {
         if (c_.documents[i].failure)
@@ -242,8 +244,58 @@ private:
     return {};
   }
 
+  // Every node under the one that stands for all it is connected with.
+  result<> connect(std::size_t index) {
+    for (const auto& top : c_.documents[index].nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        for (const node_definition::child& child : d.children)
+          if (const node_definition* below = target_of(child))
+            stands_for_[&representative(d)] = &representative(*below);
+      });
+    return {};
+  }
+
+  const node_definition& representative(const node_definition& d) {
+    const node_definition* at = &d;
+    for (;;) {
+      const node_definition*& next = stands_for_.try_emplace(at, at).first->second;
+      if (next == at)
+        return *at;
+      next = stands_for_.at(next); // the way is shorter the next time
+      at = next;
+    }
+  }
+
+  result<> check_iothreads(std::size_t index) {
+    for (const parsed_export& e : c_.documents[index].exports) {
+      const auto top = c_.named.find(e.root.node_name);
+      if (e.root.iothread.empty() || top == c_.named.end())
+        continue;
+      const auto [at, is_first] = threaded_.emplace(&representative(*top->second), &e.root);
+      if (at->second->iothread != e.root.iothread)
+        return wrong(
+            e.iothread_mark,
+            "export '{}' has the iothread '{}', and export '{}', whose nodes are connected "
+            "with its own, has '{}' (see {}); nodes that are connected run on one thread: "
+            "give both the same, or define what they share once for each",
+            e.root.name, e.root.iothread, at->second->name, at->second->iothread,
+            at->second->mark.to_string());
+      if (is_first)
+        spread(*at->first, e.root.iothread);
+    }
+    return {};
+  }
+
+  void spread(const node_definition& component, const std::string& iothread) {
+    for (const auto& [d, next] : stands_for_)
+      if (&representative(*d) == &component)
+        c_.iothreads[d] = iothread;
+  }
+
   content& c_;
   std::map<std::string, const node_definition*> files_;
+  std::map<const node_definition*, const node_definition*> stands_for_;
+  std::map<const node_definition*, const export_spec*> threaded_;
   std::set<std::string, std::less<>> lost_;
   std::set<const node_definition*> checked_;
   bool is_too_deep_ = false;

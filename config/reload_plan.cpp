@@ -31,7 +31,8 @@ std::string describe_change(const export_spec& before, const export_spec& after)
 
 class planner {
 public:
-  planner(graph& live, const graph_config& next, std::span<const live_root> roots, plan_rules rules)
+  planner(std::span<graph* const> live, const graph_config& next, std::span<const live_root> roots,
+          plan_rules rules)
       : live_(live), next_(next), roots_(roots), rules_(rules) {}
 
   result<reload_plan> run() {
@@ -52,6 +53,13 @@ private:
     const auto at =
         std::ranges::find_if(roots_, [&](const live_root& r) { return r.spec->name == name; });
     return at == roots_.end() ? nullptr : &*at;
+  }
+
+  [[nodiscard]] node* find_node(const std::string& name) const {
+    for (const graph* g : live_)
+      if (node* const found = g->find(name))
+        return found;
+    return nullptr;
   }
 
   // The roots that are open when the reload is done. One that is opened on demand and nobody has
@@ -97,7 +105,7 @@ private:
       judged_.clear();
       node_matcher matcher(judged_, forced_, rules_.may_reopen);
       for (const std::string& name : order_)
-        judged_.emplace(name, matcher.judge(live_.find(name), specs_.at(name)));
+        judged_.emplace(name, matcher.judge(find_node(name), specs_.at(name)));
       has_settled = true;
       for (const auto& [name, j] : judged_)
         if (matcher.force_below(j))
@@ -142,7 +150,7 @@ private:
       return c.name;
     node_spec spec = build(*c.in_place, *c.in_place->spec);
     if (spec.node_name.empty())
-      spec.node_name = live_.make_auto_name();
+      spec.node_name = live_.front()->make_auto_name();
     spec.is_owned_by_parent = true;
     spec.references = parent.references;
     std::string name = spec.node_name;
@@ -245,16 +253,19 @@ private:
   }
 
   void plan_leaving() {
-    for (const auto& n : live_.nodes()) {
-      if (kept_.contains(n.get()))
-        continue;
-      plan_.edit.leaving.push_back(n.get());
-      const bool is_replaced = std::ranges::any_of(plan_.nodes, [&](const node_difference& d) {
-        return d.name == n->name() && d.fate == node_fate::replaced;
-      });
-      if (!is_replaced)
-        plan_.nodes.push_back({n->name(), node_fate::closed, {}});
-    }
+    for (const graph* g : live_)
+      for (const auto& n : g->nodes())
+        if (!kept_.contains(n.get()))
+          plan_to_leave(*n);
+  }
+
+  void plan_to_leave(node& n) {
+    plan_.edit.leaving.push_back(&n);
+    const bool is_replaced = std::ranges::any_of(plan_.nodes, [&](const node_difference& d) {
+      return d.name == n.name() && d.fate == node_fate::replaced;
+    });
+    if (!is_replaced)
+      plan_.nodes.push_back({n.name(), node_fate::closed, {}});
   }
 
   // A stricter policy counts for what is open already.
@@ -274,7 +285,7 @@ private:
     return {};
   }
 
-  graph& live_;
+  std::span<graph* const> live_;
   const graph_config& next_;
   std::span<const live_root> roots_;
   plan_rules rules_;
@@ -321,7 +332,7 @@ std::string_view to_string(node_fate fate) {
   return "unknown";
 }
 
-result<reload_plan> plan_reload(graph& live, const graph_config& next,
+result<reload_plan> plan_reload(std::span<graph* const> live, const graph_config& next,
                                 std::span<const live_root> roots, plan_rules rules) {
   return planner(live, next, roots, rules).run();
 }

@@ -58,7 +58,10 @@ struct plan_rules {
   bool may_reopen = true;
 };
 
-[[nodiscard]] result<reload_plan> plan_reload(graph& live, const graph_config& next,
+// `live`: the graphs of all loops of the mount, in none of which anything is opened or edited
+// meanwhile.
+[[nodiscard]] result<reload_plan> plan_reload(std::span<graph* const> live,
+                                              const graph_config& next,
                                               std::span<const live_root> roots,
                                               plan_rules rules = {});
 

@@ -169,11 +169,10 @@ task<void> mount_life::flush_regularly(root_pointer root) {
   while (root->phase() != root_phase::gone) {
     const std::chrono::milliseconds interval(root->spec().flush_interval_ms);
     co_await sleep_for(interval.count() > 0 ? interval : idle_interval);
-    const bool has_work = interval.count() > 0 && root->is_writable() &&
-                          root->attached() != nullptr && root->disk()->has_unflushed_changes();
-    if (!has_work)
+    if (interval.count() == 0 || !root->is_writable() || root->attached() == nullptr)
       continue;
-    const result<> flushed = co_await as_result(root->disk()->flush());
+    const result<> flushed = co_await as_result(
+        root->place().run([disk = root->disk()] { return disk->flush_changes(); }));
     if (!flushed)
       root->log.add(0, "flush", flushed.error());
   }
@@ -190,9 +189,12 @@ task<bool> mount_life::close_roots() {
     if (!closed)
       closing_failed(closed.error());
   }
-  const result<> closed = co_await as_result(mount_.nodes.close_all());
-  if (!closed)
-    closing_failed(closed.error());
+  for (graph* g : mount_.graphs()) {
+    const result<> closed = co_await as_result(run_on(g->home(), g->close_all()));
+    if (!closed)
+      closing_failed(closed.error());
+  }
+  mount_.iothreads.clear();
   for (const auto& root : mount_.roots)
     root->keep_time();
   co_return closing_messages_.empty();

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view prefix = "user.bgfs.";
 
-using attribute_value = std::optional<std::string> (*)(const exported_root& root);
+using attribute_value = task<std::optional<std::string>> (*)(exported_root& root);
 
 struct named_attribute {
   std::string_view name;
@@ -25,52 +25,57 @@ const node* top_of(const exported_root& root) {
 
 constexpr std::array attributes_of_roots = {
     named_attribute{"state",
-                    [](const exported_root& r) -> std::optional<std::string> {
-                      return std::string(r.state_word());
+                    [](exported_root& r) -> task<std::optional<std::string>> {
+                      const root_state now = co_await r.state();
+                      co_return std::string(now.word);
                     }},
     named_attribute{
         "node-name",
-        [](const exported_root& r) -> std::optional<std::string> { return r.spec().node_name; }},
+        [](exported_root& r) -> task<std::optional<std::string>> { co_return r.spec().node_name; }},
     named_attribute{"format",
-                    [](const exported_root& r) -> std::optional<std::string> {
+                    [](exported_root& r) -> task<std::optional<std::string>> {
                       const node* const top = top_of(r);
                       if (top == nullptr)
-                        return std::nullopt;
-                      return std::string(top->type().name);
+                        co_return std::nullopt;
+                      co_return std::string(top->type().name);
                     }},
     named_attribute{"filename",
-                    [](const exported_root& r) -> std::optional<std::string> {
+                    [](exported_root& r) -> task<std::optional<std::string>> {
                       const node* const top = top_of(r);
                       if (top == nullptr || top->host_path().empty())
-                        return std::nullopt;
-                      return top->host_path();
+                        co_return std::nullopt;
+                      co_return top->host_path();
                     }},
     named_attribute{"virtual-size",
-                    [](const exported_root& r) -> std::optional<std::string> {
+                    [](exported_root& r) -> task<std::optional<std::string>> {
                       if (r.disk() == nullptr)
-                        return std::nullopt;
-                      return std::to_string(r.disk()->length());
+                        co_return std::nullopt;
+                      const u64 length =
+                          co_await r.place().look([&] { return r.disk()->length(); });
+                      co_return std::to_string(length);
                     }},
     named_attribute{"writable",
-                    [](const exported_root& r) -> std::optional<std::string> {
-                      return r.is_writable() ? "true" : "false";
+                    [](exported_root& r) -> task<std::optional<std::string>> {
+                      co_return r.is_writable() ? "true" : "false";
                     }},
     named_attribute{"last-error",
-                    [](const exported_root& r) -> std::optional<std::string> {
+                    [](exported_root& r) -> task<std::optional<std::string>> {
                       if (r.failure() == nullptr)
-                        return std::nullopt;
-                      return r.failure()->message();
+                        co_return std::nullopt;
+                      co_return r.failure()->message();
                     }},
 };
 
-std::optional<std::string> value_of(const exported_root* root, std::string_view name) {
+task<std::optional<std::string>> value_of(exported_root* root, std::string_view name) {
   if (root == nullptr || !name.starts_with(prefix))
-    return std::nullopt;
+    co_return std::nullopt;
   name.remove_prefix(prefix.size());
   for (const named_attribute& a : attributes_of_roots)
-    if (a.name == name)
-      return a.get(*root);
-  return std::nullopt;
+    if (a.name == name) {
+      std::optional<std::string> value = co_await a.get(*root);
+      co_return value;
+    }
+  co_return std::nullopt;
 }
 
 } // namespace
@@ -78,7 +83,7 @@ std::optional<std::string> value_of(const exported_root* root, std::string_view 
 task<reply> operations::getxattr(fuse_in_header request, ask::getxattr what) {
   const inode_pin target = co_await find(request);
   // On the raw file and its directory; what lies below would only repeat it.
-  std::optional<std::string> value = value_of(target->root_of(), what.name);
+  std::optional<std::string> value = co_await value_of(target->root_of(), what.name);
   if (!value)
     co_await fail(error{error_kind::not_found, fmt::format("there is no attribute '{}'", what.name),
                         ENODATA});

@@ -20,6 +20,12 @@ task<reply> operations::read(ask::read what) {
     co_return read_view(*v, what.range);
   }
   raw_disk& disk = *h->disk;
+  residence& place = h->root->place();
+  while (place.is_closed())
+    co_await place.settled();
+  const residence::visit here(place);
+  if (&place.home() != &mount_.home)
+    co_return co_await read_elsewhere(disk, place, what.range);
   const byte_range part = disk.readable_part(what.range);
   if (part.is_empty()) {
     co_await disk.require_attached(); // what is gone does not read as empty
@@ -28,6 +34,13 @@ task<reply> operations::read(ask::read what) {
   buffer bytes = mount_.home.buffers().allocate(part.length);
   co_await disk.attached().read(part.offset, bytes.bytes().first(part.length));
   co_return reply::of_bytes(std::move(bytes), part.length);
+}
+
+task<reply> operations::read_elsewhere(raw_disk& disk, residence& place, byte_range range) {
+  buffer bytes = mount_.home.buffers().allocate(range.length);
+  const std::size_t count =
+      co_await run_on(place.home(), disk.read(range.offset, bytes.bytes().first(range.length)));
+  co_return reply::of_bytes(std::move(bytes), count);
 }
 
 result<reply> operations::read_view(view_handle& h, byte_range range) const {
@@ -54,7 +67,8 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   raw_disk* const disk = h->disk;
   exported_root* const root = h->root.get();
   const bool is_durable = (what.flags & (O_DSYNC | O_SYNC)) != 0;
-  result<u32> written = co_await as_result(disk->write(what.offset, what.payload, is_durable));
+  result<u32> written = co_await as_result(
+      root->place().run([&] { return disk->write(what.offset, what.payload, is_durable); }));
   if (!written) {
     root->log.add(request.pid, "write", written.error());
     co_await fail(std::move(written).error());
@@ -82,7 +96,7 @@ task<void> carry_out(view_subject subject, const view& what, std::string text) {
   if (what.write == nullptr)
     co_await fail(
         error{error_kind::permission, fmt::format("'{}' takes no commands", what.name), EBADF});
-  co_await what.write(subject, std::move(text));
+  co_await bgfs::write_view(what, subject, std::move(text));
 }
 
 task<void> run_command(const view_handle& h, u32 pid, std::span<const std::byte> payload) {
@@ -137,7 +151,9 @@ task<reply> operations::allocate(ask::allocate what) {
   if (h == nullptr)
     co_await fail(error_kind::unsupported, "only disks have space to allocate");
   exported_root* const root = h->root.get();
-  result<> outcome = co_await as_result(h->disk->allocate(what.mode, what.range));
+  raw_disk* const disk = h->disk;
+  result<> outcome =
+      co_await as_result(root->place().run([&] { return disk->allocate(what.mode, what.range); }));
   if (!outcome) {
     root->log.add(0, "fallocate", outcome.error());
     co_await fail(std::move(outcome).error());
@@ -151,7 +167,9 @@ task<reply> operations::seek(ask::seek what) {
   fuse_lseek_out out{};
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
   if (h != nullptr) {
-    out.offset = co_await h->disk->seek(what.offset, what.whence == SEEK_DATA);
+    raw_disk* const disk = h->disk;
+    out.offset = co_await h->root->place().run(
+        [&] { return disk->seek(what.offset, what.whence == SEEK_DATA); });
     co_return reply::of(out);
   }
   // A view is data from its beginning to its end.
@@ -191,8 +209,15 @@ task<reply> operations::copy(ask::copy what) {
     co_await fail(error_kind::unsupported, "only disks are copied within the mount");
   // The short form of the answer has 32 bits.
   const u64 most = what.has_wide_reply ? what.length : std::min<u64>(what.length, 1 << 30);
+  residence& source = from->root->place();
+  residence& target = to->root->place();
+  while (source.is_closed() || target.is_closed())
+    co_await (source.is_closed() ? source : target).settled();
+  const residence::visit at_source(source);
+  const residence::visit at_target(target);
   const u64 copied =
-      co_await to->disk->copy_from(*from->disk, what.from_offset, what.to_offset, most);
+      co_await run_on(target.home(), to->disk->copy_from({*from->disk, source.home()},
+                                                         what.from_offset, what.to_offset, most));
   if (what.has_wide_reply)
     co_return reply::of(kernel::copy_file_range_out{copied});
   fuse_write_out out{};

@@ -110,8 +110,9 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
                   target->path());
   if (file != nullptr) {
     raw_disk* const disk = co_await file->disk(request.pid);
+    residence& place = target->root_of()->place();
     if ((in.valid & FATTR_SIZE) != 0) {
-      result<> outcome = co_await as_result(disk->set_length(in.size));
+      result<> outcome = co_await as_result(place.run([&] { return disk->set_length(in.size); }));
       if (!outcome) {
         target->root_of()->log.add(request.pid, "truncate", outcome.error());
         co_await fail(std::move(outcome).error());
@@ -119,11 +120,13 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
     }
     const bool sets_time = (in.valid & (FATTR_MTIME | FATTR_MTIME_NOW)) != 0;
     if (sets_time && disk->policy().is_writable) {
-      if ((in.valid & FATTR_MTIME_NOW) != 0) {
-        disk->time().changed();
-      } else {
-        disk->time().set({static_cast<std::time_t>(in.mtime), static_cast<long>(in.mtimensec)});
-      }
+      co_await place.look([&] {
+        if ((in.valid & FATTR_MTIME_NOW) != 0) {
+          disk->time().changed();
+        } else {
+          disk->time().set({static_cast<std::time_t>(in.mtime), static_cast<long>(in.mtimensec)});
+        }
+      });
     }
   }
   // Of a view the size is that of its text, whatever a shell's redirection says.
@@ -146,7 +149,7 @@ task<reply> operations::statfs(fuse_in_header request) {
   u64 length = 0;
   if (root != nullptr && root->disk() != nullptr) {
     path = root->disk()->top().host_path();
-    length = root->disk()->length();
+    length = co_await root->place().look([&] { return root->disk()->length(); });
   } else if (root == nullptr) {
     path = mount_.config().source();
   }

@@ -49,7 +49,8 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
     co_await fail(error{error_kind::permission,
                         fmt::format("'{}' is exported read-only", disk->policy().name), EROFS});
   if ((flags & O_TRUNC) != 0) {
-    result<> outcome = co_await as_result(disk->truncate_at_open());
+    result<> outcome = co_await as_result(
+        target->root_of()->place().run([disk] { return disk->truncate_at_open(); }));
     if (!outcome) {
       target->root_of()->log.add(request.pid, "open", outcome.error());
       co_await fail(std::move(outcome).error());
@@ -78,15 +79,14 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   if (opens_for_writing(flags) && what.write == nullptr)
     co_await fail(error{error_kind::permission,
                         fmt::format("'{}' cannot be written", target->path()), EACCES});
-  if (is_reading && !opens_for_writing(flags) && what.render == nullptr &&
-      what.lines == nullptr)
+  if (is_reading && !opens_for_writing(flags) && what.render == nullptr && what.lines == nullptr)
     co_await fail(
         error{error_kind::permission, fmt::format("'{}' cannot be read", target->path()), EACCES});
   view_handle h{.what = &what, .place = file->where(), .log = &file->log()};
   if (is_reading && what.lines != nullptr)
     h.lines.emplace(what.lines(mount_));
   if (is_reading && what.render != nullptr) {
-    result<std::string> text = co_await as_result(what.render(about));
+    result<std::string> text = co_await as_result(render_view(what, about));
     if (!text) {
       file->log().add(request.pid, fmt::format("open:{}", what.name), text.error());
       co_await fail(std::move(text).error());
@@ -112,10 +112,10 @@ void operations::release(u64 handle_number) {
 
 task<reply> operations::fsync(u64 handle_number) {
   const disk_handle* const h = handles_.find<disk_handle>(handle_number);
-  if (h != nullptr && h->disk->policy().is_writable) {
+  if (h != nullptr && h->root->is_writable()) {
     raw_disk* const disk = h->disk;
     exported_root* const root = h->root.get();
-    result<> outcome = co_await as_result(disk->flush());
+    result<> outcome = co_await as_result(root->place().run([disk] { return disk->flush(); }));
     if (!outcome) {
       root->log.add(0, "fsync", outcome.error());
       co_await fail(std::move(outcome).error());
@@ -125,9 +125,9 @@ task<reply> operations::fsync(u64 handle_number) {
 }
 
 task<reply> operations::sync_all() {
-  for (const auto& root : mount_.roots)
+  for (const root_pointer& root : std::vector<root_pointer>(mount_.roots))
     if (root->is_writable() && root->disk() != nullptr)
-      co_await root->disk()->flush();
+      co_await root->place().run([disk = root->disk()] { return disk->flush(); });
   co_return reply();
 }
 

@@ -58,6 +58,7 @@ private:
   task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);
   task<reply> write_view(fuse_in_header request, u64 handle_number, ask::write what);
   task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
+  task<reply> read_elsewhere(raw_disk& disk, residence& place, byte_range range);
   [[nodiscard]] result<reply> read_view(view_handle& h, byte_range range) const;
 
   mount_state& mount_;

@@ -22,7 +22,7 @@ void collect(node& n, std::vector<node*>& into) {
 } // namespace
 
 exported_root::exported_root(mount_state& in, export_spec spec)
-    : mount_(in), spec_(std::move(spec)) {}
+    : mount_(in), place_(in.nodes), spec_(std::move(spec)) {}
 
 exported_root::~exported_root() {
   BGFS_ASSERT(disk_ == nullptr || !disk_->is_attached(), "a root was not closed");
@@ -37,7 +37,7 @@ task<void> exported_root::open(u32 pid) {
     result<> outcome = co_await as_result(open_uninterrupted());
     if (phase_ == root_phase::gone) { // a reload has removed it meanwhile
       if (disk_ != nullptr)
-        co_await shielded(disk_->release());
+        co_await shielded(place_.run([this] { return release_disks(); }));
       opened_.set();
       co_await require_medium();
     }
@@ -48,7 +48,7 @@ task<void> exported_root::open(u32 pid) {
       error for_mount = *failure_;
       mount_.log.add(pid, "open " + name(), for_mount);
     }
-    announce_opening();
+    co_await shielded(announce_opening());
     opened_.set();
   }
   co_await require_medium();
@@ -63,7 +63,7 @@ void exported_root::announce_closing(const result<>& flushed) const {
   mount_.events.emit(event_name::root_closed, std::move(data));
 }
 
-void exported_root::announce_opening() const {
+task<void> exported_root::announce_opening() {
   value data;
   data.set("root", name());
   data.set("node-name", spec_.node_name);
@@ -71,20 +71,21 @@ void exported_root::announce_opening() const {
     data.set("reason", failure_->message());
     trace<point::root_fail>(mount_.home.log(), name(), failure_->message());
     mount_.events.emit(event_name::root_failed, std::move(data));
-    return;
+    co_return;
   }
-  data.set("state", state_word());
-  trace<point::root_open>(mount_.home.log(), name(), state_word());
+  const root_state now = co_await state();
+  data.set("state", now.word);
+  trace<point::root_open>(mount_.home.log(), name(), now.word);
   mount_.events.emit(event_name::root_opened, std::move(data));
 }
 
 task<void> exported_root::retry(u32 pid) {
   if (phase_ == root_phase::opening)
     co_await fail(error_kind::busy, "'{}' is being opened", name());
-  if (phase_ == root_phase::open && state_word() == "failed")
+  if (const root_state now = co_await state(); phase_ == root_phase::open && now.word == "failed")
     co_await fail(error_kind::busy,
-                  "'{}' lost a node when a reload failed ({}); reload again to open it anew", name(),
-                  state_reason());
+                  "'{}' lost a node when a reload failed ({}); reload again to open it anew",
+                  name(), now.reason);
   if (phase_ != root_phase::failed)
     co_await fail(error_kind::busy, "'{}' is open; only a failed root is tried again", name());
   phase_ = root_phase::unopened;
@@ -96,27 +97,29 @@ task<void> exported_root::retry(u32 pid) {
     co_await fail(std::move(outcome).error());
 }
 
-namespace {
-task<node*> open_checked(mount_state& mount, const export_spec& spec) {
-  const auto guard = co_await mount.opening.lock();
-  node* const top = co_await open_export(mount.nodes, mount.config(), spec);
-  co_return top;
-}
-} // namespace
-
 // Not cut short by the one who asked: others wait for the outcome.
 task<void> exported_root::open_uninterrupted() {
   co_await shielded(open_disk());
 }
 
+// Nothing else is opened or reloaded meanwhile, anywhere in the mount.
 task<void> exported_root::open_disk() {
-  node* const top = co_await open_checked(mount_, spec_);
+  const auto guard = co_await mount_.opening.lock();
+  graph* const nodes = co_await mount_.graph_of(spec_.iothread);
+  place_.move_to(*nodes);
+  co_await place_.run([this] { return open_below(); });
+  co_await load_time();
+}
+
+task<void> exported_root::open_below() {
+  graph& nodes = place_.nodes();
+  node* const top = co_await open_export(nodes, mount_.config(), spec_);
   result<> attached = co_await as_result(attach_disk(*top));
   if (attached)
     co_return;
   disk_.reset();
   if (top->parents().empty())
-    (void)co_await as_result(mount_.nodes.close(*top));
+    (void)co_await as_result(nodes.close(*top));
   co_await fail(std::move(attached).error());
 }
 
@@ -137,19 +140,18 @@ task<void> exported_root::attach_disk(node& top) {
     if (!path.empty())
       co_await mount_.require_outside(path);
   }
-  disk_ = std::make_unique<raw_disk>(mount_.nodes, policy());
+  disk_ = std::make_unique<raw_disk>(policy());
   co_await disk_->attach(top, permissions_of(spec_, mount_.config()), this);
-  co_await load_time();
 }
 
 task<void> exported_root::load_time() {
   image_path_ = disk_->top().host_path();
   const auto time = co_await offload([path = image_path_] { return load_content_time(path); });
-  disk_->time().begin(time ? *time : mount_.started);
+  co_await place_.look([&] { disk_->time().begin(time ? *time : mount_.started); });
 }
 
 std::unique_ptr<root>* exported_root::attachment() {
-  disk_ = std::make_unique<raw_disk>(mount_.nodes, policy());
+  disk_ = std::make_unique<raw_disk>(policy());
   return disk_->attachment();
 }
 
@@ -157,7 +159,7 @@ task<void> exported_root::begin_open() {
   phase_ = root_phase::open;
   opened_.set();
   co_await load_time();
-  announce_opening();
+  co_await announce_opening();
 }
 
 root* exported_root::attached() const {
@@ -176,27 +178,34 @@ task<void> exported_root::go_on(export_spec spec, bool has_new_nodes) {
   spec_ = std::move(spec);
   if (disk() == nullptr)
     co_return;
-  disk_->set_policy(policy());
+  co_await place_.look([this] { disk_->set_policy(policy()); });
   if (has_new_nodes) {
     const std::string path = disk_->top().host_path();
     if (path != image_path_) {
       image_path_ = path;
-      disk_->time().changed(); // other bytes, perhaps: who compares times looks again
+      // Other bytes, perhaps: who compares times looks again.
+      co_await place_.look([this] { disk_->time().changed(); });
     }
     co_await renew_layers();
   }
-  resized();
+  tell_kernel();
+}
+
+task<raw_disk*> exported_root::attach_layer(unsigned index) {
+  raw_disk* const disk = layer_disks_.at(index).get();
+  co_await disk->attach(*layers()[index], {permission::consistent_read, permission::all}, nullptr);
+  co_return disk;
 }
 
 // Handles of layers go on over the new chain; where it has become shorter they are told that theirs
 // is gone.
 task<void> exported_root::renew_layers() {
-  const auto chain = layers();
+  const std::size_t count = layers().size();
   for (auto& [index, disk] : layer_disks_) {
-    if (disk->is_attached() || index >= chain.size())
+    if (disk->is_attached() || index >= count)
       continue;
-    const result<> attached = co_await as_result(
-        disk->attach(*chain[index], {permission::consistent_read, permission::all}, nullptr));
+    const result<raw_disk*> attached =
+        co_await as_result(place_.run([&] { return attach_layer(index); }));
     if (!attached)
       log.add(0, fmt::format("layers/{}", index), attached.error());
   }
@@ -204,6 +213,7 @@ task<void> exported_root::renew_layers() {
 
 void exported_root::end() {
   phase_ = root_phase::gone;
+  place_.move_to(mount_.nodes); // threads may go, handles stay
   announce_closing({});
   for (auto& [index, disk] : layer_disks_)
     layer_disks_gone_.emplace(index, std::move(disk));
@@ -218,13 +228,17 @@ task<void> exported_root::close() {
   phase_ = root_phase::closing;
   result<> flushed;
   if (spec_.is_writable)
-    flushed = co_await as_result(disk_->flush());
-  for (auto& [index, disk] : layer_disks_)
-    co_await disk->release();
-  co_await disk_->release();
+    flushed = co_await as_result(place_.run([this] { return disk_->flush(); }));
+  co_await place_.run([this] { return release_disks(); });
   announce_closing(flushed);
   if (!flushed)
     co_await fail(std::move(flushed).error().add_context(fmt::format("flushing '{}'", name())));
+}
+
+task<void> exported_root::release_disks() {
+  for (auto& [index, disk] : layer_disks_)
+    co_await disk->release();
+  co_await disk_->release();
 }
 
 void exported_root::keep_time() const {
@@ -279,62 +293,79 @@ task<raw_disk*> exported_root::layer_disk(unsigned index) {
   if (const auto known = layer_disks_.find(index);
       known != layer_disks_.end() && known->second->is_attached())
     co_return known->second.get();
-  auto disk = std::make_unique<raw_disk>(
-      mount_.nodes, disk_policy{.name = fmt::format("{}.d/layers/{}/disk", name(), index)});
-  co_await disk->attach(*chain[index], {permission::consistent_read, permission::all}, nullptr);
-  disk->time().begin(disk_->time().shown());
   auto& kept = layer_disks_[index];
   if (kept != nullptr) // handles may still refer to one whose layer was gone for a while
     layer_disks_gone_.emplace(index, std::move(kept));
-  kept = std::move(disk);
-  co_return kept.get();
+  kept = std::make_unique<raw_disk>(
+      disk_policy{.name = fmt::format("{}.d/layers/{}/disk", name(), index)});
+  result<raw_disk*> attached = co_await as_result(place_.run([&] { return attach_layer(index); }));
+  if (!attached) {
+    layer_disks_.erase(index);
+    co_return fail(std::move(attached).error());
+  }
+  co_await place_.look([&] { (*attached)->time().begin(disk_->time().shown()); });
+  co_return *attached;
 }
 
+// A write of who grows the disk waits for no answer of the kernel.
 void exported_root::resized() {
+  if (&place_.home() == &mount_.home) {
+    tell_kernel();
+    return;
+  }
+  struct news : run_item {
+    root_pointer about;
+  };
+  auto* const item = new news;
+  item->about = shared_from_this();
+  item->run = [](run_item& self) {
+    const std::unique_ptr<news> arrived(static_cast<news*>(&self));
+    arrived->about->tell_kernel();
+  };
+  mount_.home.post_remote(*item);
+}
+
+void exported_root::tell_kernel() {
   if (mount_.notifications != nullptr && inode != 0)
     mount_.notifications->invalidate(inode, {0, 0});
 }
 
-std::string_view exported_root::state_word() const {
+task<root_state> exported_root::state() {
   switch (phase_) {
   case root_phase::unopened:
+    co_return root_state{"opening", "it is opened on demand"};
   case root_phase::opening:
-    return "opening";
+    co_return root_state{"opening", {}};
   case root_phase::failed:
-    return "failed";
+    co_return root_state{"failed", failure_->message()};
   case root_phase::closing:
   case root_phase::gone:
-    return "closing";
+    co_return root_state{"closing", {}};
   case root_phase::open:
     break;
   }
-  if (std::ranges::any_of(nodes(), [](const node* n) { return n->loss() != nullptr; }))
-    return "failed";
-  if (std::ranges::any_of(nodes(), [](const node* n) { return n->is_deactivated(); }))
-    return "stopped";
-  if (std::ranges::any_of(nodes(), [](const node* n) { return n->is_broken(); }))
-    return "corrupt";
-  if (disk_->is_full())
-    return "full";
-  return spec_.is_writable ? "ok" : "read-only";
+  root_state now = co_await place_.run([this] { return state_of_nodes(); });
+  co_return now;
 }
 
-std::string exported_root::state_reason() const {
-  if (failure_)
-    return failure_->message();
-  const std::string_view word = state_word();
-  for (const node* n : nodes())
+// The worst comes first.
+task<root_state> exported_root::state_of_nodes() {
+  const std::vector<node*> all = nodes();
+  for (const node* n : all)
     if (n->loss() != nullptr)
-      return n->loss()->message();
-  if (word == "stopped")
-    return "its image was given up (nodes/NAME/active); write 1 there to take it back";
-  if (word == "corrupt")
-    return "what is on disk contradicts itself, see last-error; nothing more is written to it";
-  if (word == "full")
-    return "the last write found no space under the image; writes succeed again when there is some";
-  if (word == "opening" && phase_ == root_phase::unopened)
-    return "it is opened on demand";
-  return {};
+      co_return root_state{"failed", n->loss()->message()};
+  if (std::ranges::any_of(all, &node::is_deactivated))
+    co_return root_state{
+        "stopped", "its image was given up (nodes/NAME/active); write 1 there to take it back"};
+  if (std::ranges::any_of(all, &node::is_broken))
+    co_return root_state{
+        "corrupt",
+        "what is on disk contradicts itself, see last-error; nothing more is written to it"};
+  if (disk_->is_full())
+    co_return root_state{
+        "full",
+        "the last write found no space under the image; writes succeed again when there is some"};
+  co_return root_state{spec_.is_writable ? "ok" : "read-only", {}};
 }
 
 mode_t exported_root::full_mode() const {

@@ -6,6 +6,7 @@
 
 #include "fuse/tree/error_log.h"
 #include "fuse/tree/raw_disk.h"
+#include "fuse/tree/residence.h"
 
 #include <list>
 #include <map>
@@ -30,11 +31,20 @@ struct opener {
   bool is_writing;
 };
 
+// As the `state` file shows it.
+struct root_state {
+  std::string_view word; // of DESIGN.md section 5: ok read-only opening full stopped failed ...
+  std::string reason;    // the second line, or ""
+};
+
 class exported_root;
 // Shared by the mount, by the inodes below it that the kernel knows, and by open handles, which
 // outlive a root that a reload removes.
 using root_pointer = std::shared_ptr<exported_root>;
 
+// Its methods are called on the loop of the mount. Its disk and its nodes live on another, where
+// place().run leads; what they are and how they hang together is read here, too, by who holds
+// mount_state::looking.
 class exported_root final : public root_observer,
                             public std::enable_shared_from_this<exported_root> {
 public:
@@ -62,6 +72,7 @@ public:
   [[nodiscard]] std::vector<root*> layer_roots() const;
   // Null: it is not open.
   [[nodiscard]] root* attached() const;
+  [[nodiscard]] residence& place() { return place_; }
 
   // After the graph was closed: keeps the time of the last change. Blocks.
   void keep_time() const;
@@ -85,10 +96,7 @@ public:
   // Layer `index` merged down to the base, read-only; attached at first use.
   task<raw_disk*> layer_disk(unsigned index);
 
-  // One word of DESIGN.md section 5: ok read-only opening full stopped failed corrupt closing.
-  [[nodiscard]] std::string_view state_word() const;
-  // The second line of `state`, or "".
-  [[nodiscard]] std::string state_reason() const;
+  task<root_state> state();
 
   [[nodiscard]] mode_t mode() const; // permission bits of the raw file; 0 while it is failed
   [[nodiscard]] mode_t view_mode(bool is_writable_view) const;
@@ -96,7 +104,7 @@ public:
   [[nodiscard]] uid_t owner() const;
   [[nodiscard]] gid_t group() const;
 
-  void resized() override;
+  void resized() override; // on the loop of its nodes
   void medium_changed() override { resized(); }
 
   error_log log;
@@ -106,15 +114,21 @@ public:
 private:
   task<void> open_uninterrupted();
   task<void> open_disk();
+  task<void> open_below();
   task<void> attach_disk(node& top);
-  void announce_opening() const;
+  task<void> announce_opening();
   void announce_closing(const result<>& flushed) const;
   [[nodiscard]] disk_policy policy() const;
   task<void> load_time();
+  task<raw_disk*> attach_layer(unsigned index);
   task<void> renew_layers();
+  task<root_state> state_of_nodes();
+  task<void> release_disks();
+  void tell_kernel();
   [[nodiscard]] mode_t full_mode() const;
 
   mount_state& mount_;
+  residence place_;
   export_spec spec_;
   root_phase phase_ = root_phase::unopened;
   std::optional<error> failure_;

@@ -21,12 +21,14 @@ public:
     a.owner = root_.owner();
     a.group = root_.group();
     raw_disk* const found = co_await root_.layer_disk(index_);
-    a.length = found->length();
-    // The live image changes, and its view with it.
-    a.modified = index_ == 0 ? root_.disk()->time().shown() : found->time().shown();
-    const result<u64> allocated = co_await as_result(found->top().allocated_length());
-    const u64 known = allocated ? *allocated : a.length;
-    a.blocks = a.length == 0 ? 0 : std::max<u64>(divide_up(known, 512), 1);
+    const disk_extent extent = co_await root_.place().run([&] { return found->extent(); });
+    a.length = extent.length;
+    a.modified = extent.modified;
+    if (index_ == 0) { // the live image changes, and its view with it
+      raw_disk* const live = root_.disk();
+      a.modified = co_await root_.place().look([&] { return live->time().shown(); });
+    }
+    a.blocks = extent.blocks();
     co_return a;
   }
 

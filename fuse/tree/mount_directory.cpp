@@ -24,10 +24,6 @@ namespace {
 constexpr std::string_view service_name = ".bgfs";
 constexpr std::string_view control_suffix = ".d";
 
-// Where space is allocated there may be data: st_blocks 0 makes tar and cp take a file for one big
-// hole without looking.
-constexpr u64 blocks_min = 1;
-
 class root_file final : public disk_file {
 public:
   root_file(mount_state& mount, exported_root& root)
@@ -45,11 +41,10 @@ public:
     raw_disk* const disk = root_.disk();
     if (disk == nullptr)
       co_return a;
-    a.length = disk->length();
-    a.modified = disk->time().shown();
-    const result<u64> allocated = co_await as_result(disk->allocated_length());
-    const u64 known = allocated ? *allocated : a.length;
-    a.blocks = a.length == 0 ? 0 : std::max(divide_up(known, 512), blocks_min);
+    const disk_extent extent = co_await root_.place().run([&] { return disk->extent(); });
+    a.length = extent.length;
+    a.modified = extent.modified;
+    a.blocks = extent.blocks();
     co_return a;
   }
 

@@ -4,6 +4,7 @@
 #include "config/path_walk.h"
 #include "fuse/mount/mount_point.h"
 
+#include <algorithm>
 #include <unistd.h>
 
 namespace bgfs {
@@ -37,6 +38,51 @@ exported_root* mount_state::find_root(std::string_view name) const {
     if (r->name() == name)
       return r.get();
   return nullptr;
+}
+
+result<graph*> mount_state::graph_of(std::string_view thread) {
+  if (thread.empty())
+    return &nodes;
+  for (const auto& t : iothreads)
+    if (t->name() == thread)
+      return &t->nodes();
+  BGFS_TRY(std::unique_ptr<iothread> fresh, iothread::start(std::string(thread), nodes));
+  iothreads.push_back(std::move(fresh));
+  return &iothreads.back()->nodes();
+}
+
+std::vector<graph*> mount_state::graphs() {
+  std::vector<graph*> all = {&nodes};
+  for (const auto& t : iothreads)
+    all.push_back(&t->nodes());
+  return all;
+}
+
+node* mount_state::find_node(std::string_view name) {
+  for (const graph* g : graphs())
+    if (node* const found = g->find(name))
+      return found;
+  return nullptr;
+}
+
+namespace {
+task<void> show(const graph& g, const std::function<void(const graph&)>& to) {
+  to(g);
+  co_return;
+}
+} // namespace
+
+task<void> mount_state::look_at_graphs(std::function<void(const graph&)> what) {
+  for (const graph* g : graphs())
+    co_await run_on(g->home(), show(*g, what));
+}
+
+void mount_state::stop_idle_iothreads() {
+  std::erase_if(iothreads, [this](const auto& t) {
+    return t->nodes().nodes().empty() && std::ranges::none_of(roots, [&](const root_pointer& r) {
+             return r->phase() != root_phase::gone && &r->place().nodes() == &t->nodes();
+           });
+  });
 }
 
 void mount_state::set_line_notifier(notifier* to) {

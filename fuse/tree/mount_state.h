@@ -9,6 +9,7 @@
 #include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
 #include "fuse/tree/log_ring.h"
+#include "graph/model/iothread.h"
 
 #include <functional>
 
@@ -24,7 +25,9 @@ struct mount_state {
   event_ring events;           // of .bgfs/events
   log_ring log_lines;
   trace_log tracing; // what runs on `home` writes to it
-  graph nodes;
+  graph nodes;       // those of the mount's own loop
+  std::vector<std::unique_ptr<iothread>> iothreads;
+  // Held while nodes are opened and attached, anywhere.
   async_mutex opening;
   // Held shared by whoever looks at nodes without going through a root (attributes, views), and
   // alone by a reload, which closes some. Requests on raw files do not take it: they are drained.
@@ -48,6 +51,16 @@ struct mount_state {
 
   [[nodiscard]] const graph_config& config() const { return request.config; }
   [[nodiscard]] exported_root* find_root(std::string_view name) const;
+  // The graph of a thread, which is started if there is none of that name; "": the mount's own.
+  [[nodiscard]] result<graph*> graph_of(std::string_view thread);
+  // That of the mount's own loop first.
+  [[nodiscard]] std::vector<graph*> graphs();
+  // Whichever graph it is in; null: none. By who holds `opening` or `looking`.
+  [[nodiscard]] node* find_node(std::string_view name);
+  // Calls `what`, a plain function, with every graph, each on its own loop. By who holds `looking`.
+  task<void> look_at_graphs(std::function<void(const graph&)> what);
+  // Ends the threads that no root is served by.
+  void stop_idle_iothreads();
   // Where readers of lines that poll are woken through; null: nowhere any more.
   void set_line_notifier(notifier* to);
   // Where this mount is seen in the tree.

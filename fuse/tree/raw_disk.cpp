@@ -8,7 +8,7 @@
 namespace bgfs {
 
 task<void> raw_disk::attach(node& top, permissions wanted, root_observer* observer) {
-  attached_ = co_await nodes_.attach("export '" + policy_.name + "'", top, wanted, observer);
+  attached_ = co_await top.owner().attach("export '" + policy_.name + "'", top, wanted, observer);
 }
 
 result<> raw_disk::require_attached() const {
@@ -27,6 +27,14 @@ task<void> raw_disk::release() {
 
 byte_range raw_disk::readable_part(byte_range range) const {
   return range.intersection({0, length()});
+}
+
+task<std::size_t> raw_disk::read(u64 offset, std::span<std::byte> bytes) {
+  co_await require_attached(); // what is gone does not read as empty
+  const byte_range part = readable_part({offset, bytes.size()});
+  if (!part.is_empty())
+    co_await attached_->read(offset, bytes.first(part.length));
+  co_return part.length;
 }
 
 error raw_disk::beyond_end(u64 offset) const {
@@ -91,6 +99,11 @@ task<void> raw_disk::flush() {
     has_unflushed_ = has_unflushed_ || had_changes;
     co_await fail(std::move(outcome).error());
   }
+}
+
+task<void> raw_disk::flush_changes() {
+  if (has_unflushed_)
+    co_await flush();
 }
 
 task<void> raw_disk::grow(u64 to_length) {
@@ -183,6 +196,13 @@ task<u64> raw_disk::allocated_length() {
     allocated_ = now;
   }
   co_return *allocated_;
+}
+
+task<disk_extent> raw_disk::extent() {
+  disk_extent e{.length = length(), .modified = time_.shown()};
+  const result<u64> allocated = co_await as_result(allocated_length());
+  e.allocated = allocated ? *allocated : e.length;
+  co_return e;
 }
 
 } // namespace bgfs

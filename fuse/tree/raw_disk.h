@@ -4,13 +4,16 @@
 // truncated"), unless it is growable.
 //
 // Errors carry the errno that a process should see. Everything may suspend, except where a method
-// is no task.
+// is no task. A disk lives on the loop of its nodes: exported_root::run leads there.
 #pragma once
 
 #include "config/graph_config.h"
 #include "fuse/tree/content_time.h"
+#include "graph/base/checked.h"
 #include "graph/io/sync.h"
 #include "graph/model/graph.h"
+
+#include <algorithm>
 
 namespace bgfs {
 
@@ -23,9 +26,21 @@ struct disk_policy {
   cache_mode cache = cache_mode::none;
 };
 
+// As stat(2) shows it.
+struct disk_extent {
+  u64 length = 0;
+  u64 allocated = 0; // bytes the host spends on it; the length where it cannot tell
+  std::timespec modified{};
+  // Where space is allocated there may be data: st_blocks 0 makes tar and cp take a file for one
+  // big hole without looking.
+  [[nodiscard]] u64 blocks() const {
+    return length == 0 ? 0 : std::max<u64>(divide_up(allocated, 512), 1);
+  }
+};
+
 class raw_disk {
 public:
-  raw_disk(graph& nodes, disk_policy policy) : nodes_(nodes), policy_(std::move(policy)) {}
+  explicit raw_disk(disk_policy policy) : policy_(std::move(policy)) {}
   raw_disk(const raw_disk&) = delete;
   raw_disk& operator=(const raw_disk&) = delete;
 
@@ -45,13 +60,16 @@ public:
   [[nodiscard]] node& top() const { return attached_->top(); } // while it is attached
   [[nodiscard]] u64 length() const { return is_attached() ? top().length() : 0; }
 
-  // What of a read lies inside the disk. The caller then reads it from attached().
+  // Returns how much was read: less than asked at the end of the disk.
+  task<std::size_t> read(u64 offset, std::span<std::byte> bytes);
+  // For who reads from attached() itself: what of a read lies inside the disk.
   [[nodiscard]] byte_range readable_part(byte_range range) const;
   [[nodiscard]] root& attached() const { return *attached_; }
 
   // Returns how much was written: less than asked at the end of a disk that does not grow.
   task<u32> write(u64 offset, std::span<const std::byte> bytes, bool is_durable);
   task<void> flush();
+  task<void> flush_changes(); // only if there are any that no flush has covered yet
   task<void> allocate(u32 mode, byte_range range); // fallocate(2)
   task<u64> seek(u64 offset, bool wants_data);     // SEEK_DATA, SEEK_HOLE
   task<void> truncate_at_open();                   // O_TRUNC
@@ -59,19 +77,22 @@ public:
   task<void> resize(u64 length, bool may_shrink);  // the `size` file
   // Copies from another disk of the mount, or within one; returns how much, at least one byte
   // unless the source has ended. What reads as zeroes stays a hole.
-  task<u64> copy_from(raw_disk& source, u64 from_offset, u64 to_offset, u64 length);
-  // Bytes the host spends on it. Kept until the next change.
-  task<u64> allocated_length();
+  struct copy_source {
+    raw_disk& disk;
+    loop& home; // where it lives
+  };
+  task<u64> copy_from(copy_source source, u64 from_offset, u64 to_offset, u64 length);
+  // The bytes the host spends are kept until the next change.
+  task<disk_extent> extent();
 
   [[nodiscard]] content_time& time() { return time_; }
   [[nodiscard]] bool is_full() const { return is_full_; }
-  // True once after changes that no flush has covered yet.
-  [[nodiscard]] bool has_unflushed_changes() const { return has_unflushed_; }
 
 private:
   class change;
   class reservation;
   task<void> may_change();
+  task<u64> allocated_length();
   [[nodiscard]] error beyond_end(u64 offset) const;
   result<> require_writable() const;
   task<void> grow(u64 length);
@@ -79,10 +100,10 @@ private:
   task<void> reserve(byte_range range);
   task<void> rewrite(u64 offset, std::span<std::byte> bytes);
   task<void> require_host_space(byte_range range);
-  task<void> copy_data(raw_disk& source, u64 from_offset, u64 to_offset, u64 length);
+  task<void> copy_data(copy_source source, u64 from_offset, u64 to_offset, u64 length);
+  [[nodiscard]] task<u64> count_readable(byte_range range) const;
   void note(const result<>& outcome);
 
-  graph& nodes_;
   disk_policy policy_;
   std::unique_ptr<root> attached_;
   async_mutex resizing_;

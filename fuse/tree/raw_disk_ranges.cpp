@@ -3,6 +3,7 @@
 #include "fuse/tree/disk_change.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/offload.h"
+#include "graph/io/run_on.h"
 
 #include <cerrno>
 #include <linux/falloc.h>
@@ -108,7 +109,7 @@ task<void> raw_disk::require_host_space(byte_range range) {
 // none is written with what it reads as now.
 task<void> raw_disk::reserve(byte_range range) {
   co_await require_host_space(range);
-  buffer bytes = nodes_.home().buffers().allocate(copy_chunk);
+  buffer bytes = top().owner().home().buffers().allocate(copy_chunk);
   for (u64 at = range.offset; at < range.end();) {
     const u64 left = range.end() - at;
     const block_status s = co_await attached_->status_above({at, left});
@@ -162,19 +163,24 @@ task<void> raw_disk::allocate(u32 mode, byte_range range) {
   }
 }
 
-task<void> raw_disk::copy_data(raw_disk& source, u64 from_offset, u64 to_offset, u64 count) {
-  buffer bytes = nodes_.home().buffers().allocate(count);
-  co_await source.attached().read(from_offset, bytes.bytes().first(count));
+task<void> raw_disk::copy_data(copy_source source, u64 from_offset, u64 to_offset, u64 count) {
+  buffer bytes = top().owner().home().buffers().allocate(count);
+  co_await run_on(source.home,
+                  source.disk.attached().read(from_offset, bytes.bytes().first(count)));
   (void)co_await write(to_offset, bytes.bytes().first(count), false);
 }
 
-task<u64> raw_disk::copy_from(raw_disk& source, u64 from_offset, u64 to_offset, u64 count) {
+task<u64> raw_disk::count_readable(byte_range range) const {
+  co_await require_attached();
+  co_return readable_part(range).length;
+}
+
+task<u64> raw_disk::copy_from(copy_source source, u64 from_offset, u64 to_offset, u64 count) {
   co_await require_writable();
-  co_await source.require_attached();
-  count = source.readable_part({from_offset, count}).length;
+  count = co_await run_on(source.home, source.disk.count_readable({from_offset, count}));
   if (count == 0)
     co_return 0;
-  if (&source == this && byte_range{from_offset, count}.overlaps({to_offset, count}))
+  if (&source.disk == this && byte_range{from_offset, count}.overlaps({to_offset, count}))
     co_await fail(error_kind::invalid_argument, "cannot copy within '{}': the ranges overlap",
                   policy_.name);
   if (to_offset + count > length()) {
@@ -189,7 +195,7 @@ task<u64> raw_disk::copy_from(raw_disk& source, u64 from_offset, u64 to_offset, 
   u64 data = 0;
   while (done < count && data < copied_data_max) {
     const byte_range from{from_offset + done, count - done};
-    const block_status s = co_await source.attached().status_above(from);
+    const block_status s = co_await run_on(source.home, source.disk.attached().status_above(from));
     u64 part = std::min(std::max<u64>(s.length, 1), from.length);
     result<> outcome;
     if (s.is_zero) {

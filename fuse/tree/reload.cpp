@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/reload.h"
 
+#include "fuse/tree/relocate.h"
+
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
 #include "graph/model/naming.h"
@@ -61,6 +63,53 @@ result<> check_openers(const mount_state& mount, const graph_config& next) {
   return {};
 }
 
+// The nodes of the mount that an edit changes or leads to.
+class touched_nodes {
+public:
+  touched_nodes(mount_state& mount, const graph_edit& edit) : mount_(mount) {
+    all_ = edit.leaving;
+    for (const node_spec& s : edit.opens)
+      add_children(s);
+    for (const reopen_step& s : edit.reopens)
+      all_.push_back(s.target);
+    for (const child_step& s : edit.children) {
+      all_.push_back(s.parent);
+      add(s.child);
+    }
+    for (const replace_step& s : edit.replaces) {
+      all_.push_back(s.from);
+      add(s.to);
+    }
+    for (const root_step& s : edit.roots) {
+      all_.push_back(&s.which->top());
+      add(s.top);
+    }
+    for (const attach_step& s : edit.attaches)
+      add(s.top);
+    for (root* r : edit.releases)
+      all_.push_back(&r->top());
+  }
+
+  [[nodiscard]] const std::vector<node*>& all() const { return all_; }
+
+private:
+  void add(std::string_view name) { // one that the edit opens is not there yet
+    if (node* const n = mount_.find_node(name))
+      all_.push_back(n);
+  }
+  void add_children(const node_spec& spec) {
+    for (const child_spec& c : spec.children) {
+      if (const auto* below = std::get_if<std::unique_ptr<node_spec>>(&c.target))
+        add_children(**below);
+      else
+        add(std::get<std::string>(c.target));
+    }
+  }
+
+  mount_state& mount_;
+  std::vector<node*> all_;
+};
+
 void trace_plan(const mount_state& mount, const reload_plan& plan) {
   const auto count = [&plan](root_fate fate) {
     return [&plan, fate] { return std::ranges::count(plan.roots, fate, &root_difference::fate); };
@@ -82,16 +131,11 @@ public:
     const auto no_opening = co_await mount_.opening.lock();
     if (!request_.is_forced)
       co_await check_openers(mount_, next);
-    co_await make_plan({});
-    result<edit_outcome> applied = co_await as_result(apply());
-    if (!applied && applied.error().kind() == error_kind::unsupported && plan_.has_reopens) {
-      // A driver cannot change what was asked for while it is open: then it is opened anew.
-      co_await make_plan({.may_reopen = false});
-      applied = co_await as_result(apply());
-    }
+    const result<edit_outcome> applied = co_await as_result(change(next));
+    co_await shielded(settle(mount_));
+    mount_.stop_idle_iothreads();
     if (!applied)
-      co_return fail(std::move(applied).error());
-    co_await adopt(std::move(next));
+      co_return fail(applied.error());
     mount_.request.source = std::move(source);
     for (const error& warning : applied->warnings)
       mount_.log.add(request_.pid, "reload", warning);
@@ -105,10 +149,26 @@ private:
     std::vector<root_pointer> added; // one for each attach_step
   };
 
+  // What changes is on the mount's own loop meanwhile: an edit is one of one graph.
+  task<edit_outcome> change(graph_config& next) {
+    for (const export_spec& e : next.exports())
+      (void)co_await mount_.graph_of(e.iothread);
+    co_await make_plan({});
+    result<edit_outcome> applied = co_await as_result(apply());
+    if (!applied && applied.error().kind() == error_kind::unsupported && plan_.has_reopens) {
+      // A driver cannot change what was asked for while it is open: then it is opened anew.
+      co_await make_plan({.may_reopen = false});
+      applied = co_await as_result(apply());
+    }
+    if (applied)
+      co_await shielded(adopt(std::move(next)));
+    co_return std::move(applied);
+  }
+
   task<void> make_plan(plan_rules rules) {
     plan_ = {};
     const std::vector<live_root> roots = live_roots(mount_);
-    plan_.plan = co_await plan_reload(mount_.nodes, *next_, roots, rules);
+    plan_.plan = co_await plan_reload(mount_.graphs(), *next_, roots, rules);
     plan_.has_reopens = !plan_.plan.edit.reopens.empty();
     text_ = plan_.plan.to_text();
     trace_plan(mount_, plan_.plan);
@@ -153,6 +213,7 @@ private:
     graph_edit edit = std::move(plan_.plan.edit);
     if (edit.is_empty())
       co_return edit_outcome{};
+    co_await gather(mount_, touched_nodes(mount_, edit).all(), mount_.nodes);
     edit_outcome outcome = co_await mount_.nodes.apply(std::move(edit));
     co_return outcome;
   }
@@ -296,17 +357,23 @@ task<std::string> try_to_open(mount_state& mount, const graph_config& next, std:
 
 namespace {
 
+task<void> name_backing_in_header(node& n) {
+  if (n.is_read_only() || !n.is_active() || n.as_backing_writer() == nullptr)
+    co_return;
+  std::optional<image_reference> reference;
+  if (n.backing() != nullptr)
+    reference = reference_to(n.backing()->child());
+  co_await n.as_backing_writer()->change_backing_reference(reference);
+}
+
 // So that others, who know nothing of the state file, find the same chain. The change is in force
 // already: what fails here is only told.
 task<void> write_backing_name(mount_state& mount, std::string_view overlay, u32 pid) {
-  node* const n = mount.nodes.find(overlay);
-  if (n == nullptr || n->is_read_only() || !n->is_active() || n->as_backing_writer() == nullptr)
+  const auto no_opening = co_await mount.opening.lock();
+  node* const n = mount.find_node(overlay);
+  if (n == nullptr)
     co_return;
-  std::optional<image_reference> reference;
-  if (n->backing() != nullptr)
-    reference = reference_to(n->backing()->child());
-  result<> written =
-      co_await as_result(n->as_backing_writer()->change_backing_reference(reference));
+  result<> written = co_await as_result(run_on(n->owner().home(), name_backing_in_header(*n)));
   if (written)
     co_return;
   written.error().add_context(
@@ -314,6 +381,15 @@ task<void> write_backing_name(mount_state& mount, std::string_view overlay, u32 
   mount.log.add(pid, "backing", written.error());
 }
 
+} // namespace
+
+namespace {
+task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
+  const auto no_opening = co_await mount.opening.lock();
+  const std::vector<live_root> roots = live_roots(mount);
+  reload_plan plan = co_await plan_reload(mount.graphs(), next, roots);
+  co_return plan;
+}
 } // namespace
 
 task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
@@ -329,8 +405,7 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
   {
     const auto looking = co_await mount.looking.lock_shared();
     const graph_config now = co_await read_again(mount, mount.request.source, nullptr);
-    const std::vector<live_root> roots = live_roots(mount);
-    const reload_plan plan = co_await plan_reload(mount.nodes, now, roots);
+    const reload_plan plan = co_await plan_now(mount, now);
     if (!plan.changes_nothing())
       co_await fail(error_kind::busy,
                     "'{}' was edited since it was read; reload it first, so that only one thing "
@@ -348,8 +423,7 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
 
 task<std::string> describe_reload(mount_state& mount) {
   const graph_config next = co_await read_again(mount, mount.request.source, nullptr);
-  const std::vector<live_root> roots = live_roots(mount);
-  const reload_plan plan = co_await plan_reload(mount.nodes, next, roots);
+  const reload_plan plan = co_await plan_now(mount, next);
   std::string text = plan.to_text();
   for (const root_difference& d : plan.roots) {
     const bool is_opened = d.fate == root_fate::added || d.has_new_nodes;

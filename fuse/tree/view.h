@@ -15,7 +15,8 @@ struct view_subject {
   exported_root* root = nullptr;
   node* target = nullptr;
   unsigned layer = 0;
-  u32 pid = 0; // of the process that opened it
+  u32 pid = 0;                  // of the process that opened it
+  std::size_t open_handles = 0; // of the raw file of `root`
 };
 
 struct view {
@@ -28,14 +29,19 @@ struct view {
   line_ring& (*lines)(mount_state& mount) = nullptr;
   // Carries out what was written, without the newline at its end. null: it cannot be written.
   task<void> (*write)(view_subject subject, std::string text) = nullptr;
-  // Opening it fails with ENOMEDIUM while its root is not open.
+  // Opening it fails with ENOMEDIUM while its root is not open. Such a view of a root, its layers
+  // and nodes is rendered and written on the loop of the nodes; every other one on the mount's.
   bool needs_medium = true;
-  // Writing it changes the graph; it waits itself until nobody looks.
+  // Writing it changes the graph: it waits itself until nobody looks, on the mount's loop.
   bool changes_graph = false;
   // st_size is that of the text now, not that of the last one opened; rendering it is cheap and
   // does not suspend.
   bool has_exact_length = false;
 };
+
+// What render and write of `what` give, on the loop where they belong.
+[[nodiscard]] task<std::string> render_view(const view& what, view_subject subject);
+[[nodiscard]] task<void> write_view(const view& what, view_subject subject, std::string text);
 
 // Longest command a view takes.
 inline constexpr std::size_t command_length_max = 4096;

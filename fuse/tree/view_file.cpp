@@ -10,8 +10,23 @@ const view* find_view(std::span<const view* const> views, std::string_view name)
   return found == views.end() ? nullptr : *found;
 }
 
+task<std::string> render_view(const view& what, view_subject subject) {
+  if (subject.root == nullptr || !what.needs_medium)
+    return what.render(subject);
+  return subject.root->place().run([&what, subject] { return what.render(subject); });
+}
+
+task<void> write_view(const view& what, view_subject subject, std::string text) {
+  if (subject.root == nullptr || !what.needs_medium || what.changes_graph)
+    return what.write(subject, std::move(text));
+  return subject.root->place().run(
+      [&what, subject, text = std::move(text)] { return what.write(subject, text); });
+}
+
 result<view_subject> view_place::subject(u32 pid) const {
   view_subject made{.mount = mount, .root = root.get(), .pid = pid};
+  if (root != nullptr)
+    made.open_handles = root->openers.size();
   if (layer) {
     const auto chain = root->layers();
     if (*layer >= chain.size())
@@ -63,7 +78,7 @@ task<attributes> view_file::describe() {
   if (view_.has_exact_length) {
     const result<view_subject> about = subject(0);
     if (about) {
-      const std::string text = co_await view_.render(*about);
+      const std::string text = co_await render_view(view_, *about);
       a.length = text.size();
     }
   }

@@ -26,6 +26,6 @@ void add_line(std::string& text, std::string_view key, const T& what) {
 [[nodiscard]] std::string json_text(const value& v);
 
 // Every node of the graph as a map: its driver, host path, children, and so on.
-[[nodiscard]] value describe_graph(const mount_state& mount);
+[[nodiscard]] task<value> describe_graph(mount_state& mount);
 
 } // namespace bgfs

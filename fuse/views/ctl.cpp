@@ -24,7 +24,7 @@ struct verb {
 task<void> flush(view_subject subject, std::string) {
   co_await subject.root->require_medium();
   if (subject.root->is_writable())
-    co_await subject.root->disk()->flush();
+    co_await subject.root->place().run([disk = subject.root->disk()] { return disk->flush(); });
 }
 
 task<void> retry(view_subject subject, std::string) {

@@ -29,13 +29,16 @@ value describe_node(const node& n) {
   return v;
 }
 
-value describe_root(const exported_root& r) {
+task<value> describe_root(exported_root& r) {
+  const root_state now = co_await r.state();
   value v;
   v.set("name", r.name());
   v.set("node-name", r.spec().node_name);
   v.set("writable", r.is_writable());
-  v.set("state", r.state_word());
-  return v;
+  v.set("state", now.word);
+  if (!r.spec().iothread.empty())
+    v.set("iothread", r.spec().iothread);
+  co_return v;
 }
 
 std::string quoted(std::string_view text) {
@@ -50,46 +53,57 @@ std::string quoted(std::string_view text) {
 
 } // namespace
 
-value describe_graph(const mount_state& mount) {
+task<value> describe_graph(mount_state& mount) {
   value::list nodes;
-  for (const auto& n : mount.nodes.nodes())
-    if (n->is_open())
-      nodes.push_back(describe_node(*n));
+  co_await mount.look_at_graphs([&](const graph& g) {
+    for (const auto& n : g.nodes())
+      if (n->is_open())
+        nodes.push_back(describe_node(*n));
+  });
   value::list roots;
-  for (const auto& r : mount.roots)
-    roots.push_back(describe_root(*r));
+  for (const root_pointer& r : std::vector<root_pointer>(mount.roots)) {
+    value root = co_await describe_root(*r);
+    roots.push_back(std::move(root));
+  }
   value v;
   v.set("source", mount.config().source());
   v.set("directory", mount.directory);
   v.set("exports", std::move(roots));
   v.set("nodes", std::move(nodes));
-  return v;
+  co_return v;
 }
 
 namespace {
 
 task<std::string> render_json(view_subject subject) {
-  co_return json_text(describe_graph(subject.mount));
+  const value graph = co_await describe_graph(subject.mount);
+  co_return json_text(graph);
+}
+
+void draw_nodes(const graph& g, std::string& boxes, std::string& arrows) {
+  for (const auto& n : g.nodes()) {
+    const std::string name = quoted("node:" + n->name());
+    const std::string label = n->name() + " (" + std::string(n->type().name) + ")";
+    boxes += fmt::format("  {} [label={}];\n", name, quoted(label));
+    for (const auto& e : n->children())
+      arrows += fmt::format("  {} -> {} [label={}];\n", name, quoted("node:" + e->child().name()),
+                            quoted(e->name()));
+  }
 }
 
 task<std::string> render_dot(view_subject subject) {
-  std::string text = "digraph bgfs {\n  node [shape=box];\n";
-  for (const auto& n : subject.mount.nodes.nodes()) {
-    const std::string label = n->name() + " (" + std::string(n->type().name) + ")";
-    text += fmt::format("  {} [label={}];\n", quoted("node:" + n->name()), quoted(label));
-  }
-  for (const auto& r : subject.mount.roots) {
+  std::string boxes;
+  std::string arrows;
+  co_await subject.mount.look_at_graphs([&](const graph& g) { draw_nodes(g, boxes, arrows); });
+  for (const root_pointer& r : std::vector<root_pointer>(subject.mount.roots)) {
+    const root_state now = co_await r->state();
     const std::string name = quoted("export:" + r->name());
-    const std::string label = r->name() + " (" + std::string(r->state_word()) + ")";
-    text += fmt::format("  {} [shape=ellipse, label={}];\n", name, quoted(label));
+    const std::string label = r->name() + " (" + std::string(now.word) + ")";
+    boxes += fmt::format("  {} [shape=ellipse, label={}];\n", name, quoted(label));
     if (r->disk() != nullptr)
-      text += fmt::format("  {} -> {};\n", name, quoted("node:" + r->disk()->top().name()));
+      boxes += fmt::format("  {} -> {};\n", name, quoted("node:" + r->disk()->top().name()));
   }
-  for (const auto& n : subject.mount.nodes.nodes())
-    for (const auto& e : n->children())
-      text += fmt::format("  {} -> {} [label={}];\n", quoted("node:" + n->name()),
-                          quoted("node:" + e->child().name()), quoted(e->name()));
-  co_return text + "}\n";
+  co_return "digraph bgfs {\n  node [shape=box];\n" + boxes + arrows + "}\n";
 }
 
 } // namespace

@@ -14,29 +14,44 @@
 namespace bgfs {
 namespace {
 
-using node_list = std::vector<const node*>;
-using number_of = u64 (*)(const node&);
+// What a node counts, taken on its loop.
+struct node_numbers {
+  std::string name;
+  std::string_view driver;
+  node_statistics statistics;
+  u64 in_flight = 0;
+  u64 length = 0;
+};
+
+using node_list = std::vector<node_numbers>;
+using number_of = u64 (*)(const node_numbers&);
+
+void collect(const graph& g, node_list& into) {
+  for (const auto& n : g.nodes())
+    into.push_back(
+        {n->name(), n->type().name, n->statistics(), n->requests().in_flight(), n->length()});
+}
 
 // One sample for each node.
 void add_numbers(metrics_text& text, const node_list& nodes, number_of value) {
-  for (const node* n : nodes)
-    text.sample({{"node", n->name()}, {"driver", n->type().name}}, value(*n));
+  for (const node_numbers& n : nodes)
+    text.sample({{"node", n.name}, {"driver", n.driver}}, value(n));
 }
 
 // One for each node and operation.
 void add_operations(metrics_text& text, const node_list& nodes,
                     u64 operation_statistics::* member) {
-  for (const node* n : nodes)
+  for (const node_numbers& n : nodes)
     for (const operation kind : all_operations)
-      text.sample({{"node", n->name()}, {"operation", to_string(kind)}},
-                  n->statistics().of(kind).*member);
+      text.sample({{"node", n.name}, {"operation", to_string(kind)}},
+                  n.statistics.of(kind).*member);
 }
 
 constexpr double seconds_per_ns = 1e-9;
 
-void add_histogram(metrics_text& text, const node& n, operation kind) {
-  const operation_statistics& s = n.statistics().of(kind);
-  const metrics_text::label name{"node", n.name()};
+void add_histogram(metrics_text& text, const node_numbers& n, operation kind) {
+  const operation_statistics& s = n.statistics.of(kind);
+  const metrics_text::label name{"node", n.name};
   const metrics_text::label what{"operation", to_string(kind)};
   u64 count = 0;
   for (std::size_t i = 0; i < latency_histogram::bin_count; i++) {
@@ -52,10 +67,7 @@ void add_histogram(metrics_text& text, const node& n, operation kind) {
   text.sample({name, what}, static_cast<double>(s.time_ns) * seconds_per_ns, "_sum");
 }
 
-void add_nodes(metrics_text& text, const mount_state& mount) {
-  node_list nodes;
-  for (const auto& n : mount.nodes.nodes())
-    nodes.push_back(n.get());
+void add_nodes(metrics_text& text, const node_list& nodes) {
   text.family("bgfs_node_operations", metric_type::counter, "Requests that succeeded.");
   add_operations(text, nodes, &operation_statistics::count);
   text.family("bgfs_node_bytes", metric_type::counter, "Bytes of requests that succeeded.",
@@ -68,28 +80,29 @@ void add_nodes(metrics_text& text, const mount_state& mount) {
   add_operations(text, nodes, &operation_statistics::invalid);
   text.family("bgfs_node_merged_flushes", metric_type::counter,
               "Flushes that found nothing written since the last one.");
-  add_numbers(text, nodes, [](const node& n) { return n.statistics().merged_flushes; });
+  add_numbers(text, nodes, [](const node_numbers& n) { return n.statistics.merged_flushes; });
   text.family("bgfs_node_requests_in_flight", metric_type::gauge, "Requests that are running.");
-  add_numbers(text, nodes, [](const node& n) -> u64 { return n.requests().in_flight(); });
+  add_numbers(text, nodes, [](const node_numbers& n) { return n.in_flight; });
   text.family("bgfs_node_length_bytes", metric_type::gauge, "What the node holds.", "bytes");
-  add_numbers(text, nodes, [](const node& n) { return n.length(); });
+  add_numbers(text, nodes, [](const node_numbers& n) { return n.length; });
   text.family("bgfs_node_operation_duration_seconds", metric_type::histogram,
               "How long requests took, once there was one.", "seconds");
-  for (const node* n : nodes)
+  for (const node_numbers& n : nodes)
     for (const operation kind : all_operations)
-      if (const operation_statistics& s = n->statistics().of(kind); s.count + s.failed > 0)
-        add_histogram(text, *n, kind);
+      if (const operation_statistics& s = n.statistics.of(kind); s.count + s.failed > 0)
+        add_histogram(text, n, kind);
 }
 
 constexpr std::array<std::string_view, 9> state_words = {
     "ok", "read-only", "opening", "repairing", "full", "stopped", "failed", "corrupt", "closing"};
 
-void add_roots(metrics_text& text, const mount_state& mount) {
+task<void> add_roots(metrics_text& text, const mount_state& mount) {
   text.family("bgfs_root_state", metric_type::stateset, "The word of the root's state file.");
-  for (const auto& root : mount.roots)
+  for (const root_pointer& root : std::vector<root_pointer>(mount.roots)) {
+    const root_state now = co_await root->state();
     for (const std::string_view word : state_words)
-      text.sample({{"root", root->name()}, {"bgfs_root_state", word}},
-                  u64{root->state_word() == word});
+      text.sample({{"root", root->name()}, {"bgfs_root_state", word}}, u64{now.word == word});
+  }
   text.family("bgfs_root_openers", metric_type::gauge, "Open handles of the raw file.");
   for (const auto& root : mount.roots)
     for (const bool is_writing : {false, true})
@@ -148,8 +161,10 @@ task<std::string> render(view_subject subject) {
   const process_numbers process = co_await offload([] { return read_process(); });
   metrics_text text;
   add_process(text, subject.mount, process);
-  add_roots(text, subject.mount);
-  add_nodes(text, subject.mount);
+  co_await add_roots(text, subject.mount);
+  node_list nodes;
+  co_await subject.mount.look_at_graphs([&](const graph& g) { collect(g, nodes); });
+  add_nodes(text, nodes);
   co_return text.take();
 }
 

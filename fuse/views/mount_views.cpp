@@ -27,6 +27,10 @@ task<std::string> render_features(view_subject subject) {
   add_line(text, "io", mount.home.backend_name());
   if (mount.home.shuffle_seed() != 0)
     add_line(text, "shuffle-seed", std::to_string(mount.home.shuffle_seed()));
+  std::string threads;
+  for (const auto& t : mount.iothreads)
+    threads += (threads.empty() ? "" : " ") + t->name();
+  add_line(text, "iothreads", threads.empty() ? "none" : threads);
   add_line(text, "io-flusher", yes_or_no(prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1));
   std::string drivers;
   for (const std::string_view name : mount.nodes.drivers().names())
@@ -42,9 +46,8 @@ task<std::string> render_exports(view_subject subject) {
   co_return text;
 }
 
-task<std::string> render_files(view_subject subject) {
-  std::vector<std::string> lines;
-  for (const auto& n : subject.mount.nodes.nodes()) {
+void add_files(const graph& g, std::vector<std::string>& lines) {
+  for (const auto& n : g.nodes()) {
     if (!n->is_open())
       continue;
     const std::string path = n->instance().host_path();
@@ -53,6 +56,11 @@ task<std::string> render_files(view_subject subject) {
     lines.push_back(fmt::format("{}{} {}\n", n->is_read_only() ? "ro" : "rw",
                                 n->generic().cache_direct ? ",direct" : "", path));
   }
+}
+
+task<std::string> render_files(view_subject subject) {
+  std::vector<std::string> lines;
+  co_await subject.mount.look_at_graphs([&](const graph& g) { add_files(g, lines); });
   std::ranges::sort(lines);
   lines.erase(std::ranges::unique(lines).begin(), lines.end());
   co_return fmt::format("{}", fmt::join(lines, ""));

@@ -22,11 +22,10 @@ task<void> write_active(view_subject subject, std::string text) {
       target = n;
   if (target == nullptr)
     co_await fail(error_kind::not_found, "the node is gone");
-  if (text == "1") {
-    co_await subject.mount.nodes.activate(*target);
-  } else {
-    co_await subject.mount.nodes.deactivate(*target);
-  }
+  co_await subject.root->place().run([&] {
+    graph& nodes = target->owner();
+    return text == "1" ? nodes.activate(*target) : nodes.deactivate(*target);
+  });
 }
 
 task<std::string> render_blockers(view_subject subject) {

@@ -6,11 +6,10 @@ namespace bgfs {
 namespace {
 
 task<std::string> render(view_subject subject) {
-  std::string text(subject.root->state_word());
-  text += '\n';
-  const std::string reason = subject.root->state_reason();
-  if (!reason.empty())
-    text += reason + "\n";
+  const root_state now = co_await subject.root->state();
+  std::string text = std::string(now.word) + "\n";
+  if (!now.reason.empty())
+    text += now.reason + "\n";
   co_return text;
 }
 

@@ -147,14 +147,14 @@ value statistics_value(const node& n) {
 task<std::string> render_root(view_subject subject) {
   std::string text;
   add_statistics(text, subject.root->disk()->top());
-  add_line(text, "open-handles", subject.root->openers.size());
+  add_line(text, "open-handles", subject.open_handles);
   co_return text;
 }
 
 task<std::string> render_root_json(view_subject subject) {
   value v = statistics_value(subject.root->disk()->top());
   v.set("device", subject.root->name());
-  v.set("open-handles", u64{subject.root->openers.size()});
+  v.set("open-handles", u64{subject.open_handles});
   co_return json_text(v);
 }
 

@@ -28,14 +28,24 @@ root run_root(task<void> t, std::function<void(result<>)> done) {
   done(std::move(outcome));
 }
 
-} // namespace
-
-void spawn(loop& home, task<void> t, cancel_state* cancel, std::function<void(result<>)> done) {
-  root r = run_root(std::move(t), std::move(done));
+root::promise_type& make_root(loop& home, task<void> t, cancel_state* cancel,
+                              std::function<void(result<>)> done) {
+  const root r = run_root(std::move(t), std::move(done));
   auto& promise = r.handle.promise();
   promise.self = r.handle;
   promise.context = {&home, cancel};
-  home.post(promise);
+  return promise;
+}
+
+} // namespace
+
+void spawn(loop& home, task<void> t, cancel_state* cancel, std::function<void(result<>)> done) {
+  home.post(make_root(home, std::move(t), cancel, std::move(done)));
+}
+
+void spawn_remote(loop& home, task<void> t, cancel_state* cancel,
+                  std::function<void(result<>)> done) {
+  home.post_remote(make_root(home, std::move(t), cancel, std::move(done)));
 }
 
 void task_group::spawn(task<void> t) {

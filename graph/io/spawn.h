@@ -12,6 +12,9 @@ namespace bgfs {
 // Starts `t` on `home` at its next turn and calls `done` on that loop with the outcome. `t` must
 // not refer to anything that may go before `done` was called.
 void spawn(loop& home, task<void> t, cancel_state* cancel, std::function<void(result<>)> done);
+// The same from any thread. `cancel` belongs to `home`, whose thread also destroys `t`.
+void spawn_remote(loop& home, task<void> t, cancel_state* cancel,
+                  std::function<void(result<>)> done);
 
 // Tasks that belong together and are awaited together. Used on one loop only.
 class task_group {

@@ -33,7 +33,7 @@ std::string_view to_string(operation kind) {
 
 void node::account(operation kind, u64 bytes, std::chrono::steady_clock::time_point since,
                    const result<>& outcome) {
-  const auto now = owner_.home().now();
+  const auto now = owner_->home().now();
   const auto took =
       static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(now - since).count());
   operation_statistics& s = statistics_.of(kind);
@@ -72,7 +72,7 @@ void node::tell_io_error(operation kind, const error& e,
   data.set("nospace", e.kind() == error_kind::no_space);
   data.set("reason", e.message());
   data.set("suppressed", std::exchange(io_errors_untold_, 0));
-  owner_.emit("BLOCK_IO_ERROR", std::move(data));
+  owner_->emit("BLOCK_IO_ERROR", std::move(data));
 }
 
 void node::write_begins(byte_range range) {
@@ -83,7 +83,7 @@ void node::write_begins(byte_range range) {
   data.set("node-name", name_);
   data.set("amount-exceeded", range.end() - threshold);
   data.set("write-threshold", threshold);
-  owner_.emit("BLOCK_WRITE_THRESHOLD", std::move(data));
+  owner_->emit("BLOCK_WRITE_THRESHOLD", std::move(data));
 }
 
 // Also a failed write may have changed the medium, and made it longer: the next flush is not free.

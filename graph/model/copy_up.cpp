@@ -11,7 +11,7 @@ namespace bgfs {
 task<void> node::prefetch(byte_range range) {
   co_await check_read(range);
   if (prefetcher_ != nullptr) {
-    tracked_request request(requests_, request_type::read, range, owner_.home().now());
+    tracked_request request(requests_, request_type::read, range, owner_->home().now());
     if (requests_.has_serialising()) {
       co_await request.wait_for_conflicts();
       co_await check_range(range, "read");
@@ -33,7 +33,7 @@ task<void> node::copy_up(byte_range range, std::span<std::byte> into) {
   co_await check_read(range);
   if (range.is_empty())
     co_return;
-  tracked_request request(requests_, request_type::read, range, owner_.home().now());
+  tracked_request request(requests_, request_type::read, range, owner_->home().now());
   request.make_serialising(copy_unit());
   co_await request.wait_for_conflicts();
   co_await check_range(range, "read"); // it may have been shortened meanwhile
@@ -61,7 +61,7 @@ task<void> node::copy_up_untracked(tracked_request& request, byte_range range,
                          : into.subspan(wanted.offset - range.offset, wanted.length);
     if (!is_here) {
       const buffer bounce =
-          owner_.home().buffers().allocate(align_up(piece.length, limits_.request_alignment));
+          owner_->home().buffers().allocate(align_up(piece.length, limits_.request_alignment));
       co_await copy_up_piece(request, piece, bounce.bytes());
       if (!out.empty())
         std::memcpy(out.data(), bounce.data() + (wanted.offset - piece.offset), out.size());

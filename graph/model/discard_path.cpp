@@ -17,7 +17,7 @@ task<void> node::discard(byte_range range) {
   const bool can = discardable_ != nullptr || (is_filter() && filtered_child() != nullptr);
   if (range.is_empty() || generic_.discard == discard_mode::ignore || !can)
     co_return;
-  tracked_request request(requests_, request_type::discard, range, owner_.home().now());
+  tracked_request request(requests_, request_type::discard, range, owner_->home().now());
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();
     co_await check_range(range, "discard"); // it may have been shortened meanwhile

@@ -37,7 +37,7 @@ task<void> node::flush() {
     co_await fail(*loss_);
   if (is_read_only() || !is_active())
     co_return;
-  const auto since = owner_.home().now();
+  const auto since = owner_->home().now();
   const u64 generation = write_generation_; // what this flush promises: all that ended before it
   while (is_flushing_)
     co_await flush_waiters_.wait();
@@ -51,7 +51,7 @@ task<void> node::flush() {
 }
 
 task<void> node::flush_once(u64 generation) {
-  const flush_trace traced(owner_.home().log(), name_, generation, flushed_generation_);
+  const flush_trace traced(owner_->home().log(), name_, generation, flushed_generation_);
   if (flushable_ != nullptr)
     co_await flushable_->write_back();
   const bool goes_to_disk = !generic_.cache_no_flush && flushed_generation_ < generation;

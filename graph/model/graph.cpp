@@ -46,7 +46,12 @@ struct opening_mark {
 } // namespace
 
 graph::graph(loop& home, const registry& drivers, reference_resolver* references)
-    : home_(home), drivers_(drivers), references_(references) {}
+    : home_(home), drivers_(drivers), references_(references),
+      auto_names_(std::make_shared<std::atomic<unsigned>>(0)) {}
+
+graph::graph(loop& home, const graph& like)
+    : home_(home), drivers_(like.drivers_), references_(like.references_), events_(like.events_),
+      auto_names_(like.auto_names_) {}
 
 graph::~graph() {
   BGFS_ASSERT(roots_.empty(), "M1: a graph outlives its roots");
@@ -63,7 +68,7 @@ node* graph::find(std::string_view name) const {
 std::string graph::make_auto_name() {
   std::string name;
   do {
-    name = fmt::format("#block{:03}", auto_names_++);
+    name = fmt::format("#block{:03}", auto_names_->fetch_add(1));
   } while (find(name) != nullptr);
   return name;
 }

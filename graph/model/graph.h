@@ -6,6 +6,7 @@
 #include "graph/model/events.h"
 #include "graph/model/node.h"
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <variant>
@@ -16,6 +17,7 @@ struct edit_outcome;
 struct graph_edit;
 struct node_spec;
 struct reference_resolver;
+class moving_component;
 
 // A child as the YAML gives it: the name of another node, or a definition in place.
 struct child_spec {
@@ -109,6 +111,9 @@ private:
 class graph {
 public:
   graph(loop& home, const registry& drivers, reference_resolver* references);
+  // For components that may move between the two: with the drivers and the event sink of `like`,
+  // and no made-up name twice.
+  graph(loop& home, const graph& like);
   ~graph(); // every node is closed by then
   graph(const graph&) = delete;
   graph& operator=(const graph&) = delete;
@@ -142,6 +147,12 @@ public:
   // only it used is deactivated, too. `activate` takes the image back and reads it anew.
   task<void> deactivate(node& n);
   task<void> activate(node& n);
+
+  // Moving a component to another graph (graph/model/migration.h): `let_go` on this graph's loop,
+  // `take_in` on the other's. The caller keeps requests away from the roots above meanwhile; what
+  // runs still is waited for.
+  task<moving_component> let_go(node& any_of_it);
+  task<void> take_in(moving_component component); // never fails
 
   // For tests: called before each step of an edit; an error makes the edit fail there.
   void set_edit_fault(std::function<std::optional<error>(std::string_view step)> fault) {
@@ -199,7 +210,7 @@ private:
   std::list<root*> roots_;
   std::vector<const node*> opening_;
   async_mutex edits_; // one open or close at a time
-  unsigned auto_names_ = 0;
+  std::shared_ptr<std::atomic<unsigned>> auto_names_;
   std::list<drained*> drains_;
   // During an edit drivers keep the locks they had beside those they need.
   bool keeps_locks_ = false;
@@ -214,7 +225,7 @@ public:
 
 private:
   friend class graph;
-  graph& graph_;
+  graph* graph_;
   std::vector<root*> roots_;
   std::vector<node*> nodes_; // told to their drivers; those closed meanwhile are taken out
   bool is_released_ = false;

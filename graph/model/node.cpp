@@ -7,9 +7,9 @@ namespace bgfs {
 
 node::node(graph& owner, std::string name, const driver_type& type, options given,
            node_options generic)
-    : owner_(owner), name_(std::move(name)), type_(&type), given_(std::move(given)),
+    : owner_(&owner), name_(std::move(name)), type_(&type), given_(std::move(given)),
       generic_(generic), requested_(generic) {
-  requests_.trace_as(owner_.home().log(), name_);
+  requests_.trace_as(owner_->home().log(), name_);
 }
 
 node::~node() {
@@ -150,12 +150,12 @@ error node::report_corruption(std::string what) {
     is_broken_ = true;
   if (!has_told_corruption_) {
     has_told_corruption_ = true;
-    trace<point::node_corrupt>(owner_.home().log(), name_, what);
+    trace<point::node_corrupt>(owner_->home().log(), name_, what);
     value data;
     data.set("node-name", name_);
     data.set("msg", what);
     data.set("fatal", is_broken_);
-    owner_.emit("BLOCK_IMAGE_CORRUPTED", std::move(data));
+    owner_->emit("BLOCK_IMAGE_CORRUPTED", std::move(data));
   }
   return {error_kind::corrupt_image,
           fmt::format("{}: {}; the image is corrupt: run 'bgfs check {}'", describe(), what,

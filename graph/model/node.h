@@ -102,7 +102,7 @@ public:
   [[nodiscard]] const block_limits& limits() const { return limits_; }
   [[nodiscard]] driver& instance() const { return *driver_; }
   [[nodiscard]] const node_statistics& statistics() const { return statistics_; }
-  [[nodiscard]] graph& owner() const { return owner_; }
+  [[nodiscard]] graph& owner() const { return *owner_; }
   [[nodiscard]] std::string describe() const;  // "node 'web' (qcow2, web.qcow2)"
   [[nodiscard]] std::string host_path() const; // of the primary chain's file, or ""
 
@@ -229,7 +229,7 @@ private:
                const result<>& outcome);
   void tell_io_error(operation kind, const error& e, std::chrono::steady_clock::time_point now);
 
-  graph& owner_;
+  graph* owner_; // changes when its component moves to another loop
   std::string name_;
   const driver_type* type_;
   options given_;

@@ -100,7 +100,7 @@ result<> permission_plan::check_holder(node& n) {
   if (n.is_suspended_)
     wanted = {0, permission::all};
   // One that leaves must let in what comes, which may be the same file by another node.
-  if (n.owner_.keeps_locks_ && !n.is_leaving_) {
+  if (n.owner_->keeps_locks_ && !n.is_leaving_) {
     wanted.used |= n.locked_.used;
     wanted.shared &= n.locked_.shared;
   }

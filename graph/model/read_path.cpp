@@ -24,7 +24,7 @@ task<void> node::read(u64 offset, std::span<std::byte> bytes) {
   co_await check_read(range);
   if (range.is_empty())
     co_return;
-  tracked_request request(requests_, request_type::read, range, owner_.home().now());
+  tracked_request request(requests_, request_type::read, range, owner_->home().now());
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();
     co_await check_range(range, "read"); // it may have been shortened meanwhile
@@ -43,7 +43,7 @@ task<void> node::read_unaligned(u64 offset, std::span<std::byte> bytes) {
   while (!bytes.empty()) {
     const byte_range wanted{offset, std::min<u64>(bytes.size(), step - offset % step)};
     const byte_range blocks = wanted.widened_to(unit);
-    const buffer bounce = owner_.home().buffers().allocate(blocks.length);
+    const buffer bounce = owner_->home().buffers().allocate(blocks.length);
     co_await read_aligned(blocks.offset, bounce.bytes());
     std::memcpy(bytes.data(), bounce.data() + (wanted.offset - blocks.offset), wanted.length);
     bytes = bytes.subspan(wanted.length);

@@ -14,7 +14,7 @@ task<void> node::truncate(u64 length, truncate_options options) {
                   describe(), length, device_length_max);
   const u64 added = length > length_ ? length - length_ : 0;
   tracked_request request(requests_, request_type::truncate, {length - added, added},
-                          owner_.home().now());
+                          owner_->home().now());
   u64 touched = 0;
   do {
     touched = std::min(length, length_);
@@ -61,7 +61,7 @@ void node::length_changed() {
     if (e->has_role(role::filtered))
       e->parent()->length_changed();
   }
-  owner_.tell_resized(*this);
+  owner_->tell_resized(*this);
 }
 
 // Nodes over media that change by themselves: their length is asked for with each request.

@@ -24,7 +24,7 @@ struct root::passage {
 root::root(std::string name, node& top, root_observer* observer)
     : name_(std::move(name)), edge_(std::make_unique<edge>(name_, role::primary, nullptr, top)),
       observer_(observer) {
-  top.owner_.roots_.push_back(this);
+  top.owner_->roots_.push_back(this);
 }
 
 root::~root() {
@@ -139,7 +139,7 @@ task<void> root::release() {
   co_await shielded(wait_until_idle(in_flight_, idle_));
   if (edge_ == nullptr)
     co_return;
-  graph& owner = top().owner_;
+  graph& owner = *top().owner_;
   const async_mutex::guard editing = co_await shielded(owner.edits_.lock());
   if (edge_ == nullptr)
     co_return;
@@ -207,8 +207,8 @@ task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
 }
 
 graph::drained::drained(graph& of, std::vector<root*> roots, std::vector<node*> nodes)
-    : graph_(of), roots_(std::move(roots)), nodes_(std::move(nodes)) {
-  graph_.drains_.push_back(this);
+    : graph_(&of), roots_(std::move(roots)), nodes_(std::move(nodes)) {
+  graph_->drains_.push_back(this);
   for (node* n : nodes_)
     if (n->drains_++ == 0 && n->quiescable_ != nullptr)
       n->quiescable_->begin_drain();
@@ -231,11 +231,11 @@ std::vector<node*> graph::nodes_parents_first() const {
 }
 
 task<void> graph::drained::release() {
-  trace<point::drain_end>(graph_.home_.log(), roots_.size());
+  trace<point::drain_end>(graph_->home_.log(), roots_.size());
   for (node* n : std::views::reverse(nodes_))
     if (--n->drains_ == 0 && n->is_active() && n->quiescable_ != nullptr)
       n->quiescable_->end_drain();
-  graph_.drains_.remove(this);
+  graph_->drains_.remove(this);
   is_released_ = true;
   for (root* r : roots_)
     if (--r->quiesced_ == 0)

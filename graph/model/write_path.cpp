@@ -71,7 +71,7 @@ task<void> node::write(u64 offset, std::span<const std::byte> bytes, write_flags
     co_await write_zeroes(range, flags);
     co_return;
   }
-  tracked_request request(requests_, request_type::write, range, owner_.home().now());
+  tracked_request request(requests_, request_type::write, range, owner_->home().now());
   co_await prepare_write(request, flags);
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();
@@ -130,7 +130,7 @@ task<void> node::write_merged(write_piece what) {
   const u64 unit = limits_.request_alignment;
   const byte_range range = what.range();
   const byte_range blocks = range.widened_to(unit);
-  const buffer bounce = owner_.home().buffers().allocate(blocks.length);
+  const buffer bounce = owner_->home().buffers().allocate(blocks.length);
   const u64 head = range.offset - blocks.offset;
   const u64 tail = blocks.end() - range.end();
   if (head != 0 && tail != 0 && blocks.length <= 2 * unit) {

@@ -32,7 +32,7 @@ task<void> node::write_zeroes(byte_range range, write_flags flags) {
     co_return;
   flags = usable_flags(flags);
   co_await check_no_fallback(flags);
-  tracked_request request(requests_, request_type::write, range, owner_.home().now());
+  tracked_request request(requests_, request_type::write, range, owner_->home().now());
   co_await prepare_write(request, flags);
   if (requests_.has_serialising()) {
     co_await request.wait_for_conflicts();
@@ -116,10 +116,10 @@ task<void> node::zero_by_writing(zero_piece what) {
   if ((what.flags & write_flag::durable) != 0)
     what.needs_flush = true;
   const auto flags = static_cast<write_flags>(what.flags & write_flag::unchanged);
-  auto zeroes = owner_.home().buffers().zeroes();
+  auto zeroes = owner_->home().buffers().zeroes();
   buffer large; // where one block is more than the pool has zeroes for
   if (zeroes.size() < unit) {
-    large = owner_.home().buffers().allocate_zeroed(unit);
+    large = owner_->home().buffers().allocate_zeroed(unit);
     zeroes = large.bytes();
   }
   const u64 step = align_down(zeroes.size(), unit);

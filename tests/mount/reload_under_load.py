@@ -57,7 +57,8 @@ class Model:
         """One valid random change; returns what it was."""
         name = chance.choice(list(ROOTS))
         kind = chance.choice(["filter", "direct", "discard", "zeroes", "no-flush", "backing",
-                              "extra", "extra", "export", "aio", "size", "several"])
+                              "extra", "extra", "export", "aio", "size", "iothread",
+                              "iothread", "several"])
         if kind == "several":
             return ", ".join(self.edit(chance) for _ in range(chance.randint(2, 4)))
         if kind == "filter":
@@ -81,8 +82,14 @@ class Model:
         elif kind == "extra":
             self.extras ^= {chance.randrange(4)}
         elif kind == "export":
-            self.exports[name] = {"flush-interval": chance.choice(["0", "50ms", "5s"]),
-                                  "mode": chance.choice(["0600", "0640"])}
+            self.exports[name].update({"flush-interval": chance.choice(["0", "50ms", "5s"]),
+                                       "mode": chance.choice(["0600", "0640"])})
+        elif kind == "iothread":
+            name = chance.choice([*ROOTS, "extra0", "extra1"])
+            export = self.exports.setdefault(name, {})
+            export.pop("iothread", None)
+            if chance.random() < 0.7:
+                export["iothread"] = chance.choice(["one", "two"])
         return f"{kind} {name}"
 
 
@@ -90,7 +97,7 @@ def spoiled(text, chance):
     """The text with one mistake; returns it and words of the refusal."""
     graph = json.loads(text)
     kind = chance.choice(["driver", "option", "missing", "removed", "read-only", "syntax", "twice",
-                          "loop"])
+                          "loop", "threads"])
     node = chance.choice([n for n in graph["nodes"] if n["node-name"] in ROOTS])
     if kind == "driver":
         node["driver"] = "qcow3"
@@ -104,6 +111,9 @@ def spoiled(text, chance):
         graph["exports"][0]["writable"] = False
     elif kind == "twice":
         graph["nodes"].append(copy.deepcopy(node))
+    elif kind == "threads":
+        graph["exports"][0]["iothread"] = "one"
+        graph["exports"].append({**graph["exports"][0], "name": "again", "iothread": "two"})
     elif kind == "loop":
         [n for n in graph["nodes"] if n["node-name"] == "base"][0]["backing"] = "layered"
         [n for n in graph["nodes"] if n["node-name"] == "copy"][0]["backing"] = "layered"
@@ -114,6 +124,7 @@ def shape(m):
     graph = json.loads(m.read(".bgfs/graph.json"))
     for node in graph["nodes"]:
         node.pop("virtual-size")
+    graph["nodes"].sort(key=lambda node: node["node-name"])
     return graph
 
 

@@ -346,6 +346,12 @@ TEST_CASE("every mistake in an export names its place and what would be right") 
       {"{name: w, node-name: web, snapshots: {mode: internal}, open: on-demand, passthrough: "
        "auto}]",
        "fine"},
+      {"{name: w, node-name: web, iothread: 'a/b'}]",
+       "g.yaml:4:37: export 'w': the name of a thread has 1 to 64 letters, digits, '-', '_' or "
+       "'.'; not 'a/b'"},
+      {"{name: w, node-name: web, iothread: ''}]",
+       "g.yaml:4:37: export 'w': the name of a thread has 1 to 64 letters, digits, '-', '_' or "
+       "'.'; not ''"},
       {"{name: w, node-name: web, flush-interval: 2d}]",
        "g.yaml:4:37: export 'w': option 'flush-interval' cannot be read: '2d' is not a duration; a "
        "duration is a number of seconds, or a number with one of the suffixes ms, s, m, h, such as "
@@ -525,4 +531,46 @@ TEST_CASE("two nodes do not open one file if one of them is written") {
         "g.yaml:4:33: the 'file' of node 'b' opens '" + dir.at("x") +
             "', as the 'file' of node 'a' at " + dir.at("g.yaml") +
             ":3:33 does, and one of them is written; let one refer to the other by its node-name");
+}
+
+namespace {
+
+// Two overlays of one base, a third image, and these exports.
+std::string connected_graph(std::string_view exports) {
+  return fmt::format("version: 1\nnodes:\n"
+                     "  - {{node-name: base, driver: cow, file: {{driver: file, filename: b}}}}\n"
+                     "  - {{node-name: x, driver: cow, file: {{driver: file, filename: x}}, "
+                     "backing: base}}\n"
+                     "  - {{node-name: y, driver: cow, file: {{driver: file, filename: y}}, "
+                     "backing: base}}\n"
+                     "  - {{node-name: z, driver: cow, file: {{driver: file, filename: z}}}}\n"
+                     "exports: [{}]\n",
+                     exports);
+}
+
+} // namespace
+
+TEST_CASE("a thread serves all that is connected with the export that names it") {
+  const scratch dir;
+  const auto config = load(dir, connected_graph("{node-name: x}, {node-name: y, iothread: one}, "
+                                                "{node-name: z}, {node-name: base}"));
+  REQUIRE(config.has_value());
+  std::vector<std::string> threads;
+  for (const export_spec& e : config->exports())
+    threads.push_back(e.iothread);
+  CHECK(threads == std::vector<std::string>{"one", "one", "", "one"});
+}
+
+TEST_CASE("exports that are connected have one thread") {
+  const scratch dir;
+  CHECK(load_message(dir, connected_graph("{node-name: x, iothread: one}, {node-name: z, iothread: "
+                                          "two}, {node-name: y, iothread: one}")) == "fine");
+  const std::string message = load_message(
+      dir, connected_graph("{node-name: x, iothread: one}, {node-name: y, iothread: two}"));
+  CHECK(message ==
+        fmt::format("g.yaml:7:57: export 'y' has the iothread 'two', and export 'x', whose nodes "
+                    "are connected with its own, has 'one' (see {}/g.yaml:7:11); nodes that are "
+                    "connected run on one thread: give both the same, or define what they share "
+                    "once for each",
+                    dir.path()));
 }

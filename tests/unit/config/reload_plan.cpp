@@ -40,7 +40,8 @@ public:
     std::vector<live_root> live;
     for (auto& [name, r] : roots_)
       live.push_back({.spec = &r.spec, .attached = r.attached.get()});
-    return plan_reload(bench_.graph(), next, live, rules);
+    graph* const graphs[] = {&bench_.graph()};
+    return plan_reload(graphs, next, live, rules);
   }
   result<edit_outcome> reload(const std::string& text, plan_rules rules = {}) {
     const graph_config next = load(text);
