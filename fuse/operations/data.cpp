@@ -67,8 +67,14 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   raw_disk* const disk = h->disk;
   exported_root* const root = h->root.get();
   const bool is_durable = (what.flags & (O_DSYNC | O_SYNC)) != 0;
-  result<u32> written = co_await as_result(
-      root->place().run([&] { return disk->write(what.offset, what.payload, is_durable); }));
+  residence& place = root->place();
+  while (place.is_closed())
+    co_await place.settled();
+  const residence::visit here(place);
+  task<u32> writing = disk->write(what.offset, what.payload, is_durable);
+  const bool is_here = &place.home() == &mount_.home;
+  result<u32> written =
+      co_await as_result(is_here ? std::move(writing) : run_on(place.home(), std::move(writing)));
   if (!written) {
     root->log.add(request.pid, "write", written.error());
     co_await fail(std::move(written).error());

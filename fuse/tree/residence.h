@@ -64,6 +64,8 @@ public:
     while (is_closed())
       co_await settled();
     const visit here(*this);
+    if ((co_await current_context()).home == &home())
+      co_return co_await make();
     co_return co_await run_on(home(), make());
   }
 

@@ -186,6 +186,8 @@ def under_load(env):
     counts = {"valid": 0, "refused": 0}
     try:
         wait_for(lambda: all("fio" in m.read(f"{n}.d/openers") for n in ROOTS), "fio to begin")
+        # fio closes its file between two passes, for a moment in which a root may well go.
+        held = [os.open(m / n, os.O_RDWR) for n in ROOTS]
         for i in range(EDITS):
             time.sleep(chance.random() * 0.05)
             if chance.random() < 0.3:
@@ -212,6 +214,8 @@ def under_load(env):
                 if worker.poll() is not None:
                     raise Failure(f"fio on {name} ended after {done[-4:]}, seed {SEED}: "
                                   f"{worker.communicate()[0][-2000:]}")
+        for fd in held:
+            os.close(fd)
     finally:
         for worker in workers.values():
             worker.send_signal(2)  # it finishes its verification
