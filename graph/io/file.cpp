@@ -6,7 +6,9 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -41,7 +43,45 @@ i64 call_write(int fd, std::span<const std::byte> bytes, u64 offset, bool durabl
   });
 }
 
+// More than that is worth a turn of the loop, in which others run and the kernel may use more than
+// one processor.
+constexpr std::size_t at_once_length_max = 128 << 10;
+
 } // namespace
+
+bool is_in_memory(int fd) {
+  struct statfs found{};
+  return fstatfs(fd, &found) == 0 && (found.f_type == TMPFS_MAGIC || found.f_type == RAMFS_MAGIC);
+}
+
+std::size_t file::try_read(u64 offset, std::span<std::byte> bytes) {
+  if (at_once_ == at_once::nothing || bytes.size() > at_once_length_max || !reads_.is_due())
+    return 0;
+  const iovec vector{bytes.data(), bytes.size()};
+  const int flags = at_once_ == at_once::cached ? RWF_NOWAIT : 0;
+  const ssize_t count = preadv2(fd_.get(), &vector, 1, static_cast<off_t>(offset), flags);
+  if (count <= 0) {
+    reads_.failed();
+    return 0; // what is wrong the other way will find out again
+  }
+  reads_.succeeded();
+  return static_cast<std::size_t>(count);
+}
+
+std::size_t file::try_write(u64 offset, std::span<const std::byte> bytes) {
+  if (at_once_ == at_once::nothing || bytes.size() > at_once_length_max || !writes_.is_due())
+    return 0;
+  // An iovec cannot say that it is only read.
+  const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  const int flags = at_once_ == at_once::cached ? RWF_NOWAIT : 0;
+  const ssize_t count = pwritev2(fd_.get(), &vector, 1, static_cast<off_t>(offset), flags);
+  if (count <= 0) {
+    writes_.failed();
+    return 0;
+  }
+  writes_.succeeded();
+  return static_cast<std::size_t>(count);
+}
 
 void descriptor::reset() {
   if (fd_ >= 0)
@@ -63,6 +103,9 @@ void file::replace(descriptor other) noexcept {
 }
 
 task<void> file::read(u64 offset, std::span<std::byte> bytes) {
+  const std::size_t done = try_read(offset, bytes);
+  bytes = bytes.subspan(done);
+  offset += done;
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min(bytes.size(), transfer_max));
     i64 count = 0;
@@ -86,6 +129,9 @@ task<void> file::read(u64 offset, std::span<std::byte> bytes) {
 }
 
 task<void> file::write(u64 offset, std::span<const std::byte> bytes, bool durable) {
+  const std::size_t done = durable ? 0 : try_write(offset, bytes);
+  bytes = bytes.subspan(done);
+  offset += done;
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min(bytes.size(), transfer_max));
     i64 count = 0;

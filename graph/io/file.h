@@ -5,6 +5,7 @@
 #include "graph/base/byte_range.h"
 #include "graph/io/task.h"
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,6 +41,17 @@ struct data_range {
   bool is_data = false;
 };
 
+// What a file may do on the spot, in a system call on the loop's own thread, which then takes no
+// turn of the loop: what does not wait for a medium.
+enum class at_once : u8 {
+  nothing,
+  cached,     // what the page cache holds or takes without waiting (RWF_NOWAIT)
+  everything, // the file system is memory (tmpfs), which knows no RWF_NOWAIT
+};
+
+// True for tmpfs and ramfs. Blocks.
+[[nodiscard]] bool is_in_memory(int fd);
+
 class file {
 public:
   // With `on_threads`, system calls on the offload threads instead of the loop's ring.
@@ -65,6 +77,7 @@ public:
   // in flight ends on the old one, and whoever knows only the number does not notice.
   void replace(descriptor other) noexcept;
   void set_on_threads(bool on_threads) { on_threads_ = on_threads; }
+  void set_at_once(at_once what) { at_once_ = what; }
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const std::string& name() const { return name_; }
@@ -73,6 +86,24 @@ private:
   descriptor fd_;
   std::string name_;
   bool on_threads_;
+
+  // Tries are given up for a while where they fail: a cold cache should cost nothing.
+  class attempts {
+  public:
+    [[nodiscard]] bool is_due() { return to_skip_ == 0 || to_skip_-- == 1; }
+    void succeeded() { skipped_last_ = to_skip_ = 0; }
+    void failed() { to_skip_ = skipped_last_ = std::min<u8>(skipped_last_ * 2 + 1, 63); }
+
+  private:
+    u8 to_skip_ = 0;
+    u8 skipped_last_ = 0;
+  };
+  // How many bytes were read or written at once; 0: none.
+  [[nodiscard]] std::size_t try_read(u64 offset, std::span<std::byte> bytes);
+  [[nodiscard]] std::size_t try_write(u64 offset, std::span<const std::byte> bytes);
+  at_once at_once_ = at_once::nothing;
+  attempts reads_;
+  attempts writes_;
 };
 
 } // namespace bgfs

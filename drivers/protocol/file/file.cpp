@@ -98,7 +98,8 @@ task<std::unique_ptr<driver>> open_either(open_request request, bool wants_devic
   if (length > device_length_max)
     co_return fail(error_kind::out_of_range, "'{}' is {} bytes long; the most is {}", path, length,
                    device_length_max);
-  const file_geometry geometry = read_geometry(opened.fd(), wants_device, settings.is_direct);
+  file_geometry geometry = read_geometry(opened.fd(), wants_device, settings.is_direct);
+  geometry.is_in_memory = co_await offload([&opened] { return is_in_memory(opened.fd()); });
   std::error_code ignored;
   co_return std::make_unique<file_driver>(
       request.home, opened_file{.handle = std::move(opened),

@@ -18,7 +18,16 @@ file_driver::file_driver(loop& home, opened_file opened)
     : home_(&home), file_(std::move(opened.handle)), path_(std::move(opened.path)),
       geometry_(opened.geometry), length_(opened.length), settings_(opened.settings),
       given_(std::move(opened.given)), schema_(opened.schema), access_(access_for(settings_, {})),
-      lock_(file_.fd(), path_) {}
+      lock_(file_.fd(), path_) {
+  file_.set_at_once(possible_at_once());
+}
+
+// Past the page cache everything waits for the medium.
+at_once file_driver::possible_at_once() const {
+  if (geometry_.is_direct)
+    return at_once::nothing;
+  return geometry_.is_in_memory ? at_once::everything : at_once::cached;
+}
 
 // The descriptor, and the locks with it, goes with this object.
 task<void> file_driver::close() {

@@ -11,6 +11,7 @@ namespace bgfs {
 struct file_geometry {
   bool is_device = false;
   bool is_direct = false;
+  bool is_in_memory = false; // on tmpfs
   u32 request_alignment = 1; // of offsets and lengths
   u32 memory_alignment = 1;  // of buffers
 };
@@ -116,6 +117,7 @@ private:
   task<void> device_call(unsigned long request, byte_range range, std::string_view verb);
   task<void> discard_range(byte_range range);
   task<void> zero_file(byte_range range, write_flags flags);
+  [[nodiscard]] at_once possible_at_once() const;
 
   loop* home_;
   file file_;

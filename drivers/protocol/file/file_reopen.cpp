@@ -195,6 +195,7 @@ task<void> file_driver::prepare_reopen(const options& given, const node_options&
   file_geometry geometry = geometry_;
   if (wanted.is_direct != settings_.is_direct)
     geometry = read_geometry(made->fd.get(), geometry_.is_device, wanted.is_direct);
+  geometry.is_in_memory = geometry_.is_in_memory;
   next_ = reopening{given, wanted, geometry};
   // Locks that were off, if they are, and then the same on both descriptors.
   result<> locked = wanted.locks ? take_locks(committed_) : result<>();
@@ -215,6 +216,7 @@ void file_driver::commit_reopen() noexcept {
   geometry_ = next.geometry;
   take_replacement();
   file_.set_on_threads(settings_.is_on_threads);
+  file_.set_at_once(possible_at_once());
   settle_locks();
 }
 
