@@ -35,6 +35,12 @@ public:
     made.body_length_ = length;
     return made;
   }
+  // Bytes that stay where they are until the answer was given.
+  static reply of_room(std::span<const std::byte> bytes) {
+    reply made;
+    made.room_ = bytes;
+    return made;
+  }
   static reply of_text(std::string text) {
     reply made;
     made.text_ = std::move(text);
@@ -47,6 +53,8 @@ public:
   [[nodiscard]] std::span<const std::byte> body() const {
     if (!body_.is_empty())
       return body_.bytes().first(body_length_);
+    if (!room_.empty())
+      return room_;
     return std::as_bytes(std::span(text_));
   }
 
@@ -56,6 +64,7 @@ private:
   std::size_t head_length_ = 0;
   buffer body_;
   std::size_t body_length_ = 0;
+  std::span<const std::byte> room_;
   std::string text_;
 };
 

@@ -75,7 +75,8 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
   }
   descriptor turn = wait_for_turn(*directory);
   const auto there = mounted_on(*directory);
-  if (there && there->type == mounted_type && is_same_source(request.config.source(), there->source))
+  if (there && there->type == mounted_type &&
+      is_same_source(request.config.source(), there->source))
     return mount_status::ok; // `mount -a` asks for what is there already
   for (const error& warning : request.config.warnings())
     complain(warning);

@@ -93,6 +93,8 @@ task<int> mount_life::serve() {
   session_ = *std::move(mounted);
   const auto requests = make_device_transport(mount_.home, session_->fd());
   mount_.transport_name = requests->name();
+  mount_.wanted_transport = options_.transport;
+  mount_.session_fd = session_->fd();
   mount_.notifications = std::make_unique<notifier>(session_->fd());
   mount_.set_line_notifier(mount_.notifications.get());
   server served(mount_, *requests);

@@ -32,6 +32,19 @@ bool contains(name_list list, std::string_view name) {
   return std::ranges::find(list, name) != list.end();
 }
 
+result<transport_choice> read_transport(std::string_view option) {
+  constexpr std::array<std::string_view, 3> words = {"auto", "uring", "dev"};
+  const std::string_view word = option.substr(std::min(option.size(), option.find('=') + 1));
+  const auto at = std::ranges::find(words, option.contains('=') ? word : std::string_view());
+  if (at == words.end())
+    return fail(
+        error_kind::invalid_argument,
+        "mount option '{}': a transport is auto (io_uring where root has enabled it), uring "
+        "or dev",
+        option);
+  return static_cast<transport_choice>(at - words.begin());
+}
+
 } // namespace
 
 result<mount_options> parse_mount_options(std::span<const std::string> given) {
@@ -45,6 +58,8 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.is_read_only = true;
     } else if (option == "strict") {
       options.is_strict = true;
+    } else if (name == "transport") {
+      BGFS_TRY(options.transport, read_transport(option));
     } else if (contains(passed_names, option)) {
       options.allows_others = options.allows_others || option == "allow_other";
       // default_permissions is always on; nonempty is how libfuse 3 behaves.
@@ -54,7 +69,7 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.for_kernel.push_back(option);
     } else {
       std::vector<std::string_view> known(passed_names.begin(), passed_names.end());
-      known.insert(known.end(), {"ro", "rw", "strict", "max_read"});
+      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport"});
       return fail(error_kind::invalid_argument, "mount option '{}' is not known{}", option,
                   did_you_mean(name, known));
     }

@@ -2,6 +2,7 @@
 // What `-o` may say when a graph is mounted.
 #pragma once
 
+#include "fuse/protocol/negotiate.h"
 #include "graph/base/result.h"
 
 #include <span>
@@ -15,6 +16,7 @@ struct mount_options {
   bool is_read_only = false;
   bool is_strict = false;
   bool allows_others = false; // allow_other was written
+  transport_choice transport = transport_choice::automatic;
 };
 
 // Options that belong to mount(8) and its relatives are dropped; one that nobody knows is an error.

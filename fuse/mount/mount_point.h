@@ -15,8 +15,8 @@ namespace bgfs {
 // A mount as the kernel lists it.
 struct mount_entry {
   std::string directory;
-  std::string type;   // "fuse.bgfs"
-  std::string source; // as it was mounted: the graph file
+  std::string type;                            // "fuse.bgfs"
+  std::string source;                          // as it was mounted: the graph file
   std::vector<std::string> options = {};       // of this place: ro, nosuid, ...
   std::vector<std::string> super_options = {}; // of the file system: ro, allow_other, ...
   std::string device = {}; // "0:45"; the same where one file system is bound to several places

@@ -11,7 +11,7 @@
 namespace bgfs {
 
 // The hot path: a handle, a buffer of the pool, the graph.
-task<reply> operations::read(ask::read what) {
+task<reply> operations::read(ask::read what, std::span<std::byte> room) {
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
   if (h == nullptr) {
     view_handle* const v = handles_.find<view_handle>(what.handle);
@@ -25,18 +25,28 @@ task<reply> operations::read(ask::read what) {
     co_await place.settled();
   const residence::visit here(place);
   if (&place.home() != &mount_.home)
-    co_return co_await read_elsewhere(disk, place, what.range);
+    co_return co_await read_elsewhere(disk, place, what.range, room);
   const byte_range part = disk.readable_part(what.range);
   if (part.is_empty()) {
     co_await disk.require_attached(); // what is gone does not read as empty
     co_return reply();
+  }
+  if (part.length <= room.size()) {
+    co_await disk.attached().read(part.offset, room.first(part.length));
+    co_return reply::of_room(room.first(part.length));
   }
   buffer bytes = mount_.home.buffers().allocate(part.length);
   co_await disk.attached().read(part.offset, bytes.bytes().first(part.length));
   co_return reply::of_bytes(std::move(bytes), part.length);
 }
 
-task<reply> operations::read_elsewhere(raw_disk& disk, residence& place, byte_range range) {
+task<reply> operations::read_elsewhere(raw_disk& disk, residence& place, byte_range range,
+                                       std::span<std::byte> room) {
+  if (range.length <= room.size()) {
+    const std::size_t count =
+        co_await run_on(place.home(), disk.read(range.offset, room.first(range.length)));
+    co_return reply::of_room(room.first(count));
+  }
   buffer bytes = mount_.home.buffers().allocate(range.length);
   const std::size_t count =
       co_await run_on(place.home(), disk.read(range.offset, bytes.bytes().first(range.length)));

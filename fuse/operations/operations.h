@@ -35,7 +35,8 @@ public:
   task<reply> readdir(ask::readdir what);
 
   // data.cpp
-  task<reply> read(ask::read what);
+  // `room`: where the bytes may be put, if it is long enough; else in a buffer of the pool.
+  task<reply> read(ask::read what, std::span<std::byte> room = {});
   task<reply> write(fuse_in_header request, ask::write what);
   task<reply> allocate(ask::allocate what);
   task<reply> seek(ask::seek what);
@@ -58,7 +59,8 @@ private:
   task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);
   task<reply> write_view(fuse_in_header request, u64 handle_number, ask::write what);
   task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
-  task<reply> read_elsewhere(raw_disk& disk, residence& place, byte_range range);
+  task<reply> read_elsewhere(raw_disk& disk, residence& place, byte_range range,
+                             std::span<std::byte> room);
   [[nodiscard]] result<reply> read_view(view_handle& h, byte_range range) const;
 
   mount_state& mount_;

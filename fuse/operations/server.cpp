@@ -22,7 +22,8 @@ struct server::pending {
 // and frees itself at its end.
 struct server::serving {
   struct promise_type : promise_base, pending {
-    promise_type(server& s, const fuse_in_header& header, const request_body&, const buffer&) {
+    promise_type(server& s, const fuse_in_header& header, const request_body&, const buffer&,
+                 place) {
       unique = header.unique;
       pid = header.pid;
       context = {&s.mount_.home, &cancel};
@@ -72,6 +73,8 @@ task<void> server::run() {
   // What waits for a lock or for the end of a drain is answered before the images are closed.
   while (running_ > 0)
     co_await idle_.wait();
+  if (ring_ != nullptr)
+    ring_transport::close(std::move(ring_));
   interruptions_.request_stop();
   (void)co_await as_result(interruptions_.join());
 }
@@ -86,16 +89,33 @@ task<void> server::take_all() {
   }
 }
 
+void server::take_from_ring(received request) {
+  (void)take(std::move(request));
+}
+
+// Nothing else is to be done when a ring cannot be opened after all: the kernel counts on it.
+task<void> server::open_ring() {
+  request_sink& here = *this;
+  ring_ = std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here);
+  const result<> opened = co_await as_result(ring_->open());
+  if (opened) {
+    mount_.transport_name = "uring";
+  } else {
+    refusal_ = opened.error();
+  }
+  ready_.set();
+}
+
 buffer server::take(received request) {
   const result<fuse_in_header> header = parse_header(request.bytes);
   if (!header)
     return std::move(request.storage); // no number to answer to
   result<request_body> body = parse_body(*header, request.bytes);
   if (!body) {
-    send(header->unique, fail(std::move(body).error()));
+    send(request.place, header->unique, fail(std::move(body).error()));
     return std::move(request.storage);
   }
-  if (take_at_once(*header, *body))
+  if (take_at_once(*header, *body, request.place))
     return std::move(request.storage);
   mount_.requests_served++;
   trace<point::fuse_request>(mount_.home.log(), header->unique, opcode_name(header->opcode),
@@ -103,12 +123,12 @@ buffer server::take(received request) {
   // Only the payload of a write refers to the storage.
   const bool keeps_storage = std::holds_alternative<ask::write>(*body);
   buffer kept = keeps_storage ? std::move(request.storage) : buffer();
-  serve(*this, *header, *std::move(body), std::move(kept));
+  serve(*this, *header, *std::move(body), std::move(kept), request.place);
   return keeps_storage ? buffer() : std::move(request.storage);
 }
 
 // What neither suspends nor, sometimes, has an answer.
-bool server::take_at_once(const fuse_in_header& header, request_body& body) {
+bool server::take_at_once(const fuse_in_header& header, request_body& body, place to) {
   if (const auto* what = std::get_if<ask::forget>(&body)) {
     operations_.forget(*what);
     return true;
@@ -122,37 +142,38 @@ bool server::take_at_once(const fuse_in_header& header, request_body& body) {
     return true;
   }
   if (const auto* what = std::get_if<ask::refused>(&body)) {
-    transport_.answer(header.unique, what->os_error, {}, {});
+    answer(to, header.unique, what->os_error);
     return true;
   }
   if (const auto* what = std::get_if<ask::poll>(&body)) {
     const std::optional<u32> ready = operations_.poll(*what);
     const fuse_poll_out out{.revents = ready.value_or(0), .padding = 0};
-    transport_.answer(header.unique, ready ? 0 : ENOSYS, std::as_bytes(std::span(&out, 1)), {});
+    answer(to, header.unique, ready ? 0 : ENOSYS, std::as_bytes(std::span(&out, 1)));
     return true;
   }
   if (std::holds_alternative<ask::unknown>(body)) {
-    transport_.answer(header.unique, ENOSYS, {}, {});
+    answer(to, header.unique, ENOSYS);
     return true;
   }
   return false;
 }
 
 server::serving server::serve(server& self, fuse_in_header header, request_body body,
-                              [[maybe_unused]] buffer storage) {
+                              [[maybe_unused]] buffer storage, place to) {
   pending& me = co_await serving::myself{};
   self.enlist(me);
   {
-    const result<reply> outcome = co_await as_result(self.perform(header, body));
-    self.send(header.unique, outcome);
+    const result<reply> outcome = co_await as_result(self.perform(header, body, to));
+    self.send(to, header.unique, outcome);
   }
   self.retire(me);
 }
 
-task<reply> server::perform(fuse_in_header header, request_body& body) {
+task<reply> server::perform(fuse_in_header header, request_body& body, place to) {
   switch (header.opcode) {
   case FUSE_READ:
-    return operations_.read(std::get<ask::read>(body));
+    return operations_.read(std::get<ask::read>(body),
+                            to != nullptr ? to->room() : std::span<std::byte>());
   case FUSE_WRITE:
     return operations_.write(header, std::get<ask::write>(body));
   case FUSE_FSYNC:
@@ -177,7 +198,8 @@ task<reply> server::perform_looking(fuse_in_header header, request_body& body) {
 }
 
 void server::initialise(const fuse_in_header& header, const ask::init& what) {
-  result<negotiated> chosen = negotiate(what.in);
+  result<negotiated> chosen =
+      negotiate(what.in, mount_.wanted_transport, mount_.home.takes_commands());
   if (!chosen) {
     refusal_ = chosen.error();
     transport_.answer(header.unique, EPROTO, {}, {});
@@ -189,7 +211,13 @@ void server::initialise(const fuse_in_header& header, const ask::init& what) {
   if (chosen->needs_another_init)
     return;
   mount_.kernel = *std::move(chosen);
-  ready_.set();
+  if (!mount_.kernel.uses_uring()) {
+    ready_.set();
+    return;
+  }
+  spawn(mount_.home, open_ring(), nullptr, [](result<> outcome) {
+    BGFS_ASSERT(outcome.has_value(), "what goes wrong with a ring is kept as the refusal");
+  });
 }
 
 task<void> server::interrupt_later(u64 unique) {
@@ -212,12 +240,21 @@ void server::interrupt(u64 unique) {
   }
 }
 
-void server::send(u64 unique, const result<reply>& outcome) {
+void server::answer(place to, u64 unique, int os_error, std::span<const std::byte> head,
+                    std::span<const std::byte> body) {
+  if (to != nullptr) {
+    to->answer(unique, os_error, head, body);
+  } else {
+    transport_.answer(unique, os_error, head, body);
+  }
+}
+
+void server::send(place to, u64 unique, const result<reply>& outcome) {
   const int os_error = outcome ? 0 : errno_of(outcome.error());
   const auto head = outcome ? outcome->head() : std::span<const std::byte>();
   const auto body = outcome ? outcome->body() : std::span<const std::byte>();
   trace<point::fuse_reply>(mount_.home.log(), unique, os_error, head.size() + body.size());
-  transport_.answer(unique, os_error, head, body);
+  answer(to, unique, os_error, head, body);
 }
 
 void server::enlist(pending& p) {

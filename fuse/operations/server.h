@@ -3,15 +3,15 @@
 #pragma once
 
 #include "fuse/operations/operations.h"
-#include "fuse/transport/transport.h"
+#include "fuse/transport/ring_transport.h"
 #include "graph/io/spawn.h"
 
 namespace bgfs {
 
-class server {
+class server final : private request_sink {
 public:
   server(mount_state& mount, transport& requests);
-  ~server();
+  ~server() override;
   server(const server&) = delete;
   server& operator=(const server&) = delete;
 
@@ -29,24 +29,33 @@ private:
   struct pending;
   struct serving;
   friend struct serving;
+  // Where an answer goes: an entry of a ring, or (null) the transport.
+  using place = answer_place*;
+
+  void take_from_ring(received request) override;
+  task<void> open_ring();
 
   task<void> take_all();
   // Returns the storage if it is not needed any more.
   buffer take(received request);
-  bool take_at_once(const fuse_in_header& header, request_body& body);
-  static serving serve(server& self, fuse_in_header header, request_body body, buffer storage);
-  task<reply> perform(fuse_in_header header, request_body& body);
+  bool take_at_once(const fuse_in_header& header, request_body& body, place to);
+  static serving serve(server& self, fuse_in_header header, request_body body, buffer storage,
+                       place to);
+  task<reply> perform(fuse_in_header header, request_body& body, place to);
   task<reply> perform_looking(fuse_in_header header, request_body& body);
   task<reply> perform_other(fuse_in_header header, request_body& body);
   void initialise(const fuse_in_header& header, const ask::init& what);
   void interrupt(u64 unique);
   task<void> interrupt_later(u64 unique);
-  void send(u64 unique, const result<reply>& outcome);
+  void send(place to, u64 unique, const result<reply>& outcome);
+  void answer(place to, u64 unique, int os_error, std::span<const std::byte> head = {},
+              std::span<const std::byte> body = {});
   void enlist(pending& p);
   void retire(pending& p);
 
   mount_state& mount_;
   transport& transport_;
+  std::unique_ptr<ring_transport> ring_; // null: everything comes through transport_
   operations operations_;
   pending* pending_ = nullptr; // in flight, newest first
   unsigned running_ = 0;

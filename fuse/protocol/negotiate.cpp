@@ -32,6 +32,7 @@ constexpr std::array wanted_flags = {
     named_flag{FUSE_INIT_EXT, "init-ext"},
     named_flag{kernel::init_direct_io_allow_mmap, "direct-io-allow-mmap"},
 };
+constexpr named_flag over_io_uring{kernel::init_over_io_uring, "over-io-uring"};
 
 constexpr u16 background_requests_max = 64;
 constexpr u16 background_requests_congested = 48;
@@ -44,10 +45,32 @@ std::vector<std::string_view> negotiated::flag_names() const {
   for (const named_flag& f : wanted_flags)
     if (has(f.flag))
       names.push_back(f.name);
+  if (uses_uring())
+    names.push_back(over_io_uring.name);
   return names;
 }
 
-result<negotiated> negotiate(const fuse_init_in& offered) {
+namespace {
+
+result<bool> choose_uring(u64 available, transport_choice wanted, bool may_uring) {
+  const bool is_offered = (available & over_io_uring.flag) != 0;
+  if (wanted == transport_choice::uring && !may_uring)
+    return fail(
+        error_kind::unsupported,
+        "'transport=uring' needs io_uring, which this process may not use or which is older "
+        "than Linux 5.19; use transport=dev");
+  if (wanted == transport_choice::uring && !is_offered)
+    return fail(
+        error_kind::unsupported,
+        "the kernel does not offer FUSE over io_uring: it is older than Linux 6.14, or root "
+        "has not enabled it with 'echo 1 > /sys/module/fuse/parameters/enable_uring'; use "
+        "transport=dev");
+  return wanted != transport_choice::device && is_offered && may_uring;
+}
+
+} // namespace
+
+result<negotiated> negotiate(const fuse_init_in& offered, transport_choice wanted, bool may_uring) {
   negotiated chosen;
   chosen.kernel_minor = offered.minor;
   if (offered.major > kernel::major_version) {
@@ -64,6 +87,9 @@ result<negotiated> negotiate(const fuse_init_in& offered) {
     available |= u64{offered.flags2} << 32;
   for (const named_flag& f : wanted_flags)
     chosen.flags |= available & f.flag;
+  BGFS_TRY(const bool is_uring, choose_uring(available, wanted, may_uring));
+  if (is_uring)
+    chosen.flags |= over_io_uring.flag;
   chosen.write_length_max =
       chosen.has(FUSE_MAX_PAGES) ? kernel::payload_length_max : 32 * 4096; // 32: without the flag
   return chosen;

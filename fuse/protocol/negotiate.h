@@ -17,12 +17,19 @@ struct negotiated {
   bool needs_another_init = false; // the kernel speaks a newer major version and asks again
 
   [[nodiscard]] bool has(u64 flag) const { return (flags & flag) != 0; }
+  [[nodiscard]] bool uses_uring() const { return has(kernel::init_over_io_uring); }
   // For .bgfs/features: the names of the flags in use.
   [[nodiscard]] std::vector<std::string_view> flag_names() const;
 };
 
-// Pure. Fails when the kernel is older than Linux 5.10.
-[[nodiscard]] result<negotiated> negotiate(const fuse_init_in& offered);
+// Which transport is asked for: -o transport.
+enum class transport_choice : u8 { automatic, uring, device };
+
+// Pure. `may_uring`: this process can carry requests over io_uring. Fails when the kernel is older
+// than Linux 5.10, or does not offer the transport that is insisted on.
+[[nodiscard]] result<negotiated> negotiate(const fuse_init_in& offered,
+                                           transport_choice wanted = transport_choice::device,
+                                           bool may_uring = false);
 [[nodiscard]] fuse_init_out init_reply(const negotiated& chosen, const fuse_init_in& offered);
 
 } // namespace bgfs

@@ -72,7 +72,7 @@ public:
     (void)!::writev(fd_, parts.data(), os_error == 0 ? 3 : 1);
   }
 
-  std::string_view name() const override { return "device"; }
+  std::string_view name() const override { return "dev"; }
 
 private:
   loop& home_;

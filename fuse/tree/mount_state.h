@@ -42,6 +42,8 @@ struct mount_state {
   negotiated kernel;
   std::unique_ptr<notifier> notifications; // null until mounted
   std::string transport_name;
+  transport_choice wanted_transport = transport_choice::automatic;
+  int session_fd = -1; // where requests come from; borrowed
   const uid_t owner;
   const gid_t group;
   const std::timespec started;

@@ -15,6 +15,7 @@ public:
   // or `until`, whichever is first, unless `may_wait` is false.
   virtual void turn(bool may_wait, std::optional<steady_time> until,
                     std::vector<run_item*>& completed) = 0;
+  [[nodiscard]] virtual bool takes_commands() const { return false; }
   [[nodiscard]] virtual std::string_view name() const = 0;
 };
 

@@ -16,12 +16,21 @@
 
 namespace bgfs {
 
-enum class io_code : u8 { read, write, sync, sync_data, allocate, poll };
+enum class io_code : u8 {
+  read,
+  write,
+  sync,
+  sync_data,
+  allocate,
+  poll,
+  command, // IORING_OP_URING_CMD, where loop::takes_commands
+};
 
 struct io_operation : run_item {
   io_code code = io_code::read;
   int fd = -1;
-  int flags = 0; // RWF_* of reads and writes, the mode of allocate, the events of poll
+  int flags = 0; // RWF_* of reads and writes, the mode of allocate, the events of poll, the command
+  std::span<const std::byte> argument; // of a command: 80 bytes at most
   const iovec* vectors = nullptr;
   unsigned vector_count = 0;
   byte_range range; // offset of reads and writes; both of allocate

@@ -63,6 +63,10 @@ result<std::unique_ptr<loop>> loop::create(loop_options options) {
   return made;
 }
 
+bool loop::takes_commands() const {
+  return backend_->takes_commands();
+}
+
 std::string_view loop::backend_name() const {
   return backend_->name();
 }

@@ -82,6 +82,8 @@ public:
   [[nodiscard]] offload_pool& offloads() { return *offloads_; }
   [[nodiscard]] buffer_pool& buffers() { return *buffers_; }
   [[nodiscard]] std::string_view backend_name() const;
+  // Whether io_code::command can be submitted: its backend is io_uring with large entries.
+  [[nodiscard]] bool takes_commands() const;
   [[nodiscard]] u64 shuffle_seed() const { return shuffle_seed_; }
 
   // Where what runs here traces to; off until one is set, which stays as long as the loop runs.

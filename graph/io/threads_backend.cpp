@@ -37,6 +37,8 @@ i64 call(const io_operation& op) {
     case io_code::allocate:
       status = fallocate(op.fd, op.flags, offset, static_cast<off_t>(op.range.length));
       break;
+    case io_code::command:
+      return -EOPNOTSUPP; // loop::takes_commands says so before
     case io_code::poll:
       errno = EINVAL;
       break;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr unsigned submission_entries = 256;
 constexpr unsigned reap_batch = 64;
+constexpr std::size_t command_argument_max = 80;
 
 class uring_backend final : public io_backend {
 public:
@@ -22,13 +23,16 @@ public:
   }
 
   result<> open() {
-    io_uring_params params{};
-    // Task work runs when we enter the kernel anyway, not by interrupting us (Linux 5.19).
-    params.flags = IORING_SETUP_COOP_TASKRUN;
-    int status = io_uring_queue_init_params(submission_entries, &ring_, &params);
-    if (status == -EINVAL) {
-      params = {};
+    // Task work runs when we enter the kernel anyway, not by interrupting us; commands need entries
+    // of 128 bytes (both Linux 5.19).
+    int status = -EINVAL;
+    for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SQE128, 0U}) {
+      if (status != -EINVAL)
+        break;
+      io_uring_params params{};
+      params.flags = flags;
       status = io_uring_queue_init_params(submission_entries, &ring_, &params);
+      has_large_entries_ = (flags & IORING_SETUP_SQE128) != 0;
     }
     if (status < 0)
       return fail_errno(-status, "cannot set up io_uring");
@@ -59,6 +63,7 @@ public:
     reap(completed);
   }
 
+  [[nodiscard]] bool takes_commands() const override { return has_large_entries_; }
   [[nodiscard]] std::string_view name() const override { return "io_uring"; }
 
 private:
@@ -102,6 +107,12 @@ private:
     case io_code::allocate:
       io_uring_prep_fallocate(&sqe, op.fd, op.flags, static_cast<off_t>(op.range.offset),
                               static_cast<off_t>(op.range.length));
+      return;
+    case io_code::command:
+      io_uring_prep_rw(IORING_OP_URING_CMD, &sqe, op.fd, op.vectors, op.vector_count, 0);
+      sqe.cmd_op = static_cast<u32>(op.flags);
+      std::memset(sqe.cmd, 0, command_argument_max);
+      std::memcpy(sqe.cmd, op.argument.data(), op.argument.size());
       return;
     case io_code::poll:
       io_uring_prep_poll_add(&sqe, op.fd, static_cast<unsigned>(op.flags));
@@ -162,6 +173,7 @@ private:
   u64 wake_count_ = 0;
   bool is_wake_armed_ = false;
   bool is_open_ = false;
+  bool has_large_entries_ = false;
 };
 
 } // namespace

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the cases of the mount suite share: a registry of cases, a directory for each that leaves
 nothing behind, and mounts of the bgfs under test (environment variable BGFS)."""
+import contextlib
 import ctypes
 import errno
 import glob
@@ -25,6 +26,22 @@ class Skip(Exception):
 
 class Failure(Exception):
     pass
+
+
+RING_SWITCH = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
+
+
+@contextlib.contextmanager
+def ring_enabled(transport):
+    """The kernel offers FUSE over io_uring, or does not ("uring", "dev"); None: as it is."""
+    before = RING_SWITCH.read_text() if transport and RING_SWITCH.exists() else None
+    if before is not None:
+        RING_SWITCH.write_text("1" if transport == "uring" else "0")
+    try:
+        yield
+    finally:
+        if before is not None:
+            RING_SWITCH.write_text("1" if before.strip() == "Y" else "0")
 
 
 def case(name, needs=(), timeout=120):

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """The mount suite: real mounts of the bgfs named by BGFS, looked at as its users would. Run as root.
 
-  tests/mount/run.py [--deny-io-uring] [--list] [FILTER...]
+  tests/mount/run.py [--deny-io-uring] [--transport uring|dev] [--list] [FILTER...]
 
-A FILTER is part of a case's name. One line a case; the last line counts them.
+A FILTER is part of a case's name. One line a case; the last line counts them. --transport enables
+FUSE over io_uring in the kernel, or disables it, and puts it back at the end.
 """
 import argparse
 import importlib
@@ -59,6 +60,7 @@ def run_case(name, function, needs, timeout):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--deny-io-uring", action="store_true")
+    parser.add_argument("--transport", choices=["uring", "dev"])
     parser.add_argument("--list", action="store_true")
     parser.add_argument("filters", nargs="*")
     arguments = parser.parse_args()
@@ -76,10 +78,18 @@ def main():
     if not os.access(mount_suite.BGFS, os.X_OK):
         print(f"there is no bgfs to test at {mount_suite.BGFS}; set BGFS", file=sys.stderr)
         return 1
+    if arguments.transport == "uring" and not mount_suite.RING_SWITCH.exists():
+        print("0 passed, 0 failed, 1 skipped: the kernel has no FUSE over io_uring")
+        return 0
     mount_suite.enter_private_namespace()
     if arguments.deny_io_uring:
         deny_io_uring.install()
         os.environ["BGFS_TEST_NO_IO_URING"] = "1"
+    with mount_suite.ring_enabled(arguments.transport):
+        return run_all(chosen)
+
+
+def run_all(chosen):
     count = {"passed": 0, "failed": 0, "skipped": 0}
     for name, function, needs, timeout in chosen:
         begin = time.monotonic()

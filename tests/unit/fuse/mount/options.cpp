@@ -35,6 +35,23 @@ TEST_CASE("options of the kernel and libfuse are passed on, ours are understood"
   CHECK(o->for_kernel == std::vector<std::string>{"allow_other", "noatime", "max_read=65536"});
 }
 
+TEST_CASE("a transport is one of three") {
+  using words = std::vector<std::string>;
+  CHECK(parse_mount_options(words{"ro"})->transport == transport_choice::automatic);
+  CHECK(parse_mount_options(words{"transport=auto"})->transport == transport_choice::automatic);
+  CHECK(parse_mount_options(words{"transport=uring"})->transport == transport_choice::uring);
+  CHECK(parse_mount_options(words{"transport=dev"})->transport == transport_choice::device);
+  for (const char* wrong : {"transport", "transport=", "transport=ring"}) {
+    const auto refused = parse_mount_options(words{wrong});
+    REQUIRE(!refused.has_value());
+    CHECK(
+        refused.error().message() ==
+        fmt::format("mount option '{}': a transport is auto (io_uring where root has enabled it), "
+                    "uring or dev",
+                    wrong));
+  }
+}
+
 TEST_CASE("an unknown option is an error that names it") {
   const auto o = parse({"alow_other"});
   REQUIRE_FALSE(o.has_value());

@@ -64,3 +64,33 @@ TEST_CASE("a newer major version is asked to come again, older kernels are refus
   REQUIRE_FALSE(older.has_value());
   CHECK(older.error().message().contains("7.31"));
 }
+
+TEST_CASE("requests go over io_uring where both sides can, and not where /dev/fuse is asked for") {
+  const u64 ring = kernel::init_over_io_uring | FUSE_INIT_EXT;
+  struct row {
+    u64 offered;
+    transport_choice wanted;
+    bool may;
+    bool expected;
+  };
+  for (const row& r : {row{ring, transport_choice::automatic, true, true},
+                       row{ring, transport_choice::automatic, false, false},
+                       row{ring, transport_choice::device, true, false},
+                       row{ring, transport_choice::uring, true, true},
+                       row{FUSE_INIT_EXT, transport_choice::automatic, true, false}}) {
+    const auto chosen = negotiate(offer(45, r.offered), r.wanted, r.may);
+    REQUIRE(chosen.has_value());
+    CHECK(chosen->uses_uring() == r.expected);
+  }
+  const auto not_offered = negotiate(offer(45, FUSE_INIT_EXT), transport_choice::uring, true);
+  REQUIRE(!not_offered.has_value());
+  CHECK(
+      not_offered.error().message() ==
+      "the kernel does not offer FUSE over io_uring: it is older than Linux 6.14, or root has not "
+      "enabled it with 'echo 1 > /sys/module/fuse/parameters/enable_uring'; use transport=dev");
+  const auto not_able = negotiate(offer(45, ring), transport_choice::uring, false);
+  REQUIRE(!not_able.has_value());
+  CHECK(not_able.error().message() ==
+        "'transport=uring' needs io_uring, which this process may not use or which is older than "
+        "Linux 5.19; use transport=dev");
+}
