@@ -231,3 +231,29 @@ TEST_CASE("null-co changes its length and its speed while it is open") {
   CHECK(n.instance().length() == 2 * MiB);
   CHECK(dynamic_cast<mappable&>(n.instance()).try_map({0, 1})->kind == extent_kind::zero);
 }
+
+TEST_CASE("a file copies from another without the bytes coming here, and says when it cannot") {
+  const scratch_directory dir;
+  const std::string from = dir.file("from", 256 * KiB);
+  const std::string to = dir.file("to", 64 * KiB);
+  graph_bench bench(drivers());
+  node& source = bench.open(spec_builder("from", file_driver_type).set("filename", from));
+  node& target = bench.open(spec_builder("to", file_driver_type).set("filename", to));
+  root& written = bench.attach(source);
+  std::vector<std::byte> bytes(100000);
+  for (std::size_t i = 0; i < bytes.size(); i++)
+    bytes[i] = static_cast<std::byte>(i * 31 + 7);
+  bench.must(written.write(4096, bytes));
+  const root& kept = bench.attach(target);
+  CHECK(kept.length() == 64 * KiB);
+  auto* const copies = dynamic_cast<copyable*>(&target.instance());
+  REQUIRE(copies != nullptr);
+  bench.must(copies->copy_from(source.instance(), {4096, bytes.size()}, 8192));
+  const std::vector<std::byte> now = content(to);
+  REQUIRE(now.size() >= 8192 + bytes.size());
+  CHECK(std::equal(bytes.begin(), bytes.end(), now.begin() + 8192));
+  // Past the end of the source there is nothing to copy.
+  const result<> refused = bench.run(copies->copy_from(source.instance(), {256 * KiB, 4096}, 0));
+  REQUIRE(!refused.has_value());
+  CHECK(refused.error().kind() == error_kind::unsupported);
+}
