@@ -100,6 +100,13 @@ public:
   // child.
   [[nodiscard]] virtual bool grows_by_writing() const { return false; }
 
+  // Of drivers that support zoned children: whether this one can be below the instance, with the
+  // options that it is going to have.
+  [[nodiscard]] virtual result<> check_zoned_child(const node& child) const {
+    (void)child;
+    return {};
+  }
+
   // Called after open, after a child changed and after a resize; `limits` holds what the children
   // demand.
   virtual void refine_limits(block_limits& limits) const { (void)limits; }

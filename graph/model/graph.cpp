@@ -155,8 +155,10 @@ task<void> graph::open_child(node& n, child_spec child) {
 // another process is found before the driver touches anything.
 // Reference section 1.3, supports_zoned_children.
 result<> graph::check_may_attach(const node& parent, std::string_view slot, const node& child) {
-  if (child.limits().zones.model == zone_model::none || parent.type().supports_zoned_children)
+  if (child.limits().zones.model == zone_model::none)
     return {};
+  if (parent.type().supports_zoned_children) // before it is open it looks for itself
+    return parent.is_open() ? parent.instance().check_zoned_child(child) : result<>();
   return fail(error_kind::unsupported,
               "{} cannot have {} as its '{}': that is a zoned device ({}), and driver '{}' writes "
               "in any order; use one that keeps zones, such as raw",

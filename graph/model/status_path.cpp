@@ -7,6 +7,8 @@ namespace bgfs {
 task<block_status> node::status(byte_range range, bool wants_zero) {
   if (is_suspended_)
     co_await check_active();
+  if (limits_.has_variable_length)
+    follow_variable_length();
   if (range.offset >= length_)
     co_return block_status{.is_end = true};
   range.length = std::min(range.length, length_ - range.offset);

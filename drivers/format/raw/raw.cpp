@@ -40,9 +40,11 @@ constexpr child_slot slots[] = {{"file", role::filtered | role::primary}};
 struct window {
   u64 offset = 0;
   std::optional<u64> length;
+  [[nodiscard]] bool is_whole() const { return offset == 0 && !length; }
 };
 
-result<window> parse_window(const options& given, u64 file_length);
+result<> check_zones(const window& w, const node& child);
+result<window> parse_window(const options& given, const edge& below);
 
 class raw_driver final : public driver,
                          public writable,
@@ -64,13 +66,16 @@ public:
   void refine_limits(block_limits& limits) const override {
     limits.zones = below_.child().limits().zones;
   }
+  [[nodiscard]] result<> check_zoned_child(const node& child) const override {
+    return check_zones(coming(), child);
+  }
   [[nodiscard]] bool grows_by_writing() const override { return !window_.length; }
 
   // A window is data of a larger whole: others must not move its end. But raw itself never needs
   // more than its parents do, so that many windows can share one file.
   [[nodiscard]] permissions child_permissions(const edge& child,
                                               permissions parents) const override {
-    if (!has_window())
+    if (coming().is_whole())
       return driver::child_permissions(child, parents);
     permissions p =
         permissions_by_role(role::data | role::primary, child.parent()->is_read_only(), parents);
@@ -80,7 +85,7 @@ public:
 
   task<void> prepare_reopen(const options& given, const node_options&) override {
     BGFS_ASSERT(!next_, "one reopen at a time");
-    next_ = co_await parse_window(given, below_.length());
+    next_ = co_await parse_window(given, below_);
   }
   void commit_reopen() noexcept override { window_ = *std::exchange(next_, std::nullopt); }
   void abort_reopen() noexcept override { next_.reset(); }
@@ -114,10 +119,7 @@ public:
 
 private:
   // Permissions are planned for what comes after a reopen.
-  [[nodiscard]] bool has_window() const {
-    const window& w = next_ ? *next_ : window_;
-    return w.offset != 0 || w.length;
-  }
+  [[nodiscard]] const window& coming() const { return next_ ? *next_ : window_; }
   [[nodiscard]] extent at(byte_range range) const {
     return {.length = range.length,
             .kind = extent_kind::data,
@@ -131,7 +133,19 @@ private:
   std::optional<window> next_; // between the preparation of a reopen and its end
 };
 
-result<window> parse_window(const options& given, u64 file_length) {
+// A part of a zoned device would be one whose zones are cut.
+result<> check_zones(const window& w, const node& child) {
+  const zone_model model = child.limits().zones.model;
+  if (w.is_whole() || model == zone_model::none)
+    return {};
+  return fail(error_kind::unsupported,
+              "'offset' and 'size' cannot cut a part out of {}, which is a zoned device ({}); "
+              "leave them out to use all of it",
+              child.describe(), to_string(model));
+}
+
+result<window> parse_window(const options& given, const edge& below) {
+  const u64 file_length = below.length();
   window w{given.number("offset"), given.maybe_number("size")};
   if (w.offset % 512 != 0)
     return fail(error_kind::invalid_argument, "{}'offset' is {}, which is no multiple of 512",
@@ -147,12 +161,13 @@ result<window> parse_window(const options& given, u64 file_length) {
     return fail(error_kind::invalid_argument,
                 "{}'offset' {} and 'size' {} reach past the end of the file at {} bytes",
                 given.mark("size").prefix(), w.offset, *w.length, file_length);
+  BGFS_CHECK(check_zones(w, below.child()));
   return w;
 }
 
 task<std::unique_ptr<driver>> open_raw(open_request request) {
   edge& below = *request.children[0];
-  const window w = co_await parse_window(request.given, below.length());
+  const window w = co_await parse_window(request.given, below);
   co_return std::make_unique<raw_driver>(below, w);
 }
 

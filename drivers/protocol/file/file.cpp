@@ -108,7 +108,8 @@ task<std::unique_ptr<driver>> open_either(open_request request, bool wants_devic
                                 .length = length,
                                 .settings = settings,
                                 .given = request.given,
-                                .schema = wants_device ? &device_options : &file_options});
+                                .schema = wants_device ? &device_options : &file_options,
+                                .requests = &request.self.requests()});
 }
 
 task<std::unique_ptr<driver>> open_file(open_request request) {

@@ -17,8 +17,8 @@ namespace bgfs {
 file_driver::file_driver(loop& home, opened_file opened)
     : home_(&home), file_(std::move(opened.handle)), path_(std::move(opened.path)),
       geometry_(opened.geometry), length_(opened.length), settings_(opened.settings),
-      given_(std::move(opened.given)), schema_(opened.schema), access_(access_for(settings_, {})),
-      lock_(file_.fd(), path_) {
+      given_(std::move(opened.given)), schema_(opened.schema), requests_(opened.requests),
+      access_(access_for(settings_, {})), lock_(file_.fd(), path_) {
   file_.set_at_once(possible_at_once());
 }
 
@@ -102,9 +102,22 @@ task<void> file_driver::write_zeroes(byte_range range, write_flags flags) {
     // BLKZEROOUT may unmap where the device then reads zeroes; without may_unmap it is as good.
     co_await device_call(BLKZEROOUT, range, "zero");
   } else {
+    co_await hold_back_what_follows(range);
     co_await zero_file(range, flags);
   }
   length_ = std::max(length_, range.end());
+}
+
+// Where a file system moves the end of a file in fallocate(2), it may lose what is written past the
+// old end meanwhile. So a zero write that grows the file runs alone from its offset on (reference
+// section 1.2); it may find the file grown when it has waited.
+task<void> file_driver::hold_back_what_follows(byte_range range) {
+  if (range.end() <= length_)
+    co_return;
+  tracked_request* const mine = requests_ != nullptr ? requests_->entering() : nullptr;
+  BGFS_ASSERT(mine != nullptr, "only requests of the node write zeroes");
+  mine->serialise_over(byte_range::between(range.offset, device_length_max));
+  co_await mine->wait_for_conflicts();
 }
 
 task<void> file_driver::zero_file(byte_range range, write_flags flags) {

@@ -5,6 +5,7 @@
 #include "drivers/protocol/file/image_lock.h"
 #include "graph/io/file.h"
 #include "graph/model/driver.h"
+#include "graph/model/tracked_request.h"
 
 namespace bgfs {
 
@@ -48,6 +49,7 @@ struct opened_file {
   file_settings settings;
   options given;                         // of `schema`
   const option_schema* schema = nullptr; // null: of a file that is being created
+  request_list* requests = nullptr;      // of its node; null: it has none yet
 };
 
 class file_driver final : public driver,
@@ -116,6 +118,7 @@ private:
   [[nodiscard]] bool needs_bounce(const void* address) const;
   task<void> device_call(unsigned long request, byte_range range, std::string_view verb);
   task<void> discard_range(byte_range range);
+  task<void> hold_back_what_follows(byte_range range);
   task<void> zero_file(byte_range range, write_flags flags);
   [[nodiscard]] at_once possible_at_once() const;
 
@@ -127,6 +130,7 @@ private:
   file_settings settings_;
   options given_;
   const option_schema* schema_;
+  request_list* requests_;
   file_access access_;
   image_lock lock_;
   permissions committed_;

@@ -110,6 +110,47 @@ TEST_CASE("status tells data from holes, and discarding makes holes") {
   CHECK(bench.must(top.allocated_length()) == 0);
 }
 
+TEST_CASE("a zero write that lengthens a file runs alone from its offset on") {
+  struct row {
+    byte_range zeroes;
+    u64 write_at;
+    bool one_waits;
+  };
+  const row rows[] = {
+      {{64 * KiB, 4096}, 256 * KiB, true},  // both past the end
+      {{60 * KiB, 8192}, 256 * KiB, true},  // from before the end on
+      {{64 * KiB, 4096}, 48 * KiB, false},  // what stands before is let be
+      {{60 * KiB, 4096}, 256 * KiB, false}, // up to the end
+  };
+  for (const row& given : rows) {
+    CAPTURE(given.zeroes.offset);
+    CAPTURE(given.write_at);
+    const scratch_directory dir;
+    const std::string name = dir.file("disk", 64 * KiB);
+    graph_bench bench(drivers());
+    node& disk = bench.open(file_spec(name));
+    root& r = bench.attach(disk, may_resize);
+    std::vector<std::byte> model = pattern(64 * KiB, 1);
+    bench.must(r.write(0, model));
+    const auto data = pattern(4096, 2);
+    task_group both(bench.home());
+    both.spawn(r.write_zeroes(given.zeroes));
+    both.spawn(r.write(given.write_at, data));
+    bench.home().run_once(); // both begin, in any order; neither can have ended
+    REQUIRE(disk.requests().in_flight() == 2);
+    const tracked_request* first = disk.requests().first();
+    const tracked_request* second = first->next();
+    CHECK((second->waiting_for() == first || first->waiting_for() == second) == given.one_waits);
+    bench.must(both.join());
+    model.resize(std::max({model.size(), given.zeroes.end(), given.write_at + data.size()}));
+    std::fill_n(model.begin() + static_cast<i64>(given.zeroes.offset), given.zeroes.length,
+                std::byte{0});
+    std::ranges::copy(data, model.begin() + static_cast<i64>(given.write_at));
+    CHECK(read_all(bench, r) == model);
+    CHECK(content(name) == model);
+  }
+}
+
 TEST_CASE("what cannot be opened says why") {
   const scratch_directory dir;
   const std::string name = dir.file("disk", 4096);

@@ -659,3 +659,62 @@ TEST_CASE("a zoned device is only put below what keeps its zones") {
       "node 'a' (box) cannot have node 'raw' (raw) as its 'backing': that is a zoned device"));
   CHECK(shape(bench.graph()) == before);
 }
+
+TEST_CASE("a raw node that shows a part of its file takes no zoned device") {
+  graph_bench bench({&raw_driver_type});
+  memory_disk& disk = bench.disk("zoned", 8192);
+  disk.limits = [](block_limits& l) {
+    l.zones = {.model = zone_model::host_managed, .zone_length = 4096, .zone_count = 2};
+  };
+  bench.disk("plain", 8192);
+  const auto raw_over = [](const char* below) {
+    return spec_builder(std::string("raw-") + below, raw_driver_type).child("file", below);
+  };
+  for (const char* name : {"zoned", "plain"})
+    bench.open(spec_builder(name, memory_driver_type).set("filename", name));
+  const std::string_view refusal =
+      "'offset' and 'size' cannot cut a part out of node 'zoned' (memory), which is a zoned device "
+      "(host-managed); leave them out to use all of it";
+  for (const char* option : {"offset", "size"}) {
+    CAPTURE(option);
+    const auto opened = bench.try_open(raw_over("zoned").set(option, 4096));
+    REQUIRE(!opened);
+    CHECK_MESSAGE(opened.error().message().ends_with(refusal), opened.error().message());
+  }
+  node& whole = bench.open(raw_over("zoned"));
+  node& part = bench.open(raw_over("plain").set("offset", 4096));
+  const auto reopen_to = [](node& n, const spec_builder& to) {
+    node_spec s = to.build();
+    return reopen_step{&n, s.given, s.generic};
+  };
+  node* const plain = bench.graph().find("plain");
+  const auto zoned_below_part = [&](const spec_builder& part_becomes) {
+    graph_edit e;
+    e.reopens.push_back(reopen_to(part, part_becomes));
+    e.replaces.push_back({plain, "zoned"});
+    return e;
+  };
+  const std::function<graph_edit()> edits[] = {
+      [&] {
+        graph_edit e;
+        e.reopens.push_back(reopen_to(whole, raw_over("zoned").set("size", 4096)));
+        return e;
+      },
+      [&] {
+        graph_edit e;
+        e.replaces.push_back({plain, "zoned"});
+        return e;
+      },
+      [&] { return zoned_below_part(raw_over("plain").set("size", 512)); },
+  };
+  const std::string before = shape(bench.graph());
+  for (const auto& edit : edits) {
+    const auto refused = bench.run(bench.graph().apply(edit()));
+    REQUIRE(!refused);
+    CHECK_MESSAGE(refused.error().message().ends_with(refusal), refused.error().message());
+    CHECK(shape(bench.graph()) == before);
+  }
+  // What it is going to show counts.
+  bench.must(bench.graph().apply(zoned_below_part(raw_over("plain"))));
+  CHECK(part.limits().zones.model == zone_model::host_managed);
+}

@@ -77,4 +77,6 @@ TEST_CASE("a node whose length may change by itself is asked with each request")
   bench.must(r.discard({1024, 1024}));
   disk.bytes.resize(4096);
   bench.must(r.write_zeroes({3072, 1024}));
+  disk.bytes.resize(6144);
+  CHECK(bench.must(r.status_above({4096, 8192})).length == 2048);
 }
