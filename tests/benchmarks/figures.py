@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """From rounds to figures: medians, ratios, and whether a goal is met. Results are plain values, as
-they are saved."""
+they are saved.
+
+A ratio is the median of the ratios of the rounds: what else runs on the machine comes and goes, and
+those who are measured one after the other share it. CPU time per request hardly depends on it."""
 import statistics
 
-from .rows import BEST_PEER, ITSELF, NATIVE, SERVER_CPU
+from .rows import BEST_PEER, ITSELF, NATIVE, PEER_CPU, SERVER_CPU
 
 # Smaller differences mean nothing on a machine that is shared.
 NOTICEABLE = 0.15
@@ -18,17 +21,16 @@ def of_server(role, rounds, is_cost):
     found = {"role": role, **summary([r.value for r in rounds])}
     if not is_cost:
         for who in ("server", "machine"):
-            seconds = [r.microseconds(getattr(r, f"{who}_seconds")) for r in rounds]
-            found[f"{who}-us"] = statistics.median(seconds)
+            found[f"{who}-us"] = summary(
+                [r.microseconds(getattr(r, f"{who}_seconds")) for r in rounds])
     return found
 
 
 def ratio(ours, other, is_cost):
-    """Above 1: ours is better."""
-    a, b = ours["median"], other["median"]
-    if is_cost:
-        a, b = b, a
-    return a / b if b else float("inf")
+    """Of two summaries, a summary. Above 1: ours is better."""
+    pairs = zip(ours["values"], other["values"])
+    ratios = [b / a if is_cost else a / b for a, b in pairs if a > 0 and b > 0]
+    return summary(ratios) if ratios else None
 
 
 def with_goal(figure, goals):
@@ -44,9 +46,11 @@ def of_row(row, by_server):
     ours = next(s for s in by_server.values() if s["role"] == "ours")
     figures = []
 
-    def add_ratio(name, against):
-        figures.append({"name": name, "against": against, "is-cost": False, "unit": "",
-                        "value": ratio(ours, by_server[against], row.is_cost)})
+    def add_ratio(name, against, found):
+        if found is not None:
+            figures.append({"name": name, "against": against, "is-cost": False, "unit": "",
+                            "value": found["median"], "least": found["least"],
+                            "most": found["most"]})
 
     def add_cost(name, value, unit):
         figures.append({"name": name, "against": "", "is-cost": True, "unit": unit, "value": value})
@@ -54,14 +58,18 @@ def of_row(row, by_server):
     peers = [name for name, s in by_server.items() if s["role"] == "peer"]
     if peers:
         best = (min if row.is_cost else max)(peers, key=lambda name: by_server[name]["median"])
-        add_ratio(BEST_PEER, best)
+        add_ratio(BEST_PEER, best, ratio(ours, by_server[best], row.is_cost))
+        if not row.is_cost:
+            cpu = ratio(ours["machine-us"], by_server[best]["machine-us"], is_cost=True)
+            add_ratio(PEER_CPU, best, cpu)
     for name, server in by_server.items():
         if server["role"] in ("native", "reference"):
-            add_ratio(NATIVE if server["role"] == "native" else name, name)
+            add_ratio(NATIVE if server["role"] == "native" else name, name,
+                      ratio(ours, server, row.is_cost))
     if row.is_cost:
         add_cost(ITSELF, ours["median"], row.unit)
     elif SERVER_CPU in row.goals:
-        add_cost(SERVER_CPU, ours["server-us"], "us")
+        add_cost(SERVER_CPU, ours["server-us"]["median"], "us")
     return [with_goal(f, row.goals) for f in figures]
 
 

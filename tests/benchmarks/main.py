@@ -11,8 +11,8 @@ from . import measuring, plot, report, rows, servers
 from .machine import BGFS, Unavailable, enter_private_namespace, require_commands
 from .stages import Settings
 
-DEFAULT_SECONDS, DEFAULT_ROUNDS = 0.5, 3
-QUICK_SECONDS, QUICK_ROUNDS = 0.25, 2
+DEFAULT_SECONDS, DEFAULT_ROUNDS = 0.25, 5
+QUICK_SECONDS, QUICK_ROUNDS = 0.2, 2
 
 
 def parse(words, description):
@@ -26,6 +26,8 @@ def parse(words, description):
     parser.add_argument("--seconds", type=float, help=f"of a round; default: {DEFAULT_SECONDS:g}")
     parser.add_argument("--rounds", type=int,
                         help=f"for each server of a row; default: {DEFAULT_ROUNDS}")
+    parser.add_argument("--nice", type=int, default=0, metavar="N",
+                        help="of all that is measured; below 0, as root, on a busy machine")
     parser.add_argument("--disk", metavar="DIR", default="/var/tmp",
                         help="where the images of the rows on disk lie; default: /var/tmp")
     parser.add_argument("--save", metavar="FILE", help="write the run as JSON")
@@ -70,6 +72,7 @@ def measure(options):
     if not os.access(BGFS, os.X_OK):
         raise Unavailable(f"there is no bgfs at {BGFS}; set BGFS to a release build of it")
     enter_private_namespace()
+    os.nice(options.nice)
     settings = Settings(options.seconds, options.rounds, options.disk)
     run = measuring.new_run(settings, servers.versions())
     say(report.header(run))

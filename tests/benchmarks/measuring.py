@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Goes through the rows: begins a stage when its first row is due, lets the servers of a row take
 turns, ends the stage after its last."""
+import os
 import subprocess
 import time
 
@@ -97,4 +98,5 @@ def read_all(path):
 def new_run(settings, programs):
     return {"version": 1, "time": time.strftime("%Y-%m-%d %H:%M:%S"),
             "machine": machine.describe(), "programs": programs,
-            "settings": {"seconds": settings.seconds, "rounds": settings.rounds}, "rows": {}}
+            "settings": {"seconds": settings.seconds, "rounds": settings.rounds,
+                         "nice": os.nice(0)}, "rows": {}}

@@ -32,12 +32,15 @@ def figure_line(figure):
         value = f"{number(figure['value'])} {figure['unit']}"
         sign = "at most"
     else:
-        label = "against " + figure["against"] + (", the best peer" if name == "best peer" else "")
+        label = "against " + figure["against"]
+        label += {"best peer": ", the best peer", "best peer's CPU": ", in CPU time"}.get(name, "")
         value = f"{figure['value']:.2f}x"
         sign = "goal"
-    line = f"    {label:<46}{value:>10}"
+    line = f"    {label:<42}{value:>10}"
+    if not figure["is-cost"]:
+        line += f" ({figure['least']:.2f} .. {figure['most']:.2f})"
     if "goal" in figure:
-        line += f"   {sign} {figure['goal']:g}: {'met' if figure['met'] else 'MISSED'}"
+        line = f"{line:<74}{sign} {figure['goal']:g}: {'met' if figure['met'] else 'MISSED'}"
     return line
 
 
@@ -49,7 +52,8 @@ def row_text(name, row):
         spread = f"({number(s['least'])} .. {number(s['most'])})"
         line = f"    {server:<21}{number(s['median']):>9} {row['unit']:<6}{spread:<22}"
         if "server-us" in s:
-            line += f"server {s['server-us']:>6.1f} us, machine {s['machine-us']:>6.1f} us"
+            line += (f"server {s['server-us']['median']:>6.1f} us, "
+                     f"machine {s['machine-us']['median']:>6.1f} us")
         lines.append(line.rstrip())
     if row["missing"]:
         lines.append("    without " + ", ".join(f"{k} ({v})" for k, v in row["missing"].items()))

@@ -10,6 +10,8 @@ from .stages import (Chain, EmptyImage, FullImage, Loop, Memory, MountTime, Over
 # The names of figures: what ours is divided by, or what it costs.
 BEST_PEER, NATIVE, CHAIN, SERVER_CPU, ITSELF = (
     "best peer", "native", "chain of 1", "server CPU", "itself")
+# How many times the CPU time of ours the best peer's requests take, in server, client and kernel.
+PEER_CPU = "best peer's CPU"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,7 +196,7 @@ class EmptyImage(Stage):
 
 class Overlay(EmptyImage):
     """An empty qcow2 image over a raw base full of data."""
-    AREA = 320 * MiB
+    AREA = 256 * MiB
 
     def candidates(self):
         base = self.base()
