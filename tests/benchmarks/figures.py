@@ -18,7 +18,7 @@ def summary(values):
 
 
 def of_server(role, rounds, is_cost):
-    found = {"role": role, **summary([r.value for r in rounds])}
+    found = {"role": role, "detail": "", **summary([r.value for r in rounds])}
     if not is_cost:
         for who in ("server", "machine"):
             found[f"{who}-us"] = summary(

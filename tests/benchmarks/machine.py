@@ -189,6 +189,15 @@ def version_of(command, *arguments):
     return found.group() if found else "of unknown version"
 
 
+def fuse_over_io_uring():
+    """Whether the kernel lets a mount use it."""
+    try:
+        with open("/sys/module/fuse/parameters/enable_uring", encoding="ascii") as file:
+            return "allowed" if file.read().strip() in ("Y", "1") else "switched off"
+    except OSError:
+        return "unknown to the kernel"
+
+
 def describe():
     model = ""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -198,4 +207,4 @@ def describe():
                 break
     return {"kernel": platform.release(), "machine": platform.machine(), "processor": model,
             "cores": len(os.sched_getaffinity(0)), "bgfs": version_of(BGFS, "--version"),
-            "fio": version_of("fio", "--version")}
+            "fio": version_of("fio", "--version"), "fuse over io_uring": fuse_over_io_uring()}

@@ -12,7 +12,7 @@ from .machine import BGFS, Unavailable, enter_private_namespace, require_command
 from .stages import Settings
 
 DEFAULT_SECONDS, DEFAULT_ROUNDS = 0.25, 5
-QUICK_SECONDS, QUICK_ROUNDS = 0.2, 2
+QUICK_SECONDS, QUICK_ROUNDS = 0.15, 3
 
 
 def parse(words, description):

@@ -69,7 +69,7 @@ def measure_row(row, settings):
             missing[server.name] = "cannot write"
     rounds = take_turns(row, taking_part, settings)
     by_server = {s.name: figures.of_server(s.role, rounds[s.name], row.is_cost)
-                 for s in taking_part}
+                 | {"detail": s.detail} for s in taking_part}
     found = figures.of_row(row, by_server)
     return empty_result(row, "measured", "") | {
         "servers": by_server, "missing": missing, "failed": dict(stage.failed), "figures": found,

@@ -14,7 +14,8 @@ def one_line(words, most=240):
 
 def header(run):
     m, s = run["machine"], run["settings"]
-    lines = [f"bgfs {m['bgfs']} on {m['cores']} cores ({m['processor']}), Linux {m['kernel']}",
+    lines = [f"bgfs {m['bgfs']} on {m['cores']} cores ({m['processor']}), Linux {m['kernel']}, "
+             f"FUSE over io_uring {m['fuse over io_uring']}",
              f"{s['rounds']} rounds of {s['seconds']:g} s a server, by turns, with fio {m['fio']}; "
              "median (least .. most)"]
     there = [f"{name} {version}" for name, version in run["programs"].items() if version]
@@ -54,6 +55,8 @@ def row_text(name, row):
         if "server-us" in s:
             line += (f"server {s['server-us']['median']:>6.1f} us, "
                      f"machine {s['machine-us']['median']:>6.1f} us")
+        if s["detail"]:
+            line += f" ({s['detail']})"
         lines.append(line.rstrip())
     if row["missing"]:
         lines.append("    without " + ", ".join(f"{k} ({v})" for k, v in row["missing"].items()))
@@ -96,8 +99,9 @@ def goals_table(run):
 def comparison(old, new):
     both, lone = figures.compare(old, new)
     lines = [f"{'compared with the run of ' + old['time']:<57}{'old':>10}{'new':>10}{'change':>9}"]
-    if old["settings"] != new["settings"]:
-        lines.append(f"  settings differ: then {old['settings']}, now {new['settings']}")
+    for what in ("settings", "machine", "programs"):
+        keys = [k for k in new[what] if old[what].get(k) != new[what][k]]
+        lines += [f"  {what} differ: {k} was {old[what].get(k)}, is {new[what][k]}" for k in keys]
     for name, key, before, after, change in both:
         what = key if before["against"] == after["against"] else f"{key} (another one)"
         mark = "  differs" if figures.differs(change) else ""

@@ -47,6 +47,7 @@ class FakeServer:
     def __init__(self, name, role, value=100.0, can_write=True, fault=None):
         self.name, self.role, self.value, self.can_write = name, role, value, can_write
         self.fault, self.path, self.pids, self.is_running = fault, None, [], False
+        self.detail = "over a wire"
 
     def start(self, _length):
         self.path, self.is_running = f"/{self.name}", True
@@ -109,7 +110,7 @@ def run_of(**by_row):
     return {"version": 1, "time": "2026-01-01 00:00:00",
             "programs": {"qcowmount": "1", "nbdfuse": ""},
             "machine": {"kernel": "6", "machine": "x86_64", "processor": "P", "cores": 2,
-                        "bgfs": "0", "fio": "3"},
+                        "bgfs": "0", "fio": "3", "fuse over io_uring": "allowed"},
             "settings": {"seconds": 1, "rounds": 3}, "rows": by_row}
 
 
@@ -244,8 +245,14 @@ class Comparison(unittest.TestCase):
     def test_other_settings_are_pointed_out(self):
         old, new = run_of(), run_of()
         old["settings"] = {"seconds": 9, "rounds": 3}
-        self.assertIn("settings differ", report.comparison(old, new))
+        self.assertIn("settings differ: seconds was 9, is 1", report.comparison(old, new))
         self.assertNotIn("settings differ", report.comparison(new, new))
+
+    def test_another_machine_is_pointed_out(self):
+        old, new = run_of(), run_of()
+        old["machine"] = old["machine"] | {"fuse over io_uring": "switched off"}
+        self.assertIn("machine differ: fuse over io_uring was switched off, is allowed",
+                      report.comparison(old, new))
 
 
 class Header(unittest.TestCase):
@@ -266,6 +273,7 @@ class Measuring(unittest.TestCase):
         found, _ = measured(row(stage=FakeStage(FakeServer("bgfs", "ours", 10))))
         ours = found["a-row"]["servers"]["bgfs"]
         self.assertEqual((ours["median"], ours["least"], ours["most"]), (11, 10, 12))
+        self.assertEqual(ours["detail"], "over a wire")
         self.assertAlmostEqual(ours["server-us"]["median"], 10)
         self.assertAlmostEqual(ours["machine-us"]["median"], 20)
 
@@ -574,6 +582,7 @@ class ARealRow(unittest.TestCase):
         ours = result["servers"]["bgfs"]
         self.assertGreater(ours["server-us"]["median"], 0)
         self.assertGreater(ours["machine-us"]["median"], ours["server-us"]["median"])
+        self.assertTrue(ours["detail"].startswith("over "), ours["detail"])
         ours = f"bgfs-bench-{os.getpid()}-"
         self.assertEqual([name for name in os.listdir("/dev/shm") if name.startswith(ours)], [])
         with open("/proc/self/mountinfo", encoding="utf-8") as mounts:

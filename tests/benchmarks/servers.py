@@ -7,6 +7,7 @@ ours is compared with (peer, native, reference).
 """
 import dataclasses
 import os
+import re
 import subprocess
 
 from . import machine
@@ -32,6 +33,7 @@ class Server:
     def __init__(self, graph, directory, core=None):
         self.graph, self.directory, self.core = graph, directory, core
         self.path = None
+        self.detail = ""  # how it serves, where there is more than one way
         self.processes = []
 
     @classmethod
@@ -132,6 +134,13 @@ class Bgfs(Server):
         self.mount_point.mkdir()
         self.launch(BGFS, "mount", "--foreground", self.write_yaml(), self.mount_point)
         self.await_file(str(self.mount_point / "disk"), length)
+        self.detail = self.transport()
+
+    def transport(self):
+        """How it takes requests: over /dev/fuse or a ring."""
+        features = (self.mount_point / ".bgfs/features").read_text(encoding="utf-8")
+        found = re.search(r"^transport: *(.*)$", features, re.MULTILINE)
+        return f"over {found.group(1)}" if found else ""
 
     def stop(self):
         self.path = None

@@ -274,6 +274,7 @@ class OnLoop:
     def __init__(self, server):
         self.server, self.device, self.path = server, None, None
         self.name, self.role, self.graph = server.name, server.role, server.graph
+        self.detail = ""
         self.mount_point = server.directory / "ext4"
 
     @property
@@ -282,6 +283,7 @@ class OnLoop:
 
     def start(self, length):
         self.server.start(length)
+        self.detail = self.server.detail
         self.device = machine.run("losetup", "--find", "--show", "--direct-io=on",
                                   self.server.path).strip()
         machine.run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.device)
