@@ -46,6 +46,10 @@ void remove_dead_mount(const std::string& directory) {
 
 task<int> mount_life::run() {
   int status = mount_status::failure;
+  mount_.wanted_queues = options_.queues;
+  // Over which transport requests will come is not known before the kernel has said its part.
+  mount_.nodes.set_lease_queues(
+      static_cast<unsigned>(std::max(mount_.queue_count(true), mount_.queue_count(false))));
   const bool may_mount = co_await open_roots();
   if (may_mount)
     status = co_await serve();

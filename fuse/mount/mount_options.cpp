@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 namespace bgfs {
 namespace {
@@ -45,6 +46,21 @@ result<transport_choice> read_transport(std::string_view option) {
   return static_cast<transport_choice>(at - words.begin());
 }
 
+result<std::optional<unsigned>> read_queues(std::string_view option) {
+  const std::string_view word = option.substr(std::min(option.size(), option.find('=') + 1));
+  if (option.contains('=') && word == "auto")
+    return std::nullopt;
+  unsigned count = 0;
+  const auto [end, bad] = std::from_chars(word.data(), word.data() + word.size(), count);
+  if (!option.contains('=') || bad != std::errc() || end != word.data() + word.size() ||
+      count < 1 || count > mount_options::queues_max)
+    return fail(error_kind::invalid_argument,
+                "mount option '{}': queues are auto (over io_uring one for each processor) or a "
+                "number from 1 to {}",
+                option, mount_options::queues_max);
+  return count;
+}
+
 } // namespace
 
 result<mount_options> parse_mount_options(std::span<const std::string> given) {
@@ -60,6 +76,8 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.is_strict = true;
     } else if (name == "transport") {
       BGFS_TRY(options.transport, read_transport(option));
+    } else if (name == "queues") {
+      BGFS_TRY(options.queues, read_queues(option));
     } else if (contains(passed_names, option)) {
       options.allows_others = options.allows_others || option == "allow_other";
       // default_permissions is always on; nonempty is how libfuse 3 behaves.
@@ -69,7 +87,7 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.for_kernel.push_back(option);
     } else {
       std::vector<std::string_view> known(passed_names.begin(), passed_names.end());
-      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport"});
+      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport", "queues"});
       return fail(error_kind::invalid_argument, "mount option '{}' is not known{}", option,
                   did_you_mean(name, known));
     }

@@ -5,6 +5,7 @@
 #include "fuse/protocol/negotiate.h"
 #include "graph/base/result.h"
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,11 +13,13 @@
 namespace bgfs {
 
 struct mount_options {
+  static constexpr unsigned queues_max = 16;
   std::vector<std::string> for_kernel; // of libfuse and mount(2), as they were written
   bool is_read_only = false;
   bool is_strict = false;
   bool allows_others = false; // allow_other was written
   transport_choice transport = transport_choice::automatic;
+  std::optional<unsigned> queues; // threads that take requests; nullopt: as many as are good
 };
 
 // Options that belong to mount(8) and its relatives are dropped; one that nobody knows is an error.

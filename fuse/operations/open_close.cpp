@@ -61,8 +61,11 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
     const std::string command = first_line_of(fmt::format("/proc/{}/comm", request.pid));
     h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
   }
+  std::shared_ptr<lease> by = // shared with its root, which may go before this handle
+      co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
   fuse_open_out out{};
   out.fh = handles_.add(std::move(h));
+  leased_.add(out.fh, std::move(by), is_writing);
   if (disk->policy().cache == cache_mode::none) {
     out.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
   } else {
@@ -107,6 +110,7 @@ void operations::release(u64 handle_number) {
   if (const view_handle* h = handles_.find<view_handle>(handle_number))
     if (h->lines)
       h->what->lines(mount_).forget(h->kernel_handle);
+  leased_.remove(handle_number);
   handles_.remove(handle_number);
 }
 

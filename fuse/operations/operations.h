@@ -4,6 +4,7 @@
 #pragma once
 
 #include "fuse/operations/handles.h"
+#include "fuse/operations/leased_files.h"
 #include "fuse/protocol/request.h"
 #include "fuse/reply.h"
 #include "fuse/tree/inode_table.h"
@@ -49,6 +50,8 @@ public:
   task<reply> getxattr(fuse_in_header request, ask::getxattr what);
   [[nodiscard]] result<reply> listxattr(ask::listxattr what) const;
 
+  // The raw files among the open handles, for whoever serves by lease.
+  [[nodiscard]] const leased_files& leased() const { return leased_; }
   [[nodiscard]] mount_state& mount() const { return mount_; }
   [[nodiscard]] std::size_t open_handles() const { return handles_.count(); }
 
@@ -66,6 +69,7 @@ private:
   mount_state& mount_;
   inode_table inodes_;
   handle_table handles_;
+  leased_files leased_;
 };
 
 [[nodiscard]] inline std::unexpected<error> no_such_handle(u64 number) {

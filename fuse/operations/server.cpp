@@ -3,8 +3,10 @@
 
 #include "fuse/operations/interruption.h"
 #include "fuse/protocol/opcode_name.h"
+#include "graph/io/processors.h"
 #include "graph/io/sleep.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace bgfs {
@@ -52,7 +54,9 @@ struct server::serving {
 };
 
 server::server(mount_state& mount, transport& requests)
-    : mount_(mount), transport_(requests), operations_(mount), interruptions_(mount.home) {}
+    : mount_(mount), transport_(requests), operations_(mount),
+      by_lease_(mount.home, 0, operations_.leased(), requests, *this),
+      interruptions_(mount.home) {}
 
 server::~server() {
   BGFS_ASSERT(pending_ == nullptr, "the server goes while requests run");
@@ -66,13 +70,21 @@ task<void> stoppable(task<void> inner) {
 } // namespace
 
 task<void> server::run() {
+  mount_.requests_leased = [this] {
+    u64 served = by_lease_.served();
+    for (const auto& q : queues_)
+      served += q->served();
+    return served;
+  };
   const task_context here = co_await current_context();
   event taken;
   spawn(*here.home, stoppable(take_all()), &stopping_, [&taken](result<>) { taken.set(); });
   co_await shielded(taken.wait());
   // What waits for a lock or for the end of a drain is answered before the images are closed.
-  while (running_ > 0)
+  while (running_ > 0 || by_lease_.running() > 0)
     co_await idle_.wait();
+  for (const auto& q : queues_)
+    co_await q->finish();
   if (ring_ != nullptr)
     ring_transport::close(std::move(ring_));
   interruptions_.request_stop();
@@ -89,27 +101,84 @@ task<void> server::take_all() {
   }
 }
 
-void server::take_from_ring(received request) {
+void server::take_from(received request) {
   (void)take(std::move(request));
 }
 
+namespace {
+
+// Which of the kernel's queues, one for each processor, each of ours serves: that of its processor,
+// and of those that this process may not run on what falls to it.
+std::vector<std::vector<u16>> deal_queues(std::size_t ours, const std::vector<unsigned>& allowed) {
+  std::vector<std::vector<u16>> dealt(ours);
+  for (unsigned i = 0; i < count_possible_processors(); i++) {
+    const auto at = std::ranges::find(allowed, i);
+    const auto whose = at != allowed.end() ? static_cast<std::size_t>(at - allowed.begin()) : i;
+    dealt[whose % ours].push_back(static_cast<u16>(i));
+  }
+  return dealt;
+}
+
+} // namespace
+
+result<> server::start_queues(const std::vector<std::vector<u16>>& kernel_queues) {
+  const std::vector<unsigned> allowed = allowed_processors();
+  const bool is_one_each = mount_.kernel.uses_uring() && allowed.size() == kernel_queues.size();
+  for (std::size_t i = 1; i < kernel_queues.size(); i++) {
+    request_sink& here = *this;
+    BGFS_TRY(auto queue,
+             request_queue::start({.index = static_cast<unsigned>(i),
+                                   .fd = mount_.session_fd,
+                                   .queues = kernel_queues[i],
+                                   .processor = is_one_each ? std::optional(allowed[i])
+                                                            : std::nullopt,
+                                   .files = &operations_.leased(),
+                                   .home = {&mount_.home, &here}}));
+    queues_.push_back(std::move(queue));
+  }
+  return {};
+}
+
 // Nothing else is to be done when a ring cannot be opened after all: the kernel counts on it.
-task<void> server::open_ring() {
-  request_sink& here = *this;
-  ring_ = std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here);
-  const result<> opened = co_await as_result(ring_->open());
+task<void> server::open_queues() {
+  const bool is_ring = mount_.kernel.uses_uring();
+  const std::size_t count = mount_.queue_count(is_ring);
+  std::vector<std::vector<u16>> dealt(count);
+  if (is_ring)
+    dealt = deal_queues(count, allowed_processors());
+  result<> opened = start_queues(dealt);
+  if (opened && is_ring)
+    opened = co_await as_result(open_ring(std::move(dealt)));
+  for (const auto& q : queues_)
+    if (opened)
+      opened = co_await as_result(q->open());
   if (opened) {
-    mount_.transport_name = "uring";
+    mount_.transport_name = is_ring ? "uring" : "dev";
   } else {
     refusal_ = opened.error();
   }
   ready_.set();
 }
 
+task<void> server::open_ring(std::vector<std::vector<u16>> kernel_queues) {
+  request_sink& here = *this;
+  ring_ = std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here,
+                                           kernel_queues.front());
+  co_await ring_->open();
+}
+
 buffer server::take(received request) {
   const result<fuse_in_header> header = parse_header(request.bytes);
   if (!header)
     return std::move(request.storage); // no number to answer to
+  if (by_lease_.take(*header, request))
+    return std::move(request.storage);
+  return take_long_way(std::move(request));
+}
+
+buffer server::take_long_way(received request) {
+  const result<fuse_in_header> header = parse_header(request.bytes);
+  BGFS_ASSERT(header.has_value(), "it was parsed before");
   result<request_body> body = parse_body(*header, request.bytes);
   if (!body) {
     send(request.place, header->unique, fail(std::move(body).error()));
@@ -131,10 +200,14 @@ buffer server::take(received request) {
 bool server::take_at_once(const fuse_in_header& header, request_body& body, place to) {
   if (const auto* what = std::get_if<ask::forget>(&body)) {
     operations_.forget(*what);
+    if (to != nullptr)
+      to->drop();
     return true;
   }
   if (const auto* what = std::get_if<ask::interrupt>(&body)) {
     interrupt(what->unique);
+    if (to != nullptr)
+      to->drop();
     return true;
   }
   if (const auto* what = std::get_if<ask::init>(&body)) {
@@ -211,11 +284,7 @@ void server::initialise(const fuse_in_header& header, const ask::init& what) {
   if (chosen->needs_another_init)
     return;
   mount_.kernel = *std::move(chosen);
-  if (!mount_.kernel.uses_uring()) {
-    ready_.set();
-    return;
-  }
-  spawn(mount_.home, open_ring(), nullptr, [](result<> outcome) {
+  spawn(mount_.home, open_queues(), nullptr, [](result<> outcome) {
     BGFS_ASSERT(outcome.has_value(), "what goes wrong with a ring is kept as the refusal");
   });
 }
@@ -229,14 +298,20 @@ task<void> server::interrupt_later(u64 unique) {
 
 void server::interrupt(u64 unique) {
   for (pending* p = pending_; p != nullptr; p = p->next) {
-    if (p->unique != unique)
-      continue;
-    if (is_being_killed(p->pid)) {
-      p->cancel.request();
-    } else {
-      interruptions_.spawn(interrupt_later(unique));
+    if (p->unique == unique) {
+      cancel_soon(*p);
+      return;
     }
-    return;
+  }
+  // It was answered already, or is served by lease, or is still on its way through a queue.
+  early_interrupts_[early_interrupt_count_++ % early_interrupts_max] = unique;
+}
+
+void server::cancel_soon(pending& p) {
+  if (is_being_killed(p.pid)) {
+    p.cancel.request();
+  } else {
+    interruptions_.spawn(interrupt_later(p.unique));
   }
 }
 
@@ -264,6 +339,9 @@ void server::enlist(pending& p) {
   pending_ = &p;
   running_++;
   mount_.requests_running = running_;
+  if (early_interrupt_count_ > 0 && std::ranges::find(early_interrupts_, p.unique) !=
+                                        early_interrupts_.end())
+    cancel_soon(p);
 }
 
 void server::retire(pending& p) {

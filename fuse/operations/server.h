@@ -2,13 +2,15 @@
 // The request loop: takes requests from the transport, runs each as a task of its own, answers.
 #pragma once
 
+#include "fuse/operations/leased_requests.h"
 #include "fuse/operations/operations.h"
+#include "fuse/operations/request_queue.h"
 #include "fuse/transport/ring_transport.h"
 #include "graph/io/spawn.h"
 
 namespace bgfs {
 
-class server final : private request_sink {
+class server final : private request_sink, private home_sink {
 public:
   server(mount_state& mount, transport& requests);
   ~server() override;
@@ -32,12 +34,17 @@ private:
   // Where an answer goes: an entry of a ring, or (null) the transport.
   using place = answer_place*;
 
-  void take_from_ring(received request) override;
-  task<void> open_ring();
+  void take_from(received request) override;
+  void take_home(received request) override { (void)take_long_way(std::move(request)); }
+  void queue_is_idle() override { idle_.wake_all(); }
+  task<void> open_queues();
+  task<void> open_ring(std::vector<std::vector<u16>> kernel_queues);
+  [[nodiscard]] result<> start_queues(const std::vector<std::vector<u16>>& kernel_queues);
 
   task<void> take_all();
   // Returns the storage if it is not needed any more.
   buffer take(received request);
+  buffer take_long_way(received request);
   bool take_at_once(const fuse_in_header& header, request_body& body, place to);
   static serving serve(server& self, fuse_in_header header, request_body body, buffer storage,
                        place to);
@@ -46,6 +53,7 @@ private:
   task<reply> perform_other(fuse_in_header header, request_body& body);
   void initialise(const fuse_in_header& header, const ask::init& what);
   void interrupt(u64 unique);
+  void cancel_soon(pending& p);
   task<void> interrupt_later(u64 unique);
   void send(place to, u64 unique, const result<reply>& outcome);
   void answer(place to, u64 unique, int os_error, std::span<const std::byte> head = {},
@@ -57,6 +65,12 @@ private:
   transport& transport_;
   std::unique_ptr<ring_transport> ring_; // null: everything comes through transport_
   operations operations_;
+  leased_requests by_lease_; // of the mount's own loop
+  std::vector<std::unique_ptr<request_queue>> queues_; // on threads of their own
+  // Interrupts that came before what they interrupt: the two travel different ways.
+  static constexpr std::size_t early_interrupts_max = 32;
+  std::array<u64, early_interrupts_max> early_interrupts_{};
+  std::size_t early_interrupt_count_ = 0;
   pending* pending_ = nullptr; // in flight, newest first
   unsigned running_ = 0;
   wait_queue idle_;

@@ -4,7 +4,9 @@
 #include "graph/base/endian.h"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
+#include <fcntl.h>
 
 namespace bgfs {
 namespace {
@@ -259,6 +261,27 @@ result<request_body> parse_body(const fuse_in_header& header, std::span<const st
   default:
     return ask::unknown{};
   }
+}
+
+std::optional<transfer_request> parse_transfer(const fuse_in_header& header,
+                                               std::span<const std::byte> bytes) {
+  static_assert(sizeof(fuse_read_in) == sizeof(fuse_write_in));
+  const bool is_write = header.opcode == FUSE_WRITE;
+  constexpr std::size_t fixed_length = sizeof(fuse_in_header) + sizeof(fuse_write_in);
+  if ((!is_write && header.opcode != FUSE_READ) || bytes.size() < fixed_length ||
+      header.total_extlen != 0)
+    return std::nullopt;
+  const auto in = load<fuse_write_in>(bytes, sizeof(fuse_in_header)); // a read's fields lie there too
+  const auto payload = bytes.subspan(fixed_length);
+  const bool fits = is_write ? in.size == payload.size() : in.size <= kernel::payload_length_max;
+  if (!fits || static_cast<i64>(in.offset) < 0 ||
+      !checked_add<i64>(static_cast<i64>(in.offset), in.size))
+    return std::nullopt;
+  return transfer_request{.handle = in.fh,
+                          .range = {in.offset, in.size},
+                          .is_write = is_write,
+                          .is_durable = is_write && (in.flags & (O_DSYNC | O_SYNC)) != 0,
+                          .payload = payload};
 }
 
 } // namespace bgfs

@@ -8,6 +8,7 @@
 #include "graph/base/byte_range.h"
 #include "graph/base/result.h"
 
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -123,6 +124,19 @@ using request_body =
 
 // `bytes` is the whole request. Fails with invalid_argument when what follows the header is not
 // what the opcode demands.
+// A read or a write of any file.
+struct transfer_request {
+  u64 handle = 0;
+  byte_range range;
+  bool is_write = false;
+  bool is_durable = false; // O_SYNC, O_DSYNC
+  std::span<const std::byte> payload;
+};
+// What most requests are, without the detour through request_body; nullopt for anything else, and
+// for what parse_body would refuse.
+[[nodiscard]] std::optional<transfer_request> parse_transfer(const fuse_in_header& header,
+                                                             std::span<const std::byte> bytes);
+
 [[nodiscard]] result<request_body> parse_body(const fuse_in_header& header,
                                               std::span<const std::byte> bytes);
 

@@ -27,6 +27,7 @@ constexpr unsigned queue_depth_max = 32;
 class ring_transport::entry final : public answer_place, public io_operation {
 public:
   entry(ring_transport& of, u16 queue) : of_(of), command_{.queue = queue} {
+    trip_.of = this;
     BGFS_ASSERT(memory_of_requests_ != nullptr, "there is no memory at all");
     memory_[0] = {&headers_, sizeof headers_};
     memory_[1] = {room().data(), room().size()};
@@ -41,6 +42,21 @@ public:
     vectors = memory_;
     vector_count = 2;
     submit();
+  }
+
+  // What gets no answer never comes through a ring.
+  void drop() override {}
+
+  // Answered there, the entry comes back to its own loop, whose command it is.
+  void send_home(received request, home_address to) override {
+    away_ = std::move(request);
+    home_ = to;
+    trip_.run = [](run_item& self) {
+      entry& e = *static_cast<trip&>(self).of;
+      e.home_.sink->take_from(std::exchange(e.away_, {}));
+    };
+    is_away_ = true;
+    to.at->post_remote(trip_);
   }
 
   void answer(u64 unique, int os_error, std::span<const std::byte> head,
@@ -61,7 +77,16 @@ public:
     flags = kernel::uring_commit_and_fetch;
     vectors = nullptr;
     vector_count = 0;
-    submit();
+    if (!is_away_) {
+      submit();
+      return;
+    }
+    trip_.run = [](run_item& self) {
+      entry& e = *static_cast<trip&>(self).of;
+      e.is_away_ = false;
+      e.submit();
+    };
+    of_.home_.post_remote(trip_);
   }
 
   [[nodiscard]] std::span<std::byte> room() override {
@@ -83,7 +108,7 @@ private:
       answer(load<fuse_in_header>(headers_.in_out).unique, EIO, {}, {});
       return;
     }
-    of_.to_.take_from_ring({.storage = {}, .bytes = bytes, .place = this});
+    of_.to_.take_from({.storage = {}, .bytes = bytes, .place = this});
   }
 
   // Empty: the lengths contradict each other.
@@ -100,7 +125,16 @@ private:
     return {begin, header.len};
   }
 
+  struct trip : run_item {
+    entry* of = nullptr;
+  };
+
   ring_transport& of_;
+  trip trip_;
+  // On the way to the mount's loop, there, or on the way back.
+  bool is_away_ = false;
+  received away_;
+  home_address home_;
   // Not of the loop's pool, which may go before the kernel has let go.
   struct freed {
     void operator()(std::byte* memory) const { std::free(memory); }
@@ -112,15 +146,15 @@ private:
   iovec memory_[2];
 };
 
-ring_transport::ring_transport(loop& home, int fd, request_sink& to)
+ring_transport::ring_transport(loop& home, int fd, request_sink& to, std::span<const u16> queues)
     : home_(home), fd_(fd), to_(to) {
-  const unsigned queues = count_possible_processors();
+  const std::size_t all = count_possible_processors();
   const unsigned depth =
-      std::clamp(static_cast<unsigned>(payload_budget / kernel::payload_length_max / queues), 1U,
+      std::clamp(static_cast<unsigned>(payload_budget / kernel::payload_length_max / all), 1U,
                  queue_depth_max);
   for (unsigned i = 0; i < depth; i++) // one entry of each queue first: then the kernel can begin
-    for (unsigned queue = 0; queue < queues; queue++)
-      entries_.push_back(std::make_unique<entry>(*this, static_cast<u16>(queue)));
+    for (const u16 queue : queues)
+      entries_.push_back(std::make_unique<entry>(*this, queue));
 }
 
 ring_transport::~ring_transport() {

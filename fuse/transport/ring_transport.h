@@ -10,23 +10,20 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace bgfs {
-
-// Who serves what comes. On the loop; must not suspend.
-struct request_sink {
-  virtual ~request_sink() = default;
-  virtual void take_from_ring(received request) = 0;
-};
 
 class ring_transport {
 public:
   // The memory of all payloads together, of which only what is used is ever touched.
   static constexpr std::size_t payload_budget = 16 << 20;
 
-  // `fd` is borrowed: that of a session whose INIT was answered with init_over_io_uring.
-  ring_transport(loop& home, int fd, request_sink& to);
+  // `fd` is borrowed: that of a session whose INIT was answered with init_over_io_uring. `queues`
+  // are those of the kernel that this one serves; others serve the rest, and the kernel begins when
+  // each queue has an entry.
+  ring_transport(loop& home, int fd, request_sink& to, std::span<const u16> queues);
   ~ring_transport();
   ring_transport(const ring_transport&) = delete;
   ring_transport& operator=(const ring_transport&) = delete;

@@ -25,6 +25,12 @@ public:
     is_changed_ = true;
     has_ever_changed_ = true;
   }
+  // A change of which is known when it ended.
+  void changed_at(std::timespec time) {
+    last_change_ = time;
+    is_changed_ = true;
+    has_ever_changed_ = true;
+  }
   // As utimensat asks: the content is what its maker says it is.
   void set(std::timespec time) {
     shown_ = time;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/mount_state.h"
 
+#include "graph/io/processors.h"
+
 #include "config/path_walk.h"
 #include "fuse/mount/mount_point.h"
 
@@ -31,6 +33,14 @@ mount_state::mount_state(loop& on, mount_request r, std::string absolute_directo
 
 mount_state::~mount_state() {
   home.set_log(silent_log);
+}
+
+// A ring has a queue for each processor, and a thread there spares waking another one. Of /dev/fuse
+// one reader is faster than several (fuse/README.md, "Queues").
+std::size_t mount_state::queue_count(bool is_ring) const {
+  if (wanted_queues)
+    return *wanted_queues;
+  return is_ring ? std::clamp<std::size_t>(allowed_processors().size(), 1, lease::queues_max) : 1;
 }
 
 exported_root* mount_state::find_root(std::string_view name) const {

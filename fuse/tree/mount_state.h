@@ -43,6 +43,9 @@ struct mount_state {
   std::unique_ptr<notifier> notifications; // null until mounted
   std::string transport_name;
   transport_choice wanted_transport = transport_choice::automatic;
+  std::optional<unsigned> wanted_queues; // nullopt: as many as are good
+  // How many threads take requests: this loop's, and others.
+  [[nodiscard]] std::size_t queue_count(bool is_ring) const;
   int session_fd = -1; // where requests come from; borrowed
   const uid_t owner;
   const gid_t group;
@@ -50,6 +53,8 @@ struct mount_state {
   int outcome_fd = -1; // see fuse/mount/outcome.h
   unsigned requests_running = 0;
   u64 requests_served = 0;
+  // Those that were served by lease, by all queues.
+  std::function<u64()> requests_leased = [] { return u64{0}; };
 
   [[nodiscard]] const graph_config& config() const { return request.config; }
   [[nodiscard]] exported_root* find_root(std::string_view name) const;

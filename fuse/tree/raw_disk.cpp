@@ -9,6 +9,32 @@ namespace bgfs {
 
 task<void> raw_disk::attach(node& top, permissions wanted, root_observer* observer) {
   attached_ = co_await top.owner().attach("export '" + policy_.name + "'", top, wanted, observer);
+  settle_lease();
+}
+
+void raw_disk::settle_lease() {
+  if (is_attached() && attached_->shared_lease() != nullptr)
+    attached_->shared_lease()->set_may_write(policy_.is_writable);
+}
+
+std::shared_ptr<lease> raw_disk::lease_of_handles() {
+  settle_lease(); // an edit may have attached it
+  return is_attached() ? attached_->shared_lease() : nullptr;
+}
+
+// Writes that were served by lease are changes like any others; they are noticed when it matters.
+void raw_disk::note_leased_writes() {
+  if (attached_ == nullptr || attached_->shared_lease() == nullptr)
+    return;
+  const lease& by = *attached_->shared_lease();
+  const u64 writes = by.writes();
+  if (std::exchange(leased_writes_seen_, writes) == writes)
+    return;
+  change_count_++;
+  allocated_.reset();
+  has_unflushed_ = true;
+  is_full_ = false;
+  time_.changed_at(by.last_write());
 }
 
 result<> raw_disk::require_attached() const {
@@ -22,6 +48,7 @@ task<void> raw_disk::release() {
   if (attached_ == nullptr)
     co_return;
   co_await attached_->release();
+  note_leased_writes();
   attached_.reset();
 }
 
@@ -92,6 +119,7 @@ task<u32> raw_disk::write(u64 offset, std::span<const std::byte> bytes, bool is_
 
 task<void> raw_disk::flush() {
   co_await require_attached();
+  note_leased_writes();
   // What is written while the flush runs is not covered by it.
   const bool had_changes = std::exchange(has_unflushed_, false);
   result<> outcome = co_await as_result(attached_->flush());
@@ -102,6 +130,7 @@ task<void> raw_disk::flush() {
 }
 
 task<void> raw_disk::flush_changes() {
+  note_leased_writes();
   if (has_unflushed_)
     co_await flush();
 }
@@ -187,6 +216,7 @@ task<void> raw_disk::set_length(u64 to_length) {
 }
 
 task<u64> raw_disk::allocated_length() {
+  note_leased_writes();
   while (!allocated_) {
     const u64 before = change_count_;
     co_await require_attached();
@@ -199,7 +229,7 @@ task<u64> raw_disk::allocated_length() {
 }
 
 task<disk_extent> raw_disk::extent() {
-  disk_extent e{.length = length(), .modified = time_.shown()};
+  disk_extent e{.length = length(), .modified = time().shown()};
   const result<u64> allocated = co_await as_result(allocated_length());
   e.allocated = allocated ? *allocated : e.length;
   co_return e;

@@ -56,7 +56,12 @@ public:
   [[nodiscard]] std::unique_ptr<root>* attachment() { return &attached_; }
 
   [[nodiscard]] const disk_policy& policy() const { return policy_; }
-  void set_policy(disk_policy policy) { policy_ = std::move(policy); }
+  void set_policy(disk_policy policy) {
+    policy_ = std::move(policy);
+    settle_lease();
+  }
+  // For a file that is being opened: what its requests may be served by, or null.
+  [[nodiscard]] std::shared_ptr<lease> lease_of_handles();
   [[nodiscard]] node& top() const { return attached_->top(); } // while it is attached
   [[nodiscard]] u64 length() const { return is_attached() ? top().length() : 0; }
 
@@ -85,8 +90,14 @@ public:
   // The bytes the host spends are kept until the next change.
   task<disk_extent> extent();
 
-  [[nodiscard]] content_time& time() { return time_; }
-  [[nodiscard]] bool is_full() const { return is_full_; }
+  [[nodiscard]] content_time& time() {
+    note_leased_writes();
+    return time_;
+  }
+  [[nodiscard]] bool is_full() {
+    note_leased_writes();
+    return is_full_;
+  }
 
 private:
   class change;
@@ -103,6 +114,8 @@ private:
   task<void> copy_data(copy_source source, u64 from_offset, u64 to_offset, u64 length);
   [[nodiscard]] task<u64> count_readable(byte_range range) const;
   void note(const result<>& outcome);
+  void settle_lease();
+  void note_leased_writes();
 
   disk_policy policy_;
   std::unique_ptr<root> attached_;
@@ -117,6 +130,7 @@ private:
   u64 change_count_ = 0;
   bool is_full_ = false;
   bool has_unflushed_ = false;
+  u64 leased_writes_seen_ = 0;
 };
 
 } // namespace bgfs

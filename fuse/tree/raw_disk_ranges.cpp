@@ -125,6 +125,8 @@ task<void> raw_disk::reserve(byte_range range) {
 task<void> raw_disk::rewrite(u64 offset, std::span<std::byte> bytes) {
   const auto guard = co_await resizing_.lock();
   const reservation alone(*this);
+  const lease_closure no_visits(attached_->shared_lease());
+  co_await no_visits.wait();
   while (changes_running_ > 0)
     co_await unchanging_.wait();
   co_await attached_->read(offset, bytes);

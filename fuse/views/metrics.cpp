@@ -141,7 +141,7 @@ void add_process(metrics_text& text, const mount_state& mount, const process_num
   text.family("bgfs_build", metric_type::info, "The program.");
   text.sample({{"version", BGFS_VERSION}}, u64{1});
   text.family("bgfs_fuse_requests", metric_type::counter, "Requests of the kernel.");
-  text.sample({}, mount.requests_served);
+  text.sample({}, mount.requests_served + mount.requests_leased());
   text.family("bgfs_fuse_requests_running", metric_type::gauge, "Those not answered yet.");
   text.sample({}, u64{mount.requests_running});
   text.family("process_open_fds", metric_type::gauge, "Open descriptors.");

@@ -2,6 +2,8 @@
 #include "graph/io/io_backend.h"
 
 #include <liburing.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -14,6 +16,17 @@ constexpr unsigned submission_entries = 256;
 constexpr unsigned reap_batch = 64;
 constexpr std::size_t command_argument_max = 80;
 
+// The best setup first; a kernel that does not know a flag refuses all of it.
+constexpr unsigned setups[] = {
+    // Completions are put together by our own thread when it enters the kernel, never by
+    // interrupting it. The ring belongs to the first thread that runs the loop (Linux 6.1).
+    IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_R_DISABLED |
+        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SQE128,
+    // The same without the promise of one thread; commands need entries of 128 bytes (Linux 5.19).
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SQE128,
+    0U,
+};
+
 class uring_backend final : public io_backend {
 public:
   explicit uring_backend(int wake_fd) : wake_fd_(wake_fd) {}
@@ -23,16 +36,15 @@ public:
   }
 
   result<> open() {
-    // Task work runs when we enter the kernel anyway, not by interrupting us; commands need entries
-    // of 128 bytes (both Linux 5.19).
     int status = -EINVAL;
-    for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SQE128, 0U}) {
+    for (const unsigned flags : setups) {
       if (status != -EINVAL)
         break;
       io_uring_params params{};
       params.flags = flags;
       status = io_uring_queue_init_params(submission_entries, &ring_, &params);
       has_large_entries_ = (flags & IORING_SETUP_SQE128) != 0;
+      is_enabled_ = (flags & IORING_SETUP_R_DISABLED) == 0;
     }
     if (status < 0)
       return fail_errno(-status, "cannot set up io_uring");
@@ -54,9 +66,13 @@ public:
 
   void turn(bool may_wait, std::optional<steady_time> until,
             std::vector<run_item*>& completed) override {
+    if (!is_enabled_)
+      enable();
     arm_wake();
     if (may_wait) {
-      wait(until);
+      if (until)
+        arm_timer(*until);
+      io_uring_submit_and_wait(&ring_, 1);
     } else if (io_uring_sq_ready(&ring_) > 0 || needs_enter()) {
       io_uring_submit_and_get_events(&ring_);
     }
@@ -84,6 +100,8 @@ private:
   io_uring_sqe* next_entry() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     while (sqe == nullptr) {
+      if (!is_enabled_)
+        enable();
       io_uring_submit(&ring_);
       sqe = io_uring_get_sqe(&ring_);
     }
@@ -135,17 +153,34 @@ private:
            0;
   }
 
-  void wait(std::optional<steady_time> until) {
-    io_uring_cqe* cqe = nullptr;
-    if (!until) {
-      io_uring_submit_and_wait(&ring_, 1);
+  // The thread that runs the loop first is the only one that will ever submit.
+  void enable() {
+    // liburing 2.3 declares io_uring_enable_rings and does not export it.
+    (void)syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    // Spares the kernel to look the descriptor up in each system call; an optimisation only.
+    (void)io_uring_register_ring_fd(&ring_);
+    is_enabled_ = true;
+  }
+
+  // A timer of the kernel for each wait would cost more than it is worth: one is left where it is
+  // as long as it fires early enough, and moved where it does not. A wait that it ends too early
+  // is followed by another.
+  void arm_timer(steady_time until) {
+    if (timer_ && *timer_ <= until)
       return;
+    const auto ns = until.time_since_epoch() / std::chrono::nanoseconds(1); // CLOCK_MONOTONIC
+    timer_limit_ = {ns / 1'000'000'000, ns % 1'000'000'000};
+    io_uring_sqe* sqe = next_entry();
+    if (timer_) {
+      // Gone already when it is too late: then its completion is on its way and ends the wait.
+      io_uring_prep_timeout_update(sqe, &timer_limit_, reinterpret_cast<u64>(&timer_limit_),
+                                   IORING_TIMEOUT_ABS);
+      io_uring_sqe_set_data(sqe, nullptr);
+    } else {
+      io_uring_prep_timeout(sqe, &timer_limit_, 0, IORING_TIMEOUT_ABS);
+      io_uring_sqe_set_data(sqe, &timer_limit_);
     }
-    const auto left = std::max(*until - std::chrono::steady_clock::now(),
-                               std::chrono::steady_clock::duration::zero());
-    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
-    __kernel_timespec limit{ns / 1'000'000'000, ns % 1'000'000'000};
-    io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &limit, nullptr);
+    timer_ = until;
   }
 
   void reap(std::vector<run_item*>& completed) {
@@ -156,6 +191,8 @@ private:
         void* owner = io_uring_cqe_get_data(batch[i]);
         if (owner == this) {
           is_wake_armed_ = false;
+        } else if (owner == &timer_limit_) {
+          timer_.reset();
         } else if (owner != nullptr) {
           auto* op = static_cast<io_operation*>(owner);
           op->result = batch[i]->res;
@@ -172,6 +209,9 @@ private:
   int wake_fd_;
   u64 wake_count_ = 0;
   bool is_wake_armed_ = false;
+  std::optional<steady_time> timer_; // when the armed one fires
+  __kernel_timespec timer_limit_{};
+  bool is_enabled_ = false;
   bool is_open_ = false;
   bool has_large_entries_ = false;
 };

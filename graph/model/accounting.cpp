@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What nodes count, and what they tell when it happens.
 #include "graph/model/graph.h"
+#include "graph/model/lease_counters.h"
 
 namespace bgfs {
 namespace {
@@ -50,6 +51,25 @@ void node::account(operation kind, u64 bytes, std::chrono::steady_clock::time_po
     tell_io_error(kind, outcome.error(), now);
 }
 
+const node_statistics& node::statistics() const {
+  requests_.settle_leases();
+  return statistics_;
+}
+
+// What visits of a lease have done here, as account and write_ended would have counted it.
+void node::add_leased(operation kind, const operation_delta& news, bool knows_end) {
+  news.add_to(statistics_.of(kind));
+  const std::chrono::steady_clock::time_point last{std::chrono::nanoseconds(news.last_ended)};
+  if (!statistics_.last_access || *statistics_.last_access < last)
+    statistics_.last_access = last;
+  if (kind != operation::write)
+    return;
+  write_generation_++;
+  if (knows_end)
+    statistics_.write_highest_offset =
+        std::max(statistics_.write_highest_offset, news.highest_end);
+}
+
 // Told where somebody uses the graph, and not again by every node on the way there.
 void node::tell_io_error(operation kind, const error& e,
                          std::chrono::steady_clock::time_point now) {
@@ -75,10 +95,18 @@ void node::tell_io_error(operation kind, const error& e,
   owner_->emit("BLOCK_IO_ERROR", std::move(data));
 }
 
+// While there is one, every write has to pass here.
+void node::set_write_threshold(u64 offset) {
+  if ((offset != 0) != (write_threshold_ != 0))
+    offset != 0 ? requests_.exclude_leases() : requests_.admit_leases();
+  write_threshold_ = offset;
+}
+
 void node::write_begins(byte_range range) {
   if (write_threshold_ == 0 || range.end() <= write_threshold_)
     return;
-  const u64 threshold = std::exchange(write_threshold_, 0);
+  const u64 threshold = write_threshold_;
+  set_write_threshold(0);
   value data;
   data.set("node-name", name_);
   data.set("amount-exceeded", range.end() - threshold);

@@ -9,6 +9,7 @@
 
 namespace bgfs {
 
+class lease;
 class node;
 
 class edge {
@@ -48,6 +49,9 @@ public:
   [[nodiscard]] bool is_frozen() const { return frozen_ > 0; }
   // Stays where it is when its node is replaced: the edge of whoever does the replacing.
   void stay_at_node() { stays_ = true; }
+  // Of a root's edge: what others may know about it without asking; null: nothing.
+  void set_lease(lease* l) { lease_ = l; }
+  [[nodiscard]] lease* root_lease() const { return lease_; }
   [[nodiscard]] bool stays_at_node() const { return stays_; }
 
 private:
@@ -64,6 +68,7 @@ private:
   permissions granted_;
   unsigned frozen_ = 0;
   bool stays_ = false;
+  lease* lease_ = nullptr;
 };
 
 } // namespace bgfs

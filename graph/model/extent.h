@@ -28,6 +28,8 @@ struct extent {
   // This node only passes the child's bytes through (raw, filters): status is what the child says.
   bool is_passthrough = false;
   bool is_compressed = false;
+  // Of data: a write may overwrite the bytes where they are, without asking the driver.
+  bool may_overwrite = false;
 };
 
 [[nodiscard]] std::string_view to_string(extent_kind kind);

@@ -53,6 +53,16 @@ struct readable {
   virtual task<void> read(u64 offset, std::span<std::byte> bytes) = 0;
 };
 
+struct direct_access;
+
+// Protocols whose bytes are those of a descriptor, at the same offsets.
+struct direct_file {
+  virtual ~direct_file() = default;
+  // What its reads and writes amount to; nullopt: they are more than system calls. Holds until the
+  // node is drained, and until its permissions change.
+  [[nodiscard]] virtual std::optional<direct_access> direct() const = 0;
+};
+
 struct writable {
   virtual ~writable() = default;
   virtual task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) = 0;

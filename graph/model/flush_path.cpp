@@ -38,6 +38,7 @@ task<void> node::flush() {
   if (is_read_only() || !is_active())
     co_return;
   const auto since = owner_->home().now();
+  requests_.settle_leases(); // a visit's write counts, too, if it ended before this (L3)
   const u64 generation = write_generation_; // what this flush promises: all that ended before it
   while (is_flushing_)
     co_await flush_waiters_.wait();

@@ -51,7 +51,7 @@ graph::graph(loop& home, const registry& drivers, reference_resolver* references
 
 graph::graph(loop& home, const graph& like)
     : home_(home), drivers_(like.drivers_), references_(like.references_), events_(like.events_),
-      auto_names_(like.auto_names_) {}
+      lease_queues_(like.lease_queues_), auto_names_(like.auto_names_) {}
 
 graph::~graph() {
   BGFS_ASSERT(roots_.empty(), "M1: a graph outlives its roots");
@@ -311,9 +311,14 @@ task<void> graph::close_all() {
 }
 
 void graph::tell_resized(node& n) {
-  for (root* r : roots_)
-    if (&r->top() == &n && r->observer_ != nullptr)
+  for (root* r : roots_) {
+    if (&r->top() != &n)
+      continue;
+    if (r->lease_ != nullptr)
+      r->lease_->length_changed();
+    if (r->observer_ != nullptr)
       r->observer_->resized();
+  }
 }
 
 } // namespace bgfs

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "graph/model/events.h"
+#include "graph/model/lease.h"
 #include "graph/model/node.h"
 
 #include <atomic>
@@ -90,18 +91,27 @@ public:
   task<void> release();
   [[nodiscard]] unsigned in_flight() const { return in_flight_; }
   [[nodiscard]] bool is_attached() const { return edge_ != nullptr; }
+  // Null: its graph has no queues (graph::set_lease_queues). Shared with open files, whose requests
+  // look at it on other threads while the root may go.
+  [[nodiscard]] const std::shared_ptr<lease>& shared_lease() const { return lease_; }
+  // Whether a write may pass its nodes at all: it holds the permission, and is not durable by rule.
+  [[nodiscard]] bool may_write_in_place() const;
 
 private:
   friend class graph;
   friend class graph_transaction;
   friend class node;
   struct passage;
+  void bind_lease();
+  task<void> end_lease();
+  void learn(byte_range range);
   task<void> enter();
   [[nodiscard]] result<> check_attached() const;
   [[nodiscard]] result<> check_may_write() const;
   std::string name_;
   std::unique_ptr<edge> edge_; // null once released
   root_observer* observer_;
+  std::shared_ptr<lease> lease_;
   unsigned quiesced_ = 0;
   unsigned in_flight_ = 0;
   wait_queue resumed_;
@@ -153,6 +163,10 @@ public:
   // runs still is waited for.
   task<moving_component> let_go(node& any_of_it);
   task<void> take_in(moving_component component); // never fails
+
+  // How many threads or loops may use leases of the roots that are attached from now on; 0, as at
+  // first: there are none.
+  void set_lease_queues(unsigned queues) { lease_queues_ = queues; }
 
   // For tests: called before each step of an edit; an error makes the edit fail there.
   void set_edit_fault(std::function<std::optional<error>(std::string_view step)> fault) {
@@ -206,6 +220,7 @@ private:
   const registry& drivers_;
   reference_resolver* references_;
   event_sink* events_ = nullptr;
+  unsigned lease_queues_ = 0;
   std::list<std::unique_ptr<node>> nodes_;
   std::list<root*> roots_;
   std::vector<const node*> opening_;

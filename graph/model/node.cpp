@@ -2,6 +2,7 @@
 #include "graph/model/node.h"
 
 #include "graph/model/graph.h"
+#include "graph/model/lease.h"
 
 namespace bgfs {
 
@@ -20,6 +21,7 @@ node::~node() {
 void node::find_faces() {
   driver* d = driver_.get();
   readable_ = dynamic_cast<readable*>(d);
+  direct_file_ = dynamic_cast<direct_file*>(d);
   writable_ = dynamic_cast<writable*>(d);
   mappable_ = dynamic_cast<mappable*>(d);
   zeroable_ = dynamic_cast<zeroable*>(d);
@@ -145,9 +147,27 @@ std::string node::describe() const {
   return fmt::format("node '{}' ({}, {})", name_, type_->name, path);
 }
 
+namespace {
+constexpr byte_range everything{0, device_length_max};
+} // namespace
+
+void node::mapping_changed(byte_range range) {
+  for (const edge* e : parents_) {
+    if (e->parent() == nullptr) {
+      if (lease* const l = e->root_lease())
+        l->retire(range);
+      continue;
+    }
+    // Only these show the same bytes at the same offsets.
+    const bool is_same = e->has_role(role::backing) || e->parent()->is_filter();
+    e->parent()->mapping_changed(is_same ? range : everything);
+  }
+}
+
 error node::report_corruption(std::string what) {
   if (!is_read_only())
     is_broken_ = true;
+  mapping_changed(everything); // nothing is written in place any more
   if (!has_told_corruption_) {
     has_told_corruption_ = true;
     trace<point::node_corrupt>(owner_->home().log(), name_, what);

@@ -18,6 +18,7 @@
 namespace bgfs {
 
 class graph;
+struct operation_delta;
 
 enum class discard_mode : u8 { ignore, unmap };
 enum class detect_zeroes_mode : u8 { off, on, unmap };
@@ -84,6 +85,10 @@ public:
   task<void> copy_up(byte_range range, std::span<std::byte> into);
   // Makes the nearest filter that copies on read do so, without returning the bytes.
   task<void> prefetch(byte_range range);
+  // For drivers: where these bytes live, or whether they may be overwritten there, has changed.
+  // Everybody above who keeps such an answer drops it (lease). Called in the step that makes the
+  // change, with no await between, and before the request that asked for it ends.
+  void mapping_changed(byte_range range);
   // Memory that will be read into or written from often: drivers may pin it. All drivers below are
   // told, or none. Does not suspend.
   [[nodiscard]] result<> register_buffer(std::span<std::byte> memory);
@@ -101,7 +106,8 @@ public:
   [[nodiscard]] u64 length() const { return length_; }
   [[nodiscard]] const block_limits& limits() const { return limits_; }
   [[nodiscard]] driver& instance() const { return *driver_; }
-  [[nodiscard]] const node_statistics& statistics() const { return statistics_; }
+  // With what leases have counted up to now.
+  [[nodiscard]] const node_statistics& statistics() const;
   [[nodiscard]] graph& owner() const { return *owner_; }
   [[nodiscard]] std::string describe() const;  // "node 'web' (qcow2, web.qcow2)"
   [[nodiscard]] std::string host_path() const; // of the primary chain's file, or ""
@@ -128,7 +134,7 @@ public:
   [[nodiscard]] u64 copy_unit() const;
   // The first write that ends past it tells so with an event and sets it to 0: off.
   [[nodiscard]] u64 write_threshold() const { return write_threshold_; }
-  void set_write_threshold(u64 offset) { write_threshold_ = offset; }
+  void set_write_threshold(u64 offset);
 
   // True when the image could not be trusted any more and further writes fail (report_corruption).
   [[nodiscard]] bool is_broken() const { return is_broken_; }
@@ -162,8 +168,10 @@ public:
 
 private:
   friend class edge;
+  friend class extent_resolver;
   friend class graph;
   friend class graph_transaction;
+  friend class lease;
   friend class permission_plan;
   friend class root;
 
@@ -227,6 +235,7 @@ private:
   void length_changed();
   void account(operation kind, u64 bytes, std::chrono::steady_clock::time_point since,
                const result<>& outcome);
+  void add_leased(operation kind, const operation_delta& news, bool knows_end);
   void tell_io_error(operation kind, const error& e, std::chrono::steady_clock::time_point now);
 
   graph* owner_; // changes when its component moves to another loop
@@ -238,6 +247,7 @@ private:
 
   // The faces of driver_, found once; null: it cannot.
   readable* readable_ = nullptr;
+  direct_file* direct_file_ = nullptr;
   writable* writable_ = nullptr;
   mappable* mappable_ = nullptr;
   zeroable* zeroable_ = nullptr;

@@ -25,10 +25,46 @@ root::root(std::string name, node& top, root_observer* observer)
     : name_(std::move(name)), edge_(std::make_unique<edge>(name_, role::primary, nullptr, top)),
       observer_(observer) {
   top.owner_->roots_.push_back(this);
+  if (top.owner_->lease_queues_ > 0) {
+    lease_ = std::make_shared<lease>(top.owner_->lease_queues_);
+    edge_->set_lease(lease_.get());
+  }
 }
 
 root::~root() {
   BGFS_ASSERT(edge_ == nullptr, "a root was not released");
+}
+
+void root::bind_lease() {
+  if (lease_ != nullptr && edge_ != nullptr && !lease_->is_bound())
+    lease_->bind(*this);
+}
+
+task<void> root::end_lease() {
+  if (lease_ == nullptr || !lease_->is_bound())
+    co_return;
+  lease_->close();
+  co_await shielded(lease_->turn());
+  if (lease_->is_bound())
+    lease_->unbind();
+}
+
+bool root::may_write_in_place() const {
+  return edge_ != nullptr && (edge_->granted().used & permission::write) != 0 &&
+         top().generic().cache_writeback;
+}
+
+// What the request just made known; the next ones in its granules go the short way.
+void root::learn(byte_range range) {
+  constexpr u64 granules_max = 64;
+  if (lease_ == nullptr || !lease_->is_open())
+    return;
+  const u64 end = std::min(range.end(), top().length());
+  u64 at = range.offset;
+  for (u64 i = 0; i < granules_max && at < end; i++) {
+    const std::optional<resolved_extent> e = lease_->resolve(at);
+    at = e ? std::max(e->guest.end(), at + 1) : align_down(at, lease_->granule()) + lease_->granule();
+  }
 }
 
 task<std::unique_ptr<root>> graph::attach(std::string name, node& top, permissions wanted,
@@ -40,6 +76,7 @@ task<std::unique_ptr<root>> graph::attach(std::string name, node& top, permissio
   result<> ok = plan.prepare(top);
   if (ok) {
     plan.commit();
+    made->bind_lease();
     co_return made;
   }
   // What did not come to be needs no release.
@@ -73,6 +110,7 @@ task<void> root::read(u64 offset, std::span<std::byte> bytes) {
     co_await enter();
   const passage inside(*this);
   co_await edge_->read(offset, bytes);
+  learn({offset, bytes.size()});
 }
 
 task<void> root::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
@@ -83,6 +121,7 @@ task<void> root::write(u64 offset, std::span<const std::byte> bytes, write_flags
   if (!top().generic().cache_writeback)
     flags |= write_flag::durable;
   co_await edge_->write(offset, bytes, flags);
+  learn({offset, bytes.size()});
 }
 
 task<void> root::write_zeroes(byte_range range, write_flags flags) {
@@ -139,6 +178,7 @@ task<void> root::release() {
   co_await shielded(wait_until_idle(in_flight_, idle_));
   if (edge_ == nullptr)
     co_return;
+  co_await end_lease();
   graph& owner = *top().owner_;
   const async_mutex::guard editing = co_await shielded(owner.edits_.lock());
   if (edge_ == nullptr)
@@ -191,8 +231,11 @@ task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
   for (root* r : roots_)
     if (is_above_any(r->top()) || std::ranges::find(more, r) != more.end())
       held.push_back(r);
-  for (root* r : held)
+  for (root* r : held) {
     r->quiesced_++;
+    if (r->lease_ != nullptr)
+      r->lease_->close();
+  }
   std::vector<node*> told;
   for (node* n : nodes_parents_first())
     if (n->is_active() && is_above_any(*n))
@@ -203,6 +246,13 @@ task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
   auto made = std::make_unique<drained>(*this, std::move(held), std::move(told));
   for (root* r : made->roots_)
     co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
+  for (root* r : made->roots_) {
+    if (r->lease_ == nullptr || !r->lease_->is_bound())
+      continue;
+    co_await shielded(r->lease_->turn());
+    if (r->lease_->is_bound())
+      r->lease_->unbind(); // what an edit moves is resolved anew
+  }
   co_return made;
 }
 
@@ -237,9 +287,14 @@ task<void> graph::drained::release() {
       n->quiescable_->end_drain();
   graph_->drains_.remove(this);
   is_released_ = true;
-  for (root* r : roots_)
-    if (--r->quiesced_ == 0)
+  for (root* r : roots_) {
+    if (--r->quiesced_ == 0) {
+      r->bind_lease();
       r->resumed_.wake_all();
+    }
+    if (r->lease_ != nullptr)
+      r->lease_->open();
+  }
   roots_.clear();
   co_return;
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "graph/model/tracked_request.h"
 
+#include "graph/model/lease.h"
+
+#include <algorithm>
+
 namespace bgfs {
 
 std::string_view to_string(request_type type) {
@@ -18,7 +22,70 @@ std::string_view to_string(request_type type) {
 }
 
 u64 request_list::oldest() const {
-  return first_ != nullptr ? first_->sequence() : sequence_ + 1;
+  u64 sequence = first_ != nullptr ? first_->sequence() : sequence_ + 1;
+  for (visited& v : leases_)
+    sequence = std::min(sequence, oldest_visit(v));
+  return sequence;
+}
+
+// Visits have no numbers; turns of their lease say when those of a time have ended.
+u64 request_list::oldest_visit(visited& v) const {
+  if (v.by->is_empty()) // whoever enters now sees what was retired
+    return sequence_ + 1;
+  if (v.turn != 0 && v.by->has_turned(v.turn)) {
+    v.safe = v.marked + 1;
+    v.turn = 0;
+  }
+  if (v.turn == 0) {
+    v.marked = sequence_;
+    v.turn = v.by->ask_for_turn();
+  }
+  return v.safe;
+}
+
+void request_list::add_lease(lease& l) {
+  leases_.push_back({.by = &l});
+  if (exclusions_ > 0)
+    l.close();
+}
+
+void request_list::remove_lease(lease& l) {
+  std::erase_if(leases_, [&](const visited& v) { return v.by == &l; });
+  if (exclusions_ > 0)
+    l.open();
+}
+
+void request_list::exclude_leases() {
+  if (exclusions_++ == 0)
+    for (const visited& v : leases_)
+      v.by->close();
+}
+
+void request_list::admit_leases() {
+  BGFS_ASSERT(exclusions_ > 0);
+  if (--exclusions_ == 0)
+    for (const visited& v : leases_)
+      v.by->open();
+}
+
+bool request_list::has_visitors() const {
+  return std::ranges::any_of(leases_, [](const visited& v) { return !v.by->is_empty(); });
+}
+
+task<void> request_list::wait_for_visitors() {
+  for (;;) {
+    // They are closed, and may go while we wait: one after the other, looked up anew.
+    const auto busy =
+        std::ranges::find_if(leases_, [](const visited& v) { return !v.by->is_empty(); });
+    if (busy == leases_.end())
+      co_return;
+    co_await busy->by->turn();
+  }
+}
+
+void request_list::settle_leases() const {
+  for (const visited& v : leases_)
+    v.by->settle_counters();
 }
 
 void request_list::enter_driver(tracked_request& request) {
@@ -47,8 +114,10 @@ tracked_request::~tracked_request() {
   (previous_ != nullptr ? previous_->next_ : list_.first_) = next_;
   (next_ != nullptr ? next_->previous_ : list_.last_) = previous_;
   list_.in_flight_--;
-  if (is_serialising_)
+  if (is_serialising_) {
     list_.serialising_--;
+    list_.admit_leases();
+  }
   if (list_.entering_ == this)
     list_.entering_ = nullptr;
   if (!ended_.is_empty())
@@ -61,8 +130,10 @@ tracked_request::~tracked_request() {
 }
 
 void tracked_request::serialise_over(byte_range range) {
-  if (!is_serialising_)
+  if (!is_serialising_) {
     list_.serialising_++;
+    list_.exclude_leases();
+  }
   is_serialising_ = true;
   overlap_ = byte_range::between(std::min(overlap_.offset, range.offset),
                                  std::max(overlap_.end(), range.end()));
@@ -107,6 +178,8 @@ struct tracked_request::waiting_mark {
 };
 
 task<void> tracked_request::wait_for_conflicts() {
+  if (is_serialising_ && list_.has_visitors())
+    co_await list_.wait_for_visitors();
   while (tracked_request* other = find_conflict()) {
     trace<point::request_wait>(log(), list_.node_name_, to_string(type_), range_.offset,
                                range_.length, to_string(other->type_), other->range_.offset);
@@ -116,6 +189,9 @@ task<void> tracked_request::wait_for_conflicts() {
 }
 
 result<> tracked_request::check_conflicts() const {
+  if (is_serialising_ && list_.has_visitors())
+    return fail(error_kind::busy, "{} bytes at {:#x} may be in use by requests that pass the list",
+                range_.length, range_.offset);
   if (const tracked_request* other = find_conflict())
     return fail(error_kind::busy, "{} bytes at {:#x} are in use by a {} of {} bytes at {:#x}",
                 range_.length, range_.offset, to_string(other->type_), other->range_.length,

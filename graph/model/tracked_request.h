@@ -8,12 +8,14 @@
 #include "graph/io/wait_queue.h"
 
 #include <chrono>
+#include <vector>
 
 namespace bgfs {
 
 enum class request_type : u8 { read, write, discard, truncate };
 [[nodiscard]] std::string_view to_string(request_type type);
 
+class lease;
 class tracked_request;
 
 class request_list {
@@ -41,6 +43,16 @@ public:
   // For nodes, just before they call the driver.
   void enter_driver(tracked_request& request);
 
+  // Leases let requests pass the list (lease.h). A request that serialises keeps their visits away
+  // and waits until nobody is inside; so does whoever must see every request. Both are counted.
+  void add_lease(lease& l);
+  void remove_lease(lease& l);
+  void exclude_leases();
+  void admit_leases();
+  [[nodiscard]] bool has_visitors() const;
+  task<void> wait_for_visitors();
+  void settle_leases() const; // brings what visits have counted to the nodes
+
 private:
   friend class tracked_request;
   tracked_request* first_ = nullptr; // oldest first
@@ -49,6 +61,17 @@ private:
   u64 sequence_ = 0;
   unsigned in_flight_ = 0;
   unsigned serialising_ = 0;
+  // Of a lease: visits that had begun when newest() was `marked` are waited for by turn `turn`;
+  // those of requests before `safe` have ended.
+  struct visited {
+    lease* by = nullptr;
+    u64 turn = 0; // 0: none is asked for
+    u64 marked = 0;
+    u64 safe = 0;
+  };
+  [[nodiscard]] u64 oldest_visit(visited& v) const;
+  mutable std::vector<visited> leases_;
+  unsigned exclusions_ = 0;
   wait_queue idle_;
   const trace_log* log_ = &silent_log;
   std::string_view node_name_;

@@ -378,6 +378,9 @@ void graph_transaction::commit() {
     if (edit_.attaches[i].made != nullptr)
       *edit_.attaches[i].made = std::move(attached_[i]);
   refresh_changed();
+  for (root* r : graph_.roots_)
+    if (r->quiesced_ == 0)
+      r->bind_lease(); // those that the edit attached
 }
 
 // Limits and lengths from the children up: what a node follows has its own by then.

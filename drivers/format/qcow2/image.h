@@ -125,6 +125,8 @@ private:
   [[nodiscard]] bool may_have_backing() const;
 
   // image_write.cpp
+  // Tells who keeps answers of try_map, in the step that made them untrue.
+  void mapping_changed(byte_range guest);
   struct write_plan {
     guest_offset at;                 // of the guest's bytes
     std::span<const std::byte> data; // those of them that fit the plan

@@ -138,6 +138,7 @@ task<u64> image::clear_slice(clear_request request) {
       allocator_->discard_later({old.host().value >> g().cluster_bits, 1});
   }
   store_->l2_changed(slice_at);
+  mapping_changed({first.value, count * g().cluster()});
   co_return request.guest.length;
 }
 

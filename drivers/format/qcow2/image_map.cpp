@@ -138,10 +138,14 @@ std::optional<extent> image::try_map(byte_range range) {
   const guest_offset at(range.offset);
   if (range.offset >= header_.disk_length)
     return extent{.kind = extent_kind::end};
-  const std::optional<guest_run> run = lookup(at, range.length, split_at::kind);
+  // Of an image that is written, what may be overwritten in place is told apart.
+  const split_at split = request_.is_read_only ? split_at::kind : split_at::kind_and_copied;
+  const std::optional<guest_run> run = lookup(at, range.length, split);
   if (!run || run->kind == subcluster_kind::invalid)
     return std::nullopt;
-  return to_extent(at, *run);
+  extent e = to_extent(at, *run);
+  e.may_overwrite = e.kind == extent_kind::data && run->is_copied && is_prepared_;
+  return e;
 }
 
 task<extent> image::map(byte_range range) {

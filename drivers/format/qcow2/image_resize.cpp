@@ -220,6 +220,7 @@ task<void> image::preallocate_table(byte_range guest, preallocation mode) {
     store_entry(g(), slice, index, {offset | entry_copied, bitmap});
   }
   store_->l2_changed(slice_at);
+  mapping_changed(guest);
   store_->needs_flush();
 }
 

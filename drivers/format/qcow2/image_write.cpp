@@ -30,7 +30,10 @@ task<void> image::write(u64 offset, std::span<const std::byte> bytes, write_flag
       // In place. Should the cluster be freed while we write, nobody gets it before we have ended
       // (Q6), because the node's request that we serve is still on its list.
       const auto part = bytes.first(std::min<u64>(run->length, bytes.size()));
+      const bool lengthens = run->host.value + part.size() > file_.length();
       co_await file_.write_data(run->host, part);
+      if (lengthens) // what lay past the end read as zeroes, whatever the table said
+        mapping_changed({at.value, part.size()});
       at += part.size();
       bytes = bytes.subspan(part.size());
       continue;
@@ -245,6 +248,12 @@ task<void> image::link_plan(const write_plan& plan) {
   }
   store_->l2_changed(slice_at);
   store_->needs_flush();
+  mapping_changed({base, plan.clusters.count * g().cluster()});
+}
+
+void image::mapping_changed(byte_range guest) {
+  if (request_.self != nullptr)
+    request_.self->mapping_changed(guest);
 }
 
 // R5. The table of `l1_index` exists and is nobody else's.

@@ -125,7 +125,8 @@ private:
             .kind = extent_kind::data,
             .where = &below_,
             .offset = window_.offset + range.offset,
-            .is_passthrough = true};
+            .is_passthrough = true,
+            .may_overwrite = true};
   }
 
   edge& below_;

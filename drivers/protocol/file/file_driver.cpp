@@ -29,6 +29,16 @@ at_once file_driver::possible_at_once() const {
   return geometry_.is_in_memory ? at_once::everything : at_once::cached;
 }
 
+std::optional<direct_access> file_driver::direct() const {
+  if (settings_.is_on_threads)
+    return std::nullopt; // who asks for threads gets them
+  return direct_access{.fd = file_.fd(),
+                       .is_in_memory = geometry_.is_in_memory && !geometry_.is_direct,
+                       .passes_cache = geometry_.is_direct,
+                       .may_write = access_.writes,
+                       .memory_alignment = geometry_.memory_alignment};
+}
+
 // The descriptor, and the locks with it, goes with this object.
 task<void> file_driver::close() {
   co_return;

@@ -5,6 +5,7 @@
 #include "drivers/protocol/file/image_lock.h"
 #include "graph/io/file.h"
 #include "graph/model/driver.h"
+#include "graph/model/lease.h"
 #include "graph/model/tracked_request.h"
 
 namespace bgfs {
@@ -54,6 +55,7 @@ struct opened_file {
 
 class file_driver final : public driver,
                           public readable,
+                          public direct_file,
                           public writable,
                           public mappable,
                           public zeroable,
@@ -77,6 +79,7 @@ public:
   void attach_loop(loop& home) override { home_ = &home; }
 
   // faces
+  [[nodiscard]] std::optional<direct_access> direct() const override;
   task<void> read(u64 offset, std::span<std::byte> bytes) override;
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override;
   [[nodiscard]] write_flags supported_write_flags() const override { return write_flag::durable; }

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/operations/leased_requests.h"
+
+#include "graph/base/endian.h"
+#include "graph/io/buffer_pool.h"
+
+#include <cstring>
+#include <fcntl.h>
+#include <sys/uio.h>
+
+namespace bgfs {
+namespace {
+
+// More than that is worth a turn of the loop, in which others run and the kernel may use more than
+// one processor.
+constexpr std::size_t at_once_length_max = 128 << 10;
+
+} // namespace
+
+// A part of a request that lies in one run of one file, or reads as zeroes.
+struct leased_requests::piece {
+  u64 begin; // in the request
+  u64 length;
+  u64 done;
+  u64 offset; // in the file
+  u16 path;
+  bool is_zero;
+};
+
+// A request, and how far it has come.
+struct leased_requests::job {
+  u64 unique = 0;
+  bool is_write = false;
+  std::shared_ptr<lease> kept; // set when it waits
+  lease* by = nullptr;
+  unsigned epoch = 0;
+  byte_range guest;
+  std::byte* bytes = nullptr; // read into, or written from
+  steady_time began;
+  std::array<piece, pieces_max> pieces; // the first piece_count have values
+  std::size_t piece_count = 0;
+
+  [[nodiscard]] std::span<piece> all() { return std::span(pieces).first(piece_count); }
+  [[nodiscard]] std::span<const piece> all() const { return std::span(pieces).first(piece_count); }
+};
+
+// One whose I/O goes through the ring.
+struct leased_requests::waiting {
+  struct item : io_operation {
+    waiting* in = nullptr;
+    iovec vector{};
+  };
+  leased_requests* of = nullptr;
+  job what;
+  received request;
+  buffer room;
+  unsigned out = 0;
+  bool has_failed = false;
+  std::array<item, pieces_max> items;
+};
+
+void leased_requests::attempts::failed() {
+  constexpr u8 skipped_max = 63;
+  to_skip = skipped_last = static_cast<u8>(std::min<unsigned>(skipped_last * 2U + 1, skipped_max));
+}
+
+leased_requests::leased_requests(loop& on, unsigned queue, const leased_files& files,
+                                 transport& answers, home_sink& home)
+    : on_(on), queue_(queue), files_(files), answers_(answers), home_(home) {}
+
+leased_requests::~leased_requests() {
+  BGFS_ASSERT(running_ == 0, "a queue ends after its requests");
+}
+
+std::optional<resolved_extent> leased_requests::find(lease& by, u64 offset) const {
+  std::optional<resolved_extent> found = by.find(offset);
+  if (!found && by.is_home(on_))
+    found = by.resolve(offset);
+  return found;
+}
+
+// Cuts the request into pieces. False: part of it is not known, or may not be done so.
+bool leased_requests::plan(job& j) const {
+  u64 at = j.guest.offset;
+  while (at < j.guest.end()) {
+    const std::optional<resolved_extent> e = find(*j.by, at);
+    if (!e || (j.is_write && !e->may_write))
+      return false;
+    const lease_path& path = j.by->path(e->path);
+    const byte_range part = byte_range::between(at, std::min(e->guest.end(), j.guest.end()));
+    if (!part.is_aligned_to(path.alignment))
+      return false;
+    const u64 offset = e->is_zero ? 0 : e->offset + (at - e->guest.offset);
+    piece* const last = j.piece_count > 0 ? &j.pieces[j.piece_count - 1] : nullptr;
+    const bool goes_on = last != nullptr && last->path == e->path && last->is_zero == e->is_zero &&
+                         (e->is_zero || last->offset + last->length == offset);
+    if (goes_on) {
+      last->length += part.length;
+    } else {
+      if (j.piece_count == pieces_max)
+        return false;
+      j.pieces[j.piece_count++] = {.begin = at - j.guest.offset,
+                                   .length = part.length,
+                                   .done = 0,
+                                   .offset = offset,
+                                   .path = e->path,
+                                   .is_zero = e->is_zero};
+    }
+    at = part.end();
+  }
+  return true;
+}
+
+namespace {
+
+ssize_t transfer(const direct_access& file, bool is_write, iovec v, u64 offset) {
+  const auto at = static_cast<off_t>(offset);
+  if (file.is_in_memory)
+    return is_write ? pwrite(file.fd, v.iov_base, v.iov_len, at)
+                    : pread(file.fd, v.iov_base, v.iov_len, at);
+  return is_write ? pwritev2(file.fd, &v, 1, at, RWF_NOWAIT)
+                  : preadv2(file.fd, &v, 1, at, RWF_NOWAIT);
+}
+
+} // namespace
+
+leased_requests::progress leased_requests::do_at_once(job& j, piece& p) {
+  if (p.is_zero) {
+    std::memset(j.bytes + p.begin, 0, p.length);
+    p.done = p.length;
+    return progress::done;
+  }
+  const direct_access& file = j.by->path(p.path).file;
+  const auto address = reinterpret_cast<std::uintptr_t>(j.bytes + p.begin);
+  if (address % file.memory_alignment != 0)
+    return progress::cannot;
+  attempts& tries = j.is_write ? writes_ : reads_;
+  if (file.passes_cache || p.length > at_once_length_max || (!file.is_in_memory && !tries.is_due()))
+    return progress::waits;
+  const ssize_t count =
+      transfer(file, j.is_write, {j.bytes + p.begin, p.length}, p.offset);
+  if (count == static_cast<ssize_t>(p.length)) {
+    tries.succeeded();
+    p.done = p.length;
+    return progress::done;
+  }
+  tries.failed();
+  // Of a file in memory: its end, no space, or an error; the home knows what to make of it.
+  if (file.is_in_memory)
+    return progress::cannot;
+  p.done = count > 0 ? static_cast<u64>(count) : 0;
+  return progress::waits;
+}
+
+void leased_requests::count(const job& j) const {
+  leased_request r{.is_write = j.is_write,
+                   .bytes = j.guest.length,
+                   .end = j.guest.end(),
+                   .ended = std::chrono::steady_clock::now()};
+  r.took_ns = static_cast<u64>(std::max<i64>((r.ended - j.began).count(), 0));
+  j.by->count(queue_, r);
+  for (const piece& p : j.all()) {
+    leased_request part = r;
+    part.bytes = p.length;
+    part.end = p.offset + p.length;
+    j.by->count_piece(queue_, p.path, part);
+  }
+}
+
+void leased_requests::answer(const job& j, answer_place* place) {
+  fuse_write_out written{};
+  written.size = static_cast<u32>(j.guest.length);
+  std::span<const std::byte> body(j.bytes, j.guest.length);
+  if (j.is_write)
+    body = std::as_bytes(std::span(&written, 1));
+  if (place != nullptr) {
+    place->answer(j.unique, 0, {}, body);
+  } else {
+    answers_.answer(j.unique, 0, {}, body);
+  }
+}
+
+void leased_requests::wait_for_rest(job& j, received& request) {
+  if (free_.empty())
+    free_.push_back(std::make_unique<waiting>());
+  waiting* const w = free_.back().release(); // until its last item has ended
+  free_.pop_back();
+  w->of = this;
+  w->what = j;
+  w->what.kept = j.by->shared_from_this();
+  w->request = std::move(request);
+  request = {};
+  if (!j.is_write && w->request.place == nullptr)
+    w->room = std::move(room_);
+  w->out = 0;
+  w->has_failed = false;
+  running_++;
+  for (const piece& p : w->what.all()) {
+    if (p.done == p.length)
+      continue;
+    waiting::item& i = w->items[w->out++];
+    i.in = w;
+    i.code = j.is_write ? io_code::write : io_code::read;
+    i.fd = j.by->path(p.path).file.fd;
+    i.vector = {j.bytes + p.begin + p.done, p.length - p.done};
+    i.vectors = &i.vector;
+    i.vector_count = 1;
+    i.range = {p.offset + p.done, p.length - p.done};
+    i.flags = 0;
+    i.run = [](run_item& self) {
+      auto& ended = static_cast<waiting::item&>(self);
+      ended.in->has_failed =
+          ended.in->has_failed || ended.result != static_cast<i64>(ended.range.length);
+      if (--ended.in->out == 0)
+        ended.in->of->item_ended(*ended.in);
+    };
+  }
+  for (unsigned i = 0, count = w->out; i < count; i++)
+    on_.submit(w->items[i]);
+}
+
+void leased_requests::item_ended(waiting& w) {
+  std::unique_ptr<waiting> owned(&w);
+  running_--;
+  const bool is_done = !w.has_failed;
+  if (is_done)
+    count(w.what);
+  w.what.by->leave(queue_, w.what.epoch); // L3
+  if (is_done) {
+    answer(w.what, w.request.place);
+    w.request = {};
+  } else {
+    home_.take_home(std::move(w.request));
+  }
+  if (running_ == 0)
+    home_.queue_is_idle();
+  w.what.kept.reset();
+  if (!w.room.is_empty())
+    room_ = std::move(w.room);
+  free_.push_back(std::move(owned));
+}
+
+bool leased_requests::serve(job& j, received& request) {
+  if (!plan(j))
+    return false;
+  bool waits = false;
+  for (piece& p : j.all()) {
+    const progress p_is = do_at_once(j, p);
+    if (p_is == progress::cannot)
+      return false;
+    waits = waits || p_is == progress::waits;
+  }
+  if (waits) {
+    wait_for_rest(j, request);
+    return true;
+  }
+  count(j);
+  j.by->leave(queue_, j.epoch); // L3: counted, then left, then answered
+  answer(j, request.place);
+  return true;
+}
+
+bool leased_requests::take(const fuse_in_header& header, received& request) {
+  const std::optional<transfer_request> what = parse_transfer(header, request.bytes);
+  if (!what || what->range.is_empty())
+    return false;
+  const leased_file* const file = files_.find(what->handle);
+  const trace_log& log = on_.log();
+  if (file == nullptr || log.wants(point::fuse_request) ||
+      log.wants(point::request_begin))
+    return false; // who traces requests sees all of them
+  job j;
+  j.by = file->by.get();
+  j.unique = header.unique;
+  j.is_write = what->is_write;
+  if (!j.by->enter(queue_, j.epoch))
+    return false;
+  j.began = on_.now();
+  const u64 length = j.by->length();
+  j.guest = what->range.intersection({0, length});
+  bool is_taken = false;
+  if (j.is_write) {
+    // What is past the end, and what has to be durable, is more than a write.
+    if (file->is_writing && j.by->may_write() && !what->is_durable && j.guest == what->range) {
+      j.bytes = const_cast<std::byte*>(what->payload.data()); // an iovec cannot say more
+      is_taken = serve(j, request);
+    }
+  } else if (!j.guest.is_empty()) {
+    if (request.place != nullptr) {
+      j.bytes = request.place->room().data();
+    } else {
+      if (room_.length() < j.guest.length)
+        room_ = on_.buffers().allocate(kernel::payload_length_max);
+      j.bytes = room_.data();
+    }
+    is_taken = serve(j, request);
+  }
+  if (is_taken) {
+    served_.add(1);
+  } else {
+    j.by->leave(queue_, j.epoch);
+  }
+  return is_taken;
+}
+
+} // namespace bgfs

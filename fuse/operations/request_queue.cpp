@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/operations/request_queue.h"
+
+#include "fuse/transport/device_transport.h"
+#include "fuse/transport/next_turn.h"
+#include "graph/io/processors.h"
+#include "graph/io/run_on.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+namespace bgfs {
+namespace {
+
+// A ring's requests have places of their own.
+class no_transport final : public transport {
+public:
+  task<std::optional<received>> receive(buffer) override { co_return std::nullopt; }
+  void answer(u64, int, std::span<const std::byte>, std::span<const std::byte>) override {
+    BGFS_ASSERT(false, "a request of a ring is answered by its entry");
+  }
+  std::string_view name() const override { return "uring"; }
+};
+
+// Another way to the same connection, with requests in its hands of its own. Where /dev/fuse may not
+// be opened again, the session's descriptor is shared.
+descriptor clone_session(int fd) {
+  descriptor made(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  auto source = static_cast<u32>(fd);
+  if (made.is_open() && ioctl(made.get(), FUSE_DEV_IOC_CLONE, &source) == 0)
+    return made;
+  return descriptor(dup(fd));
+}
+
+// A request of /dev/fuse on its way to the mount's loop. Its storage belongs to the pool of the
+// loop that took it, so that is where it ends.
+class traveller final : public answer_place, public run_item {
+public:
+  traveller(loop& own, transport& through, buffer storage)
+      : own_(own), through_(through), storage_(std::move(storage)) {}
+
+  void answer(u64 unique, int os_error, std::span<const std::byte> head,
+              std::span<const std::byte> body) override {
+    through_.answer(unique, os_error, head, body);
+    drop();
+  }
+  void drop() override {
+    run = [](run_item& self) { delete &static_cast<traveller&>(self); };
+    own_.post_remote(*this);
+  }
+  [[nodiscard]] std::span<std::byte> room() override { return {}; }
+  void send_home(received request, home_address to) override {
+    bytes_ = request.bytes;
+    to_ = to;
+    run = [](run_item& self) {
+      auto& me = static_cast<traveller&>(self);
+      me.to_.sink->take_from({.storage = {}, .bytes = me.bytes_, .place = &me});
+    };
+    to.at->post_remote(*this);
+  }
+
+private:
+  loop& own_;
+  transport& through_;
+  buffer storage_;
+  std::span<const std::byte> bytes_;
+  home_address to_;
+};
+
+} // namespace
+
+result<std::unique_ptr<request_queue>> request_queue::start(setup how) {
+  std::unique_ptr<request_queue> made(new request_queue(std::move(how)));
+  BGFS_TRY(made->loop_, loop::create({.offload_threads = 1}));
+  made->loop_->set_log(made->how_.home.at->log());
+  if (made->how_.queues.empty()) {
+    made->clone_ = clone_session(made->how_.fd);
+    made->device_ = make_device_transport(*made->loop_, made->clone_.get());
+  } else {
+    made->device_ = std::make_unique<no_transport>();
+  }
+  home_sink& rest = *made;
+  made->by_lease_ = std::make_unique<leased_requests>(*made->loop_, made->how_.index,
+                                                      *made->how_.files, *made->device_, rest);
+  try {
+    made->thread_ = std::thread([queue = made.get()] { queue->work(); });
+  } catch (const std::system_error& e) { // the only way std::thread has to say it
+    return fail_errno(e.code().value(), "cannot start a thread for requests");
+  }
+  return made;
+}
+
+request_queue::~request_queue() {
+  if (!thread_.joinable())
+    return;
+  loop_->stop();
+  thread_.join();
+}
+
+void request_queue::work() {
+  (void)pthread_setname_np(pthread_self(), ("queue-" + std::to_string(how_.index)).c_str());
+  if (how_.processor)
+    stay_on({*how_.processor});
+  loop_->run();
+}
+
+task<void> request_queue::open() {
+  is_open_ = true;
+  co_await run_on(*loop_, open_here());
+}
+
+task<void> request_queue::open_here() {
+  if (how_.queues.empty()) {
+    spawn(*loop_, take_all(), &stopping_, [this](result<>) { taken_all_.set(); });
+    co_return;
+  }
+  request_sink& here = *this;
+  ring_ = std::make_unique<ring_transport>(*loop_, how_.fd, here, how_.queues);
+  co_await ring_->open();
+}
+
+task<void> request_queue::take_all() {
+  buffer reuse;
+  while (!stopping_.is_requested()) {
+    std::optional<received> next = co_await device_->receive(std::move(reuse));
+    if (!next)
+      co_return;
+    take_from(*std::move(next));
+    reuse = {}; // what was served at once has given it back to the pool
+  }
+}
+
+void request_queue::take_from(received request) {
+  const result<fuse_in_header> header = parse_header(request.bytes);
+  if (header && !by_lease_->take(*header, request)) // else it has no number to answer to
+    take_home(std::move(request));
+}
+
+void request_queue::take_home(received request) {
+  answer_place* place = request.place;
+  if (place == nullptr) // rare enough for a trip to the heap
+    place = new traveller(*loop_, *device_, std::move(request.storage));
+  request.place = place;
+  place->send_home(std::move(request), how_.home);
+}
+
+task<void> request_queue::finish() {
+  co_await shielded(run_on(*loop_, finish_here()));
+}
+
+task<void> request_queue::finish_here() {
+  stopping_.request();
+  if (how_.queues.empty() && is_open_)
+    co_await taken_all_.wait();
+  while (by_lease_->running() > 0)
+    co_await idle_.wait();
+  if (ring_ != nullptr)
+    ring_transport::close(std::move(ring_));
+  co_await next_turn(); // the last answers are handed over
+  co_await next_turn();
+}
+
+} // namespace bgfs
