@@ -92,12 +92,4 @@ std::span<const std::byte> buffer_pool::zeroes() {
   return {zeroes_, zeroes_length};
 }
 
-bool is_zero(std::span<const std::byte> bytes) {
-  if (bytes.empty())
-    return true;
-  // Each byte equals the one before it, and the first is zero.
-  return bytes[0] == std::byte{0} &&
-         std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
-}
-
 } // namespace bgfs

@@ -65,7 +65,4 @@ private:
   std::byte* zeroes_ = nullptr;
 };
 
-// True if every byte is zero.
-[[nodiscard]] bool is_zero(std::span<const std::byte> bytes);
-
 } // namespace bgfs

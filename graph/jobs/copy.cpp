@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "graph/jobs/copy.h"
 
+#include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/spawn.h"
 #include "graph/io/sync.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copy on read: what this layer does not hold is read from below and stored here, in whole
 // clusters. It changes nothing that anybody reads, which is why writing unchanged is enough.
+#include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/model/graph.h"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // How writes reach the driver, with what it lacks supplied here.
+#include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/spawn.h"
 #include "graph/model/graph.h"

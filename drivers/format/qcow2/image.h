@@ -134,9 +134,14 @@ private:
     cluster_run clusters;            // where it goes
     bool is_in_place = false;        // the clusters are the entry's own
     bool reads_zero = false;         // the clusters are known to read as zeroes
+    bool is_fresh = false;           // so they do, and the guest had zeroes there
   };
   task<u64> write_slowly(guest_offset at, std::span<const std::byte> bytes);
   task<std::optional<write_plan>> plan_write(guest_offset at, std::span<const std::byte> bytes);
+  task<void> link_then_write(const write_plan& plan, async_mutex::guard lock);
+  task<void> write_then_link(const write_plan& plan, async_mutex::guard lock);
+  task<void> give_back(const write_plan& plan);
+  [[nodiscard]] bool reads_as_zero(l2_entry entry, guest_offset cluster) const;
   [[nodiscard]] byte_range with_copies(const geometry& g, byte_range guest, l2_entry first,
                                        l2_entry last, bool is_in_place) const;
   task<void> write_plan_data(const write_plan& plan);

@@ -4,6 +4,10 @@
 //   2. without it: write the data, with what has to be copied around it (write_plan_data);
 //   3. with the lock: enter the clusters into the L2 table (link_plan).
 // If we stop before 3 is on the disk, the old content is still in force and the clusters leak.
+//
+// Where the guest had zeroes and the new clusters were never written, 3 comes before 2, in one step
+// with 1: whether the table refers to them already or not, the guest reads zeroes until its data
+// are there. Whoever writes beside us into such a cluster finds it linked, and waits for nobody.
 #include "drivers/format/qcow2/image.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/spawn.h"
@@ -62,21 +66,62 @@ task<u64> image::write_slowly(guest_offset at, std::span<const std::byte> bytes)
   const std::optional<write_plan> plan = co_await plan_write(at, bytes);
   if (!plan)
     co_return 0; // somebody has just made it writable in place
-  const allocation_list::member member(
-      allocations_, byte_range{at.value, plan->data.size()}.widened_to(g().cluster()));
+  if (plan->is_fresh) {
+    co_await link_then_write(*plan, std::move(lock));
+  } else {
+    co_await write_then_link(*plan, std::move(lock));
+  }
+  co_return plan->data.size();
+}
+
+// The guest had zeroes here and the clusters read as zeroes (see above). If we stop after the link,
+// even on the disk, the guest has zeroes as before: the data need not be durable before it (R2),
+// and a write that fails leaves what any failed write in place leaves.
+task<void> image::link_then_write(const write_plan& plan, async_mutex::guard lock) {
+  result<> linked = co_await as_result(link_plan(plan));
+  if (!linked) {
+    co_await give_back(plan);
+    co_await fail(std::move(linked).error());
+  }
   lock.unlock();
-  result<> written = co_await as_result(write_plan_data(*plan));
+  // In place from here on: Q6 keeps the clusters for us should they be freed.
+  const u64 within = plan.at.within(g().cluster());
+  co_await file_.write_data(plan.clusters.offset(g()) + within, plan.data);
+}
+
+task<void> image::write_then_link(const write_plan& plan, async_mutex::guard lock) {
+  const allocation_list::member member(
+      allocations_, byte_range{plan.at.value, plan.data.size()}.widened_to(g().cluster()));
+  lock.unlock();
+  result<> written = co_await as_result(write_plan_data(plan));
   async_mutex::guard again = co_await store_->lock().lock();
   lock = std::move(again);
   if (written)
-    written = co_await as_result(link_plan(*plan));
+    written = co_await as_result(link_plan(plan));
   if (!written) {
-    // Nothing refers to the new clusters. If they cannot be given back they leak.
-    if (!plan->is_in_place && !file_.is_stopped())
-      (void)co_await as_result(allocator_->free_unlinked(plan->clusters));
+    co_await give_back(plan);
     co_await fail(std::move(written).error());
   }
-  co_return plan->data.size();
+}
+
+// Nothing refers to the new clusters. If they cannot be given back they leak.
+task<void> image::give_back(const write_plan& plan) {
+  if (!plan.is_in_place && !file_.is_stopped())
+    (void)co_await as_result(allocator_->free_unlinked(plan.clusters));
+}
+
+// Whether the guest reads zeroes in the whole cluster, as far as the entry and the backing's length
+// say so.
+bool image::reads_as_zero(l2_entry entry, guest_offset cluster) const {
+  const entry_rules r = rules();
+  for (unsigned sub = 0; sub < g().subclusters(); sub += same_kind_count(r, entry, sub)) {
+    const subcluster_kind kind = kind_of(r, entry, sub);
+    const bool shows_backing =
+        is_unallocated(kind) && cluster.value + sub * g().subcluster() < backing_length();
+    if (shows_backing || (!is_unallocated(kind) && !is_zero(kind)))
+      return false;
+  }
+  return true;
 }
 
 // What has to be written so that every subcluster the data touches is complete.
@@ -129,18 +174,18 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
   const auto is_writable = [](l2_entry e) { return e.has_cluster() && e.is_copied(); };
   const l2_entry first = load_entry(g(), slice, index);
   write_plan plan{.at = at, .is_in_place = is_writable(first)};
+  const guest_offset cluster = at.aligned_down(g().cluster());
+  const bool reads_zero = reads_as_zero(first, cluster);
   l2_entry last = first;
   u64 count = 1;
-  std::vector<l2_entry> entries{first};
-  while (count < wanted) {
+  for (; count < wanted; count++) {
     const l2_entry next = load_entry(g(), slice, index + count);
     if (is_writable(next) != plan.is_in_place ||
         kind_of(rules(), next, 0) == subcluster_kind::invalid ||
-        (plan.is_in_place && next.host() != last.host() + g().cluster()))
+        (plan.is_in_place && next.host() != last.host() + g().cluster()) ||
+        reads_as_zero(next, cluster + count * g().cluster()) != reads_zero)
       break;
     last = next;
-    entries.push_back(next);
-    count++;
   }
   if (plan.is_in_place) {
     plan.clusters = {first.host().value >> g().cluster_bits, count};
@@ -149,7 +194,12 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
     const new_clusters taken = co_await allocator_->allocate(count);
     plan.clusters = taken.run;
     plan.reads_zero = taken.reads_zero;
-    last = entries[taken.run.count - 1];
+    plan.is_fresh = taken.reads_zero && reads_zero;
+    if (taken.run.count < count) { // should this load fail, the clusters leak
+      const std::span<const std::byte> again =
+          co_await store_->load_l2(slice_of(at), metadata_lock::held);
+      last = load_entry(g(), again, index + taken.run.count - 1);
+    }
   }
   plan.data =
       bytes.first(std::min<u64>(bytes.size(), plan.clusters.count * g().cluster() - within));

@@ -4,7 +4,7 @@
 #include "drivers/format/raw/raw.h"
 #include "drivers/protocol/file/image_lock.h"
 #include "drivers/protocol/null/null.h"
-#include "graph/io/buffer_pool.h"
+#include "graph/base/is_zero.h"
 #include "graph/io/file.h"
 #include "tests/unit/lib/graph_bench.h"
 #include "tests/unit/lib/scratch_directory.h"

@@ -2,6 +2,7 @@
 // The loop with both of its backends, on real files.
 #include "graph/io/loop.h"
 
+#include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/file.h"
 #include "graph/io/io_operation.h"
@@ -224,7 +225,6 @@ TEST_CASE("buffers are page aligned and reused") {
   CHECK(is_zero(zeroed.bytes()));
   again.data()[8191] = std::byte{1};
   CHECK_FALSE(is_zero(again.bytes().last(1)));
-  CHECK(is_zero({}));
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Reads, writes, zero writes, discards, flushes and truncates of a node, against a byte array.
 #include "drivers/format/raw/raw.h"
-#include "graph/io/buffer_pool.h"
+#include "graph/base/is_zero.h"
 #include "tests/unit/lib/graph_bench.h"
 
 #include <random>

@@ -2,6 +2,7 @@
 // What becomes of the flags and options of writes: durable, unchanged, may-unmap, no-fallback,
 // compressed; discard, detect-zeroes, cache.
 #include "drivers/format/raw/raw.h"
+#include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "tests/unit/lib/box_driver.h"
 #include "tests/unit/lib/layer_driver.h"

@@ -3,7 +3,7 @@
 // force wherever it stops.
 #include "drivers/format/qcow2/header_switch.h"
 #include "drivers/format/qcow2/image.h"
-#include "graph/io/buffer_pool.h"
+#include "graph/base/is_zero.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 #include "tests/unit/lib/scratch_directory.h"

@@ -2,7 +2,7 @@
 // What creating and opening accept and refuse, and what an image says about itself.
 #include "drivers/format/qcow2/header.h"
 #include "drivers/format/qcow2/image.h"
-#include "graph/io/buffer_pool.h"
+#include "graph/base/is_zero.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 
