@@ -119,7 +119,9 @@ result<graph_config> make_graph_config(std::unique_ptr<graph_config::content> c)
   return graph_config(std::move(c));
 }
 
-graph_config::graph_config(std::unique_ptr<content> c) : content_(std::move(c)) {}
+graph_config::graph_config(std::unique_ptr<content> c) : content_(std::move(c)) {
+  count_reach();
+}
 graph_config::graph_config(graph_config&&) noexcept = default;
 graph_config& graph_config::operator=(graph_config&&) noexcept = default;
 graph_config::~graph_config() = default;
@@ -156,6 +158,7 @@ void graph_config::make_read_only() {
   content_->is_read_only = true;
   for (export_spec& root : content_->exports)
     root.is_writable = root.is_growable = false;
+  count_reach();
 }
 
 void graph_config::allow_references(const std::vector<std::string>& directories) {
@@ -220,6 +223,26 @@ std::vector<std::string> graph_config::opening_order(std::string_view node_name)
   std::vector<std::string> order;
   append_order(*content_, std::string(node_name), order);
   return order;
+}
+
+// Once for all exports: asking each export about each other takes a minute where there are
+// thousands.
+void graph_config::count_reach() {
+  content_->reached.clear();
+  for (const export_spec& root : content_->exports) {
+    for (const std::string& name : opening_order(root.node_name)) {
+      content::reach& of = content_->reached[name];
+      of.roots++;
+      of.writers += root.is_writable ? 1 : 0;
+    }
+  }
+}
+
+bool graph_config::is_shared(const export_spec& root) const {
+  return std::ranges::any_of(opening_order(root.node_name), [&](const std::string& name) {
+    const content::reach& of = content_->reached.at(name);
+    return root.is_writable ? of.roots > 1 : of.writers > 0;
+  });
 }
 
 std::vector<std::string> graph_config::host_paths() const {

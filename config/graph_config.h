@@ -92,6 +92,9 @@ public:
   [[nodiscard]] result<node_spec> make_node_spec(std::string_view node_name) const;
   // The named nodes that must be open before this one can be, first things first, itself last.
   [[nodiscard]] std::vector<std::string> opening_order(std::string_view node_name) const;
+  // Whether another export reaches a node of this one, which is one of exports(), and either
+  // writes.
+  [[nodiscard]] bool is_shared(const export_spec& root) const;
   // Every host path the definitions name, absolute; to be refused where they lie in our own mount.
   [[nodiscard]] std::vector<std::string> host_paths() const;
   // The effective configuration with defaults and secrets hidden, for .bgfs/graph.yaml and .json.
@@ -106,6 +109,7 @@ public:
 private:
   friend result<graph_config> make_graph_config(std::unique_ptr<content> c);
   explicit graph_config(std::unique_ptr<content> c);
+  void count_reach();
   std::unique_ptr<content> content_;
 };
 

@@ -34,6 +34,12 @@ struct graph_config::content {
   std::map<std::string, error, std::less<>> lost_nodes;
   std::map<std::string, error, std::less<>> lost_exports;
   std::vector<export_spec> exports;
+  // How many of the exports reach a node that is opened by itself, and how many of those write.
+  struct reach {
+    std::size_t roots = 0;
+    std::size_t writers = 0;
+  };
+  std::map<std::string, reach, std::less<>> reached;
   std::vector<error> warnings;
 
   std::unique_ptr<policy_resolver> trusting;

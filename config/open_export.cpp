@@ -50,16 +50,8 @@ permissions permissions_of(const export_spec& root, const graph_config& config) 
   permissions wanted{permission::consistent_read, readers_share};
   if (root.is_writable)
     wanted.used |= permission::write | permission::resize;
-  const std::vector<std::string> mine = config.opening_order(root.node_name);
-  for (const export_spec& other : config.exports()) {
-    if (other.name == root.name || (!other.is_writable && !root.is_writable))
-      continue;
-    const std::vector<std::string> theirs = config.opening_order(other.node_name);
-    const bool is_shared = std::ranges::any_of(
-        mine, [&](const std::string& n) { return std::ranges::find(theirs, n) != theirs.end(); });
-    if (is_shared)
-      wanted.shared = permission::all;
-  }
+  if (config.is_shared(root))
+    wanted.shared = permission::all;
   return wanted;
 }
 

@@ -5,6 +5,7 @@
 #include "config/node_match.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace bgfs {
@@ -33,7 +34,10 @@ class planner {
 public:
   planner(std::span<graph* const> live, const graph_config& next, std::span<const live_root> roots,
           plan_rules rules)
-      : live_(live), next_(next), roots_(roots), rules_(rules) {}
+      : live_(live), next_(next), roots_(roots), rules_(rules) {
+    for (const live_root& r : roots)
+      root_by_name_.emplace(r.spec->name, &r);
+  }
 
   result<reload_plan> run() {
     choose_wanted();
@@ -50,9 +54,8 @@ public:
 
 private:
   [[nodiscard]] const live_root* find_live(std::string_view name) const {
-    const auto at =
-        std::ranges::find_if(roots_, [&](const live_root& r) { return r.spec->name == name; });
-    return at == roots_.end() ? nullptr : &*at;
+    const auto at = root_by_name_.find(name);
+    return at == root_by_name_.end() ? nullptr : at->second;
   }
 
   [[nodiscard]] node* find_node(const std::string& name) const {
@@ -91,9 +94,10 @@ private:
         }
       }
     }
+    std::set<std::string> known;
     for (const std::size_t i : wanted_)
       for (const std::string& name : next_.opening_order(next_.exports()[i].node_name))
-        if (std::ranges::find(order_, name) == order_.end())
+        if (known.insert(name).second)
           order_.push_back(name);
     return {};
   }
@@ -213,10 +217,11 @@ private:
   void plan_roots() {
     for (std::size_t i = 0; i < next_.exports().size(); i++)
       plan_root(i);
+    std::set<std::string_view> staying;
+    for (const export_spec& e : next_.exports())
+      staying.insert(e.name);
     for (const live_root& r : roots_) {
-      const bool stays = std::ranges::any_of(
-          next_.exports(), [&](const export_spec& e) { return e.name == r.spec->name; });
-      if (stays)
+      if (staying.contains(r.spec->name))
         continue;
       plan_.roots.push_back({r.spec->name, root_fate::removed, {}, false});
       if (r.attached != nullptr)
@@ -253,17 +258,18 @@ private:
   }
 
   void plan_leaving() {
+    std::set<std::string> replaced;
+    for (const node_difference& d : plan_.nodes)
+      if (d.fate == node_fate::replaced)
+        replaced.insert(d.name);
     for (const graph* g : live_)
       for (const auto& n : g->nodes())
         if (!kept_.contains(n.get()))
-          plan_to_leave(*n);
+          plan_to_leave(*n, replaced.contains(n->name()));
   }
 
-  void plan_to_leave(node& n) {
+  void plan_to_leave(node& n, bool is_replaced) {
     plan_.edit.leaving.push_back(&n);
-    const bool is_replaced = std::ranges::any_of(plan_.nodes, [&](const node_difference& d) {
-      return d.name == n.name() && d.fate == node_fate::replaced;
-    });
     if (!is_replaced)
       plan_.nodes.push_back({n.name(), node_fate::closed, {}});
   }
@@ -288,6 +294,7 @@ private:
   std::span<graph* const> live_;
   const graph_config& next_;
   std::span<const live_root> roots_;
+  std::map<std::string_view, const live_root*> root_by_name_;
   plan_rules rules_;
   std::vector<std::size_t> wanted_;
   std::map<std::string, node_spec> specs_;

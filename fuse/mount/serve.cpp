@@ -74,7 +74,7 @@ int serve_mount(serve_request request, const registry& drivers, launch_report& r
   {
     mount_state mount(**home, std::move(request.mount), std::move(request.directory), drivers);
     mount.outcome_fd = outcome_file.get();
-    mount.request.config.keep_out_of(mount.own_directories());
+    mount.request.config.keep_out_of(mount.places.now());
     if (const result<> outside = require_paths_outside(mount); !outside) {
       complain(outside.error());
       return mount_status::failure;

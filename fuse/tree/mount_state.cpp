@@ -4,7 +4,6 @@
 #include "graph/io/processors.h"
 
 #include "config/path_walk.h"
-#include "fuse/mount/mount_point.h"
 
 #include <algorithm>
 #include <unistd.h>
@@ -22,8 +21,9 @@ std::timespec now() {
 
 mount_state::mount_state(loop& on, mount_request r, std::string absolute_directory,
                          const registry& drivers)
-    : home(on), request(std::move(r)), directory(std::move(absolute_directory)), tracing(log_lines),
-      nodes(on, drivers, nullptr), owner(geteuid()), group(getegid()), started(now()) {
+    : home(on), request(std::move(r)), directory(std::move(absolute_directory)), places(directory),
+      tracing(log_lines), nodes(on, drivers, nullptr), owner(geteuid()), group(getegid()),
+      started(now()) {
   tracing.set_level(trace_level::warn);
   home.set_log(tracing);
   nodes.set_events(&events);
@@ -44,10 +44,7 @@ std::size_t mount_state::queue_count(bool is_ring) const {
 }
 
 exported_root* mount_state::find_root(std::string_view name) const {
-  for (const auto& r : roots)
-    if (r->name() == name)
-      return r.get();
-  return nullptr;
+  return roots.find(name);
 }
 
 result<graph*> mount_state::graph_of(std::string_view thread) {
@@ -100,19 +97,8 @@ void mount_state::set_line_notifier(notifier* to) {
   log_lines.lines().set_notifier(to);
 }
 
-std::vector<std::string> mount_state::own_directories() const {
-  std::vector<std::string> all = {directory};
-  const auto ours = mounted_on(directory);
-  if (!ours || ours->type != mounted_type)
-    return all;
-  for (const mount_entry& entry : list_mounts()) // where it was bound to, too
-    if (entry.device == ours->device && entry.directory != directory)
-      all.push_back(entry.directory);
-  return all;
-}
-
 result<> mount_state::require_outside(std::string_view path) const {
-  const walked_path walked = walk_path(std::string(path), own_directories());
+  const walked_path walked = walk_path(std::string(path), places.now());
   if (!walked.is_forbidden)
     return {};
   return fail(error_kind::invalid_argument,

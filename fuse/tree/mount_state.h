@@ -3,12 +3,14 @@
 #pragma once
 
 #include "config/program.h"
+#include "fuse/mount/own_directories.h"
 #include "fuse/protocol/negotiate.h"
 #include "fuse/transport/notifier.h"
 #include "fuse/tree/error_log.h"
 #include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
 #include "fuse/tree/log_ring.h"
+#include "fuse/tree/root_list.h"
 #include "graph/model/iothread.h"
 
 #include <functional>
@@ -21,8 +23,9 @@ struct mount_state {
 
   loop& home;
   mount_request request;
-  const std::string directory; // absolute, without symbolic links
-  event_ring events;           // of .bgfs/events
+  const std::string directory;  // absolute, without symbolic links
+  const own_directories places; // where this mount is seen in the tree
+  event_ring events;            // of .bgfs/events
   log_ring log_lines;
   trace_log tracing; // what runs on `home` writes to it
   graph nodes;       // those of the mount's own loop
@@ -33,7 +36,7 @@ struct mount_state {
   // alone by a reload, which closes some. Requests on raw files do not take it: they are drained.
   async_shared_mutex looking;
   async_mutex reloading;
-  std::vector<root_pointer> roots;
+  root_list roots;
   // Told about a root that a reload has added, for what is done regularly.
   std::function<void(const root_pointer&)> root_added;
   // Told about one that was removed: the kernel's inodes of it mean nothing any more.
@@ -70,8 +73,6 @@ struct mount_state {
   void stop_idle_iothreads();
   // Where readers of lines that poll are woken through; null: nowhere any more.
   void set_line_notifier(notifier* to);
-  // Where this mount is seen in the tree.
-  [[nodiscard]] std::vector<std::string> own_directories() const;
   // Refuses a host path that lies in our own mount: opening it would wait for ourselves.
   [[nodiscard]] result<> require_outside(std::string_view path) const;
 };

@@ -8,6 +8,8 @@
 #include "graph/model/naming.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 namespace bgfs {
 namespace {
@@ -25,7 +27,7 @@ task<graph_config> read_again(mount_state& mount, const config_source& source,
   co_await mount.require_outside(config->source());
   for (const std::string& path : config->host_paths())
     co_await mount.require_outside(path);
-  config->keep_out_of(mount.own_directories());
+  config->keep_out_of(mount.places.now());
   co_return *std::move(config);
 }
 
@@ -43,9 +45,20 @@ const export_spec* find_export(const graph_config& config, std::string_view name
   return at == config.exports().end() ? nullptr : &*at;
 }
 
+using export_map = std::map<std::string_view, const export_spec*>;
+
+export_map exports_by_name(const graph_config& config) {
+  export_map found;
+  for (const export_spec& e : config.exports())
+    found.emplace(e.name, &e);
+  return found;
+}
+
 // Who would lose something: the raw file they have open, or the right to write to it.
 result<> check_openers(const mount_state& mount, const graph_config& next) {
   for (const root_pointer& r : mount.roots) {
+    if (r->openers.empty())
+      continue;
     const export_spec* const after = find_export(next, r->name());
     for (const opener& o : r->openers) {
       if (after == nullptr)
@@ -180,19 +193,22 @@ private:
       edit.attaches[i].made = made->attachment();
       plan_.added.push_back(std::move(made));
     }
-    // Views of layers let go of nodes that may be closed, and find their place again afterwards.
-    for (const root_pointer& r : mount_.roots)
-      for (root* layer : r->layer_roots())
-        if (std::ranges::find(edit.leaving, &layer->top()) != edit.leaving.end() ||
-            has_other_nodes(r->name()))
-          edit.releases.push_back(layer);
+    release_layers();
     edit.before_commit = [this] { return finish_preparing(mount_, request_.state); };
   }
 
-  [[nodiscard]] bool has_other_nodes(std::string_view name) const {
-    return std::ranges::any_of(plan_.plan.roots, [&](const root_difference& d) {
-      return d.name == name && (d.has_new_nodes || d.fate == root_fate::removed);
-    });
+  // Views of layers let go of nodes that may be closed, and find their place again afterwards.
+  void release_layers() {
+    graph_edit& edit = plan_.plan.edit;
+    std::set<std::string_view> changing;
+    for (const root_difference& d : plan_.plan.roots)
+      if (d.has_new_nodes || d.fate == root_fate::removed)
+        changing.insert(d.name);
+    for (const root_pointer& r : mount_.roots)
+      for (root* layer : r->layer_roots())
+        if (changing.contains(r->name()) ||
+            std::ranges::find(edit.leaving, &layer->top()) != edit.leaving.end())
+          edit.releases.push_back(layer);
   }
 
   // What a header has led to is known only now. The state is the last thing: once it is written the
@@ -221,17 +237,22 @@ private:
   // From here on nothing fails: the graph has changed.
   task<void> adopt(graph_config next) {
     std::vector<root_pointer> now;
+    std::set<const exported_root*> staying;
+    const export_map exports = exports_by_name(next);
+    root_list added;
+    added.assign(std::move(plan_.added));
     for (const root_difference& d : plan_.plan.roots) {
       if (d.fate == root_fate::removed)
         continue;
-      const export_spec& spec = *find_export(next, d.name);
-      root_pointer r = take(mount_.roots, d.name);
+      const export_spec& spec = *exports.at(d.name);
+      root_pointer r = find(mount_.roots, d.name);
       if (r != nullptr) {
         now.push_back(r);
+        staying.insert(r.get());
         co_await r->go_on(spec, d.has_new_nodes);
         continue;
       }
-      r = take(plan_.added, d.name);
+      r = find(added, d.name);
       const bool is_attached = r != nullptr;
       if (r == nullptr) // opened on demand
         r = std::make_shared<exported_root>(mount_, spec);
@@ -241,9 +262,10 @@ private:
       if (mount_.root_added)
         mount_.root_added(r);
     }
-    std::swap(now, mount_.roots);
-    for (const root_pointer& r : now) {
-      if (take(mount_.roots, r->name()) != nullptr)
+    const std::vector<root_pointer> before = mount_.roots;
+    mount_.roots.assign(std::move(now));
+    for (const root_pointer& r : before) {
+      if (staying.contains(r.get()))
         continue;
       r->end();
       if (mount_.root_removed)
@@ -252,10 +274,9 @@ private:
     mount_.request.config = std::move(next);
   }
 
-  static root_pointer take(std::span<const root_pointer> from, std::string_view name) {
-    const auto at =
-        std::ranges::find_if(from, [&](const root_pointer& r) { return r->name() == name; });
-    return at == from.end() ? nullptr : *at;
+  static root_pointer find(const root_list& in, std::string_view name) {
+    exported_root* const found = in.find(name);
+    return found == nullptr ? nullptr : found->shared_from_this();
   }
 
   mount_state& mount_;

@@ -59,10 +59,23 @@ graph::~graph() {
 }
 
 node* graph::find(std::string_view name) const {
-  for (const auto& n : nodes_)
-    if (n->name() == name && !n->is_leaving_)
-      return n.get();
+  const auto [first, last] = by_name_.equal_range(name);
+  for (auto at = first; at != last; ++at)
+    if (!at->second->is_leaving_)
+      return at->second;
   return nullptr;
+}
+
+void graph::add_name(node& n) {
+  by_name_.emplace(n.name(), &n);
+}
+
+void graph::remove_name(node& n) {
+  auto [at, last] = by_name_.equal_range(n.name());
+  while (at != last && at->second != &n)
+    ++at;
+  BGFS_ASSERT(at != last, "every node is known by its name");
+  by_name_.erase(at);
 }
 
 std::string graph::make_auto_name() {
@@ -110,6 +123,7 @@ task<node*> graph::open_node(node_spec spec) {
   node& n = *made;
   n.is_owned_by_parent_ = spec.is_owned_by_parent;
   nodes_.push_back(std::move(made));
+  add_name(n);
   const opening_mark mark(opening_, n);
   const current_resolver following(references_, spec.references);
   std::vector<child_spec> backing;
@@ -265,6 +279,7 @@ task<void> graph::dismantle(node& n) {
   }
   for (drained* d : drains_)
     std::erase(d->nodes_, &n);
+  remove_name(n);
   std::erase_if(nodes_, [&](const auto& other) { return other.get() == &n; });
   for (node* orphan : orphans) {
     result<> closed = co_await as_result(dismantle(*orphan));

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <unordered_map>
 #include <variant>
 
 namespace bgfs {
@@ -197,6 +198,8 @@ private:
   friend class node;
   friend class permission_plan;
   friend class root;
+  void add_name(node& n);
+  void remove_name(node& n);
   task<node*> open_node(node_spec spec);
   task<void> open_driver(node& n);
   task<void> open_child(node& n, child_spec child);
@@ -222,6 +225,8 @@ private:
   event_sink* events_ = nullptr;
   unsigned lease_queues_ = 0;
   std::list<std::unique_ptr<node>> nodes_;
+  // All of nodes_; the names belong to them. Of two with one name one is leaving.
+  std::unordered_multimap<std::string_view, node*> by_name_;
   std::list<root*> roots_;
   std::vector<const node*> opening_;
   async_mutex edits_; // one open or close at a time

@@ -38,8 +38,10 @@ task<moving_component> graph::let_go(node& any_of_it) {
       n->instance().detach_loop();
   for (auto at = nodes_.begin(); at != nodes_.end();) {
     const auto next = std::next(at);
-    if (is_moving(**at))
+    if (is_moving(**at)) {
+      remove_name(**at);
       moving.nodes_.splice(moving.nodes_.end(), nodes_, at);
+    }
     at = next;
   }
   for (auto at = roots_.begin(); at != roots_.end();) {
@@ -58,6 +60,7 @@ task<void> graph::take_in(moving_component component) {
   std::vector<node*> arrived;
   for (const auto& n : component.nodes_) {
     n->owner_ = this;
+    add_name(*n);
     arrived.push_back(n.get());
   }
   nodes_.splice(nodes_.end(), component.nodes_);

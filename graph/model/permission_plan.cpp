@@ -4,6 +4,7 @@
 #include "graph/model/graph.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace bgfs {
 
@@ -54,14 +55,26 @@ permissions permissions_by_role(child_role roles, bool parent_is_read_only, perm
 
 namespace {
 
-// Depth first, each node after all of its parents that can be reached from `n`.
-void collect_parents_first(node& n, std::vector<node*>& order) {
-  if (std::ranges::find(order, &n) != order.end())
-    return;
-  for (const auto& e : n.children())
-    collect_parents_first(e->child(), order);
-  order.push_back(&n); // reversed by the caller
-}
+// Nodes in an order in which each stands before all of its children.
+class parents_first {
+public:
+  // `n` and what is below it.
+  void add(node& n) {
+    if (!visited_.insert(&n).second)
+      return;
+    for (const auto& e : n.children())
+      add(e->child());
+    children_first_.push_back(&n);
+  }
+  [[nodiscard]] std::vector<node*> take() {
+    std::ranges::reverse(children_first_);
+    return std::move(children_first_);
+  }
+
+private:
+  std::vector<node*> children_first_;
+  std::unordered_set<const node*> visited_;
+};
 
 } // namespace
 
@@ -110,18 +123,16 @@ result<> permission_plan::check_holder(node& n) {
 }
 
 result<> permission_plan::prepare(node& top) {
-  std::vector<node*> order;
-  collect_parents_first(top, order);
-  std::ranges::reverse(order);
-  return prepare_ordered(order);
+  parents_first order;
+  order.add(top);
+  return prepare_ordered(order.take());
 }
 
 result<> permission_plan::prepare(graph& all) {
-  std::vector<node*> order;
+  parents_first order;
   for (const auto& n : all.nodes())
-    collect_parents_first(*n, order);
-  std::ranges::reverse(order);
-  return prepare_ordered(order);
+    order.add(*n);
+  return prepare_ordered(order.take());
 }
 
 result<> permission_plan::prepare_ordered(const std::vector<node*>& order) {

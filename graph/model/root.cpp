@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <ranges>
+#include <unordered_set>
 
 namespace bgfs {
 
@@ -193,11 +194,18 @@ task<void> root::release() {
 
 namespace {
 
-bool is_reachable(const node& from, const node& target) {
-  if (&from == &target)
-    return true;
-  return std::ranges::any_of(from.children(),
-                             [&](const auto& e) { return is_reachable(e->child(), target); });
+// What leads to any of `nodes`, and they themselves.
+std::unordered_set<const node*> reaching(const std::vector<node*>& nodes) {
+  std::unordered_set<const node*> found(nodes.begin(), nodes.end());
+  std::vector<const node*> next(nodes.begin(), nodes.end());
+  while (!next.empty()) {
+    const node* const n = next.back();
+    next.pop_back();
+    for (const edge* e : n->parents())
+      if (e->parent() != nullptr && found.insert(e->parent()).second)
+        next.push_back(e->parent());
+  }
+  return found;
 }
 
 } // namespace
@@ -224,9 +232,8 @@ task<std::unique_ptr<graph::drained>> graph::drain(node& n) {
 
 task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
                                                    std::vector<root*> more) {
-  const auto is_above_any = [&](const node& top) {
-    return std::ranges::any_of(nodes, [&](const node* n) { return is_reachable(top, *n); });
-  };
+  const std::unordered_set<const node*> above = reaching(nodes);
+  const auto is_above_any = [&above](const node& top) { return above.contains(&top); };
   std::vector<root*> held;
   for (root* r : roots_)
     if (is_above_any(r->top()) || std::ranges::find(more, r) != more.end())
@@ -267,8 +274,9 @@ graph::drained::drained(graph& of, std::vector<root*> roots, std::vector<node*> 
 // None of those on the way down starts anything by itself once its parents have stopped.
 std::vector<node*> graph::nodes_parents_first() const {
   std::vector<node*> order;
+  std::unordered_set<const node*> visited;
   const auto visit = [&](const auto& self, node& n) -> void {
-    if (std::ranges::find(order, &n) != order.end())
+    if (!visited.insert(&n).second)
       return;
     for (const auto& e : n.children())
       self(self, e->child());

@@ -144,16 +144,8 @@ task<void> graph_transaction::suspend_leaving() {
   for (node* n : edit_.leaving)
     n->is_leaving_ = true;
   // Parents first: what a format writes back as it closes goes through its children.
-  std::vector<node*> waiting = edit_.leaving;
-  while (!waiting.empty()) {
-    const auto next = std::ranges::find_if(waiting, [&](const node* n) {
-      return std::ranges::none_of(
-          waiting, [&](const node* other) { return other != n && is_reachable(*other, *n); });
-    });
-    BGFS_ASSERT(next != waiting.end(), "M6: the graph has no cycles");
-    node* const n = *next;
-    waiting.erase(next);
-    if (n->is_suspended_)
+  for (node* n : graph_.nodes_parents_first()) {
+    if (!n->is_leaving_ || n->is_suspended_)
       continue;
     co_await step("suspend", n);
     suspended_.push_back(n); // also if it fails: then it may have been closed

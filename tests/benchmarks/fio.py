@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import subprocess
 
 from . import machine
@@ -106,3 +107,35 @@ def measure(load, path, length, seconds, number, core, pids, scratch):
         raise Broken(f"{path}: not one request ended within {seconds} s")
     value = side["bw_bytes"] / MiB if load.unit == "MiB/s" else side["iops"]
     return Round(value, side["total_ios"], served, served + client + max(in_kernel, 0.0))
+
+
+MISPLACED = re.compile(r"bad header offset (\d+), wanted (\d+)")
+
+
+def require_writes_kept_apart(path, scratch):
+    """Writes that are in flight at once each end up where they belong. One blocking client at a
+    time never finds out; a loop device has many in flight, and a file system on a server that
+    mixes them up is damaged before it is mounted."""
+    command = ["fio", "--name=apart", f"--filename={path}", "--rw=write", "--bs=64k", "--size=16M",
+               "--iodepth=32", "--ioengine=libaio", "--direct=1", "--verify=crc32c",
+               "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0",
+               f"--output={scratch / 'fio.apart'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = (scratch / "fio.apart").read_text(encoding="utf-8") + done.stdout + done.stderr
+    (scratch / "fio.apart").unlink()
+    require_kept_apart(done.returncode, said)
+
+
+def require_kept_apart(status, said):
+    """What fio's verification came to."""
+    if status == 0:
+        return
+    wrong = MISPLACED.search(said)
+    if wrong:
+        raise Broken("it mixes up writes that are in flight at once: at "
+                     f"{int(wrong[2]):#x} lies what was written to {int(wrong[1]):#x}, so no file "
+                     "system can be made on a loop device over it")
+    if "verify failed" in said:
+        raise Broken("it does not give back what was written while other writes were in flight, "
+                     "so no file system can be made on a loop device over it")
+    raise Broken(f"writes in flight at once ended with {status}: {said[:400]}")

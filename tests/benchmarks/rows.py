@@ -32,7 +32,10 @@ READ_1, READ_32 = Load("randread", "4k", 1), Load("randread", "4k", 32)
 WRITE_1, WRITE_32 = Load("randwrite", "4k", 1), Load("randwrite", "4k", 32)
 READ_1M, WRITE_1M = Load("read", "1M", 4), Load("write", "1M", 4)
 READ_16_THREADS = Load("randread", "4k", threads=16, engine="psync")
+WRITE_16_THREADS = Load("randwrite", "4k", threads=16, engine="psync")
 FSYNC_4K = Load("randwrite", "4k", engine="psync", is_direct=False, options=("--fdatasync=1",))
+BUFFERED_READ_1M = Load("read", "1M", engine="psync", is_direct=False)
+BUFFERED_WRITE_4K = Load("randwrite", "4k", engine="psync", is_direct=False)
 CACHED_READ = Load("randread", "4k", engine="psync", is_direct=False, warms_up=True)
 
 
@@ -68,6 +71,10 @@ def all_rows():
     yield from image_rows(unpinned, "-unpinned", {})
     yield Row("read-4k-16-threads-unpinned", "qcow2, 4 KiB random read, 16 blocking threads",
               unpinned, READ_16_THREADS, {BEST_PEER: 2.0})
+    yield Row("write-4k-16-threads-unpinned", "qcow2, 4 KiB random write, 16 blocking threads",
+              unpinned, WRITE_16_THREADS)
+    yield Row("buffered-read-1m-unpinned", "qcow2, 1 MiB sequential read without O_DIRECT",
+              unpinned, BUFFERED_READ_1M)
     for depth in (1, 32):
         yield Row(f"allocate-4k-qd{depth}",
                   f"qcow2, 4 KiB writes into an empty image, depth {depth}", EmptyImage(depth),
@@ -96,8 +103,11 @@ def all_rows():
             ("fdatasync-4k", "4 KiB random write, each with fdatasync", FSYNC_4K, 0.5)):
         yield Row("loop-" + name, f"ext4 on a loop device over qcow2, {title}", loop, load,
                   {NATIVE: goal})
+    cached = FullImage(export=", cache: kernel")
     yield Row("cached-read-4k", "qcow2 with cache: kernel, 4 KiB random read of cached pages",
-              FullImage(export=", cache: kernel"), CACHED_READ, {NATIVE: 0.9})
+              cached, CACHED_READ, {NATIVE: 0.9})
+    yield Row("buffered-write-4k", "qcow2 with cache: kernel, 4 KiB random write without O_DIRECT",
+              cached, BUFFERED_WRITE_4K)
     yield Row("mount-time", "time to mount a qcow2 image", MountTime(), None, {ITSELF: 30}, "ms")
     yield Row("resident-memory", "resident memory after reads and writes", Memory(is_pinned=False),
               None, {ITSELF: 40}, "MiB")

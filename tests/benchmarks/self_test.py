@@ -337,6 +337,24 @@ class Loads(unittest.TestCase):
             self.assertIn(word, words)
 
 
+class WritesInFlight(unittest.TestCase):
+    def test_who_keeps_them_apart_passes(self):
+        fio.require_kept_apart(0, "")
+
+    def test_who_mixes_them_up_is_told_with_the_places(self):
+        said = "verify: bad header offset 45056, wanted 40960 at file /x offset 40960"
+        with self.assertRaisesRegex(Broken, "mixes up .* at 0xa000 lies what was written to 0xb00"):
+            fio.require_kept_apart(1, said)
+
+    def test_who_loses_them_is_told(self):
+        with self.assertRaisesRegex(Broken, "does not give back"):
+            fio.require_kept_apart(1, "crc32c: verify failed at file /x offset 1")
+
+    def test_anything_else_is_passed_on(self):
+        with self.assertRaisesRegex(Broken, "ended with 1: fio: no such engine"):
+            fio.require_kept_apart(1, "fio: no such engine")
+
+
 class Content(unittest.TestCase):
     CHECKED = ((0, MiB), (2 * MiB, MiB))
 

@@ -284,6 +284,7 @@ class OnLoop:
     def start(self, length):
         self.server.start(length)
         self.detail = self.server.detail
+        fio.require_writes_kept_apart(self.server.path, self.server.directory)
         self.device = machine.run("losetup", "--find", "--show", "--direct-io=on",
                                   self.server.path).strip()
         machine.run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.device)

@@ -25,20 +25,21 @@ task<void> cluster_allocator::load_table() {
   table_.resize(bytes.size() / 8);
   for (u64 i = 0; i < table_.size(); i++) {
     const u64 entry = load<be64>(bytes, i * 8);
-    table_[i] = entry & refcount_offset_mask;
-    if (!is_aligned(table_[i], g.cluster()))
+    const u64 block = entry & refcount_offset_mask;
+    table_.set(i, block);
+    if (!is_aligned(block, g.cluster()))
       co_await file_.corrupt(fmt::format("refcount block {} at {:#x} is not aligned to the cluster "
                                          "size {:#x}",
-                                         i, table_[i], g.cluster()));
+                                         i, block, g.cluster()));
   }
   fresh_from_ = divide_up(file_.length(), g.cluster());
 }
 
 void cluster_allocator::add_metadata(overlap_map& known) const {
   known.add(metadata_kind::refcount_table, {header_.refcount_table.value, table_.size() * 8});
-  for (const u64 block : table_)
-    if (block != 0)
-      known.add(metadata_kind::refcount_block, {block, header_.g.cluster()});
+  table_.for_each([&](u64, u64 block) {
+    known.add(metadata_kind::refcount_block, {block, header_.g.cluster()});
+  });
 }
 
 task<std::span<std::byte>> cluster_allocator::load_block(u64 block) {
@@ -138,7 +139,7 @@ task<void> cluster_allocator::write_block(u64 block, u64 cluster, bool is_own, b
                                  metadata_kind::refcount_table);
   // The entry is durable before anything relies on its counts: see R1 in metadata_store.h.
   store_.needs_flush();
-  table_[block] = at.value;
+  table_.set(block, at.value);
   file_.overlaps().add(metadata_kind::refcount_block, {at.value, g.cluster()});
 }
 
@@ -169,14 +170,14 @@ task<void> cluster_allocator::grow_table(u64 entries_least) {
 
   const host_offset blocks_at(first << g.cluster_bits);
   const host_offset table_at = blocks_at + (blocks << g.cluster_bits);
-  std::vector<u64> table = table_;
+  refcount_table table = table_;
   table.resize(size);
   std::vector<std::byte> bytes(blocks << g.cluster_bits);
   for (u64 c = 0; c < blocks + table_clusters; c++)
     store_refcount(std::span(bytes).subspan((c / entries()) << g.cluster_bits, g.cluster()),
                    g.refcount_order, c % entries(), 1);
   for (u64 i = 0; i < blocks; i++)
-    table[table_.size() + i] = blocks_at.value + (i << g.cluster_bits);
+    table.set(table_.size() + i, blocks_at.value + (i << g.cluster_bits));
   std::vector<std::byte> table_bytes(size * 8);
   for (u64 i = 0; i < size; i++)
     store(std::span(table_bytes), be64(table[i]), i * 8);

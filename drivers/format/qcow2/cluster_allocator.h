@@ -12,6 +12,7 @@
 #pragma once
 
 #include "drivers/format/qcow2/metadata_store.h"
+#include "drivers/format/qcow2/refcount_table.h"
 
 namespace bgfs::qcow2 {
 
@@ -116,7 +117,7 @@ private:
   metadata_store& store_;
   header& header_;
   discard_policy policy_;
-  std::vector<u64> table_;   // host offsets of the blocks; 0: none
+  refcount_table table_;     // host offsets of the blocks; 0: none
   std::vector<freed> frees_; // in the order they were freed
   u64 waiting_clusters_ = 0; // in frees_
   u64 first_free_ = 0;       // every cluster below is in use
