@@ -137,8 +137,7 @@ leased_requests::progress leased_requests::do_at_once(job& j, piece& p) {
   attempts& tries = j.is_write ? writes_ : reads_;
   if (file.passes_cache || p.length > at_once_length_max || (!file.is_in_memory && !tries.is_due()))
     return progress::waits;
-  const ssize_t count =
-      transfer(file, j.is_write, {j.bytes + p.begin, p.length}, p.offset);
+  const ssize_t count = transfer(file, j.is_write, {j.bytes + p.begin, p.length}, p.offset);
   if (count == static_cast<ssize_t>(p.length)) {
     tries.succeeded();
     p.done = p.length;
@@ -266,8 +265,7 @@ bool leased_requests::take(const fuse_in_header& header, received& request) {
     return false;
   const leased_file* const file = files_.find(what->handle);
   const trace_log& log = on_.log();
-  if (file == nullptr || log.wants(point::fuse_request) ||
-      log.wants(point::request_begin))
+  if (file == nullptr || log.wants(point::fuse_request) || log.wants(point::request_begin))
     return false; // who traces requests sees all of them
   job j;
   j.by = file->by.get();

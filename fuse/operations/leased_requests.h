@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Serves reads and writes of raw files by lease (graph/model/lease.h): what is known of where their
-// bytes live is enough, and no node is asked. On the loop of one queue; several queues do it side by
-// side. Everything else, and what turns out to be more than system calls, is left to the home.
+// bytes live is enough, and no node is asked. On the loop of one queue; several queues do it side
+// by side. Everything else, and what turns out to be more than system calls, is left to the home.
 //
 // What does not wait is done on the spot, in system calls of this thread, and answered at once; the
 // rest goes through the loop's ring. A piece that fails or comes short is left to the home, which

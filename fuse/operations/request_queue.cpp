@@ -25,8 +25,8 @@ public:
   std::string_view name() const override { return "uring"; }
 };
 
-// Another way to the same connection, with requests in its hands of its own. Where /dev/fuse may not
-// be opened again, the session's descriptor is shared.
+// Another way to the same connection, with requests in its hands of its own. Where /dev/fuse may
+// not be opened again, the session's descriptor is shared.
 descriptor clone_session(int fd) {
   descriptor made(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   auto source = static_cast<u32>(fd);
@@ -74,7 +74,7 @@ private:
 
 result<std::unique_ptr<request_queue>> request_queue::start(setup how) {
   std::unique_ptr<request_queue> made(new request_queue(std::move(how)));
-  BGFS_TRY(made->loop_, loop::create({.offload_threads = 1}));
+  BGFS_TRY(made->loop_, loop::create({.offload_threads = 1, .processors = {}}));
   made->loop_->set_log(made->how_.home.at->log());
   if (made->how_.queues.empty()) {
     made->clone_ = clone_session(made->how_.fd);

@@ -16,9 +16,9 @@ namespace bgfs {
 class request_queue final : private request_sink, private home_sink {
 public:
   struct setup {
-    unsigned index = 1;      // among those that visit leases; 0 is the mount's own loop
-    int fd = -1;             // of the session; borrowed
-    std::vector<u16> queues; // of the kernel's ring; empty: /dev/fuse, through a clone
+    unsigned index = 1;                // among those that visit leases; 0 is the mount's own loop
+    int fd = -1;                       // of the session; borrowed
+    std::vector<u16> queues;           // of the kernel's ring; empty: /dev/fuse, through a clone
     std::optional<unsigned> processor; // where the thread stays; nullopt: anywhere
     const leased_files* files = nullptr;
     home_address home;

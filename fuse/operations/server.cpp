@@ -55,8 +55,7 @@ struct server::serving {
 
 server::server(mount_state& mount, transport& requests)
     : mount_(mount), transport_(requests), operations_(mount),
-      by_lease_(mount.home, 0, operations_.leased(), requests, *this),
-      interruptions_(mount.home) {}
+      by_lease_(mount.home, 0, operations_.leased(), requests, *this), interruptions_(mount.home) {}
 
 server::~server() {
   BGFS_ASSERT(pending_ == nullptr, "the server goes while requests run");
@@ -126,16 +125,19 @@ result<> server::start_queues(const std::vector<std::vector<u16>>& kernel_queues
   const bool is_one_each = mount_.kernel.uses_uring() && allowed.size() == kernel_queues.size();
   for (std::size_t i = 1; i < kernel_queues.size(); i++) {
     request_sink& here = *this;
-    BGFS_TRY(auto queue,
-             request_queue::start({.index = static_cast<unsigned>(i),
-                                   .fd = mount_.session_fd,
-                                   .queues = kernel_queues[i],
-                                   .processor = is_one_each ? std::optional(allowed[i])
-                                                            : std::nullopt,
-                                   .files = &operations_.leased(),
-                                   .home = {&mount_.home, &here}}));
+    BGFS_TRY(auto queue, request_queue::start(
+                             {.index = static_cast<unsigned>(i),
+                              .fd = mount_.session_fd,
+                              .queues = kernel_queues[i],
+                              .processor = is_one_each ? std::optional(allowed[i]) : std::nullopt,
+                              .files = &operations_.leased(),
+                              .home = {&mount_.home, &here}}));
     queues_.push_back(std::move(queue));
   }
+  // Anywhere else it would be woken across processors for requests of its own queue. What it hands
+  // to other threads runs anywhere.
+  if (is_one_each && !queues_.empty())
+    stay_on({allowed.front()});
   return {};
 }
 
@@ -162,8 +164,8 @@ task<void> server::open_queues() {
 
 task<void> server::open_ring(std::vector<std::vector<u16>> kernel_queues) {
   request_sink& here = *this;
-  ring_ = std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here,
-                                           kernel_queues.front());
+  ring_ =
+      std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here, kernel_queues.front());
   co_await ring_->open();
 }
 
@@ -339,8 +341,8 @@ void server::enlist(pending& p) {
   pending_ = &p;
   running_++;
   mount_.requests_running = running_;
-  if (early_interrupt_count_ > 0 && std::ranges::find(early_interrupts_, p.unique) !=
-                                        early_interrupts_.end())
+  if (early_interrupt_count_ > 0 &&
+      std::ranges::find(early_interrupts_, p.unique) != early_interrupts_.end())
     cancel_soon(p);
 }
 

@@ -271,7 +271,8 @@ std::optional<transfer_request> parse_transfer(const fuse_in_header& header,
   if ((!is_write && header.opcode != FUSE_READ) || bytes.size() < fixed_length ||
       header.total_extlen != 0)
     return std::nullopt;
-  const auto in = load<fuse_write_in>(bytes, sizeof(fuse_in_header)); // a read's fields lie there too
+  const auto in =
+      load<fuse_write_in>(bytes, sizeof(fuse_in_header)); // a read's fields lie there too
   const auto payload = bytes.subspan(fixed_length);
   const bool fits = is_write ? in.size == payload.size() : in.size <= kernel::payload_length_max;
   if (!fits || static_cast<i64>(in.offset) < 0 ||

@@ -38,6 +38,7 @@ struct loop_options {
   // shows it in .bgfs/features, so that a run can be repeated.
   u64 shuffle_seed = 0;
   unsigned offload_threads = 4;
+  std::vector<unsigned> processors = {}; // of those threads; none: wherever the maker may run
 };
 
 struct timer : run_item {

@@ -24,6 +24,7 @@ void offload_pool::submit(run_item& item) {
 }
 
 void offload_pool::work() {
+  stay_on(processors_);
   std::unique_lock hold(mutex_);
   for (;;) {
     while (first_ == nullptr && !stop_) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "graph/io/loop.h"
+#include "graph/io/processors.h"
 #include "graph/io/task.h"
 
 #include <condition_variable>
@@ -16,17 +17,23 @@ namespace bgfs {
 // Started at first use (so that a process may fork before), joined by the destructor.
 class offload_pool {
 public:
-  explicit offload_pool(unsigned thread_count_max) : thread_count_max_(thread_count_max) {}
+  // Its threads run on these processors; none: wherever the thread that makes it may run now, even
+  // if that one is kept on one processor later.
+  offload_pool(unsigned thread_count_max, std::vector<unsigned> processors)
+      : thread_count_max_(thread_count_max),
+        processors_(processors.empty() ? allowed_processors() : std::move(processors)) {}
   ~offload_pool();
   offload_pool(const offload_pool&) = delete;
   offload_pool& operator=(const offload_pool&) = delete;
 
   // Runs `item` on one of the threads. Any thread may call this.
   void submit(run_item& item);
+  [[nodiscard]] const std::vector<unsigned>& processors() const { return processors_; }
 
 private:
   void work();
   const unsigned thread_count_max_;
+  const std::vector<unsigned> processors_;
   std::mutex mutex_;
   std::condition_variable wake_;
   run_item* first_ = nullptr;

@@ -18,6 +18,8 @@ std::vector<unsigned> allowed_processors() {
 }
 
 void stay_on(const std::vector<unsigned>& processors) {
+  if (processors.empty())
+    return;
   cpu_set_t set;
   CPU_ZERO(&set);
   for (const unsigned p : processors)

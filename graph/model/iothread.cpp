@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "graph/model/iothread.h"
 
+#include "graph/io/offload.h"
+
 #include <pthread.h>
 #include <system_error>
 
@@ -12,10 +14,15 @@ iothread::iothread(std::string name, std::unique_ptr<loop> home, const graph& li
 }
 
 result<std::unique_ptr<iothread>> iothread::start(std::string name, const graph& like) {
-  BGFS_TRY(std::unique_ptr<loop> home, loop::create());
+  BGFS_TRY(std::unique_ptr<loop> home,
+           loop::create({.processors = like.home().offloads().processors()}));
   std::unique_ptr<iothread> made(new iothread(std::move(name), std::move(home), like));
   try {
-    made->thread_ = std::thread([runs = made->home_.get()] { runs->run(); });
+    // The thread that starts it may be kept on one processor; this one is not.
+    made->thread_ = std::thread([runs = made->home_.get(), &like] {
+      stay_on(like.home().offloads().processors());
+      runs->run();
+    });
   } catch (const std::system_error& e) { // the only way std::thread has to say it
     return fail_errno(e.code().value(), "cannot start the thread '{}'", made->name_);
   }

@@ -68,7 +68,7 @@ struct lease::waker : run_item {
 
 void lease::wake_home() {
   if (is_waking_.exchange(true))
-    return; // one is on its way
+    return;                     // one is on its way
   auto* const item = new waker; // rare: only while a turn waits
   item->of = shared_from_this();
   item->run = [](run_item& self) {
@@ -300,7 +300,8 @@ std::timespec lease::last_write() const {
   const std::chrono::steady_clock::time_point then{std::chrono::nanoseconds(last)};
   const auto ago = std::chrono::steady_clock::now() - then;
   const auto at = std::chrono::system_clock::now() - ago;
-  const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(at.time_since_epoch()).count();
+  const auto ns =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(at.time_since_epoch()).count();
   constexpr i64 second = 1'000'000'000;
   return {ns / second, ns % second};
 }

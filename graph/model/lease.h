@@ -80,7 +80,9 @@ public:
   [[nodiscard]] bool enter(unsigned queue, unsigned& epoch);
   void leave(unsigned queue, unsigned epoch);
   // Inside only.
-  [[nodiscard]] std::optional<resolved_extent> find(u64 offset) const { return table_.find(offset); }
+  [[nodiscard]] std::optional<resolved_extent> find(u64 offset) const {
+    return table_.find(offset);
+  }
   [[nodiscard]] const lease_path& path(u16 index) const {
     return *paths_[index].load(std::memory_order_acquire);
   }

@@ -20,8 +20,7 @@ void operation_delta::add_to(operation_statistics& s) const {
     s.latency.bins[i] += latency[i];
 }
 
-operation_delta
-settled_operation::look_at(std::span<const operation_counters* const> counters) {
+operation_delta settled_operation::look_at(std::span<const operation_counters* const> counters) {
   operation_delta now;
   for (const operation_counters* c : counters) {
     now.count += c->count.get();

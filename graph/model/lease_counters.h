@@ -60,7 +60,7 @@ struct alignas(64) path_counters : request_counters {};
 struct operation_delta {
   u64 count = 0, bytes = 0, time_ns = 0;
   std::array<u64, latency_histogram::bin_count> latency{};
-  u64 last_ended = 0;  // of all time, as highest_end
+  u64 last_ended = 0; // of all time, as highest_end
   u64 highest_end = 0;
 
   void add_to(operation_statistics& s) const;

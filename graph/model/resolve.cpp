@@ -31,8 +31,7 @@ public:
 private:
   // Whether a write may pass this node without its knowing.
   [[nodiscard]] static bool may_be_written(const node& n) {
-    return n.check_writable().has_value() &&
-           n.generic().detect_zeroes == detect_zeroes_mode::off &&
+    return n.check_writable().has_value() && n.generic().detect_zeroes == detect_zeroes_mode::off &&
            n.limits().zones.model == zone_model::none;
   }
 

@@ -64,7 +64,8 @@ void root::learn(byte_range range) {
   u64 at = range.offset;
   for (u64 i = 0; i < granules_max && at < end; i++) {
     const std::optional<resolved_extent> e = lease_->resolve(at);
-    at = e ? std::max(e->guest.end(), at + 1) : align_down(at, lease_->granule()) + lease_->granule();
+    at = e ? std::max(e->guest.end(), at + 1)
+           : align_down(at, lease_->granule()) + lease_->granule();
   }
 }
 

@@ -142,6 +142,7 @@ public:
     state_ = std::make_unique<mount_state>(
         *home_, mount_request{.config = must(graph_config::load(file, drivers_))}, "/nonexistent",
         drivers_);
+    state_->nodes.set_lease_queues(1); // as a mount does
   }
   ~lone_mount() {
     for (const auto& root : state_->roots)

@@ -87,6 +87,8 @@ task<void> image::link_then_write(const write_plan& plan, async_mutex::guard loc
   // In place from here on: Q6 keeps the clusters for us should they be freed.
   const u64 within = plan.at.within(g().cluster());
   co_await file_.write_data(plan.clusters.offset(g()) + within, plan.data);
+  // Until the file reached there, the clusters were known as zeroes, whatever the table said.
+  mapping_changed({plan.at.value, plan.data.size()});
 }
 
 task<void> image::write_then_link(const write_plan& plan, async_mutex::guard lock) {

@@ -37,8 +37,7 @@ TEST_CASE("an extent is cut to the granule that was asked about, and its offset 
   extent_table table(bits);
   table.put(data_at(100, 10 * granule, 1'000'000), 3 * granule + 5);
   CHECK(!table.find(3 * granule - 1));
-  CHECK(table.find(3 * granule) ==
-        data_at(3 * granule, granule, 1'000'000 + 3 * granule - 100));
+  CHECK(table.find(3 * granule) == data_at(3 * granule, granule, 1'000'000 + 3 * granule - 100));
   CHECK(!table.find(4 * granule));
   table.put(data_at(100, 10 * granule, 1'000'000), 7);
   CHECK(table.find(200) == data_at(100, granule - 100, 1'000'000));

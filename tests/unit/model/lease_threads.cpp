@@ -118,9 +118,10 @@ TEST_CASE("threads that read and write by lease never meet a stranger's block") 
   graph_bench bench({&qcow2_driver_type, &file_driver_type});
   bench.graph().set_lease_queues(threads + 1);
   make_image_file(bench, name, value(value::map{{"cluster_size", value("4k")}}));
-  node& top = bench.open(spec_builder("image", qcow2_driver_type)
-                             .set("discard", "unmap")
-                             .child("file", spec_builder("", file_driver_type).set("filename", name)));
+  node& top =
+      bench.open(spec_builder("image", qcow2_driver_type)
+                     .set("discard", "unmap")
+                     .child("file", spec_builder("", file_driver_type).set("filename", name)));
   root& r = bench.attach(top, may_resize);
   lease& by = *r.shared_lease();
   by.set_may_write(true);
