@@ -5,10 +5,12 @@
 #include "fuse/mount/small_files.h"
 
 #include <cerrno>
+#include <chrono>
 #include <fcntl.h>
 #include <sstream>
 #include <sys/file.h>
 #include <sys/sysmacros.h>
+#include <thread>
 
 namespace bgfs {
 namespace {
@@ -45,7 +47,15 @@ result<descriptor> lock_graph_file(const std::string& path) {
   descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.is_open())
     return fail_errno(errno, "cannot open the graph '{}'", path);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0)
+  // A holder without a mount is one that is just ending, or beginning: it is known in a moment.
+  constexpr std::chrono::milliseconds moment{10};
+  constexpr int moments_max = 200;
+  for (int i = 0; flock(fd.get(), LOCK_EX | LOCK_NB) != 0; i++) {
+    if (errno != EWOULDBLOCK || i == moments_max || !mounted_where(path).empty())
+      break;
+    std::this_thread::sleep_for(moment);
+  }
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) // of a lock that is held already it says the same
     return fd;
   if (errno != EWOULDBLOCK)
     return fail_errno(errno, "cannot lock the graph '{}'", path);

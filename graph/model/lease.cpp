@@ -224,7 +224,7 @@ std::optional<resolved_extent> lease::resolve(u64 offset) {
       at += found->length;
       continue;
     }
-    const std::optional<u16> path = path_to(found->nodes, found->file);
+    const std::optional<u16> path = path_to(found->nodes(), found->file);
     if (!path)
       return std::nullopt;
     const resolved_extent e{.guest = {at, found->length},

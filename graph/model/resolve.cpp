@@ -17,7 +17,9 @@ public:
     for (;;) {
       if (!at_->is_active() || at_->check_active().has_value() == false)
         return std::nullopt;
-      found_.nodes.push_back(at_);
+      if (found_.node_count == resolution::nodes_max)
+        return std::nullopt;
+      found_.way[found_.node_count++] = at_;
       found_.may_write = found_.may_write && may_be_written(*at_);
       if (at_->direct_file_ != nullptr)
         return end_in_file();

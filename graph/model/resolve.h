@@ -13,7 +13,11 @@ struct resolution {
   bool may_write = false;
   u64 offset = 0; // in the file, of the first byte
   direct_access file;
-  std::vector<node*> nodes; // on the way, top first
+  static constexpr std::size_t nodes_max = 200; // a longer way is not resolved
+  std::array<node*, nodes_max> way; // top first; without a trip to the heap for each request
+  std::size_t node_count = 0;
+
+  [[nodiscard]] std::span<node* const> nodes() const { return std::span(way).first(node_count); }
 };
 
 // nullopt: it takes I/O to find out, or somebody on the way must see each request. `range` lies
