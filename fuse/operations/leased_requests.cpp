@@ -169,13 +169,15 @@ void leased_requests::count(const job& j) const {
 void leased_requests::answer(const job& j, answer_place* place) {
   fuse_write_out written{};
   written.size = static_cast<u32>(j.guest.length);
-  std::span<const std::byte> body(j.bytes, j.guest.length);
-  if (j.is_write)
-    body = std::as_bytes(std::span(&written, 1));
+  // As the long way answers: what was written is a fixed part, what was read is the body.
+  const auto head =
+      j.is_write ? std::as_bytes(std::span(&written, 1)) : std::span<const std::byte>();
+  const auto body = j.is_write ? std::span<const std::byte>()
+                               : std::span<const std::byte>(j.bytes, j.guest.length);
   if (place != nullptr) {
-    place->answer(j.unique, 0, {}, body);
+    place->answer(j.unique, 0, head, body);
   } else {
-    answers_.answer(j.unique, 0, {}, body);
+    answers_.answer(j.unique, 0, head, body);
   }
 }
 
