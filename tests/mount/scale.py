@@ -7,7 +7,8 @@ import time
 from mount_suite import *  # noqa: F403
 
 ROOTS = 1000
-IS_SANITIZED = b"__asan_init" in open(BGFS, "rb").read()
+# A sanitizer keeps memory of its own for each byte; release builds are what the bound is about.
+IS_SANITIZED = any(mark in open(BGFS, "rb").read() for mark in (b"__asan_init", b"__tsan_init"))
 
 
 def resident_kib(pid):
