@@ -175,26 +175,30 @@ buffer server::take(received request) {
     return std::move(request.storage); // no number to answer to
   if (by_lease_.take(*header, request))
     return std::move(request.storage);
-  return take_long_way(std::move(request));
+  return take_long_way(*header, std::move(request));
 }
 
-buffer server::take_long_way(received request) {
+void server::take_home(received request) {
   const result<fuse_in_header> header = parse_header(request.bytes);
   BGFS_ASSERT(header.has_value(), "it was parsed before");
-  result<request_body> body = parse_body(*header, request.bytes);
+  (void)take_long_way(*header, std::move(request));
+}
+
+buffer server::take_long_way(const fuse_in_header& header, received request) {
+  result<request_body> body = parse_body(header, request.bytes);
   if (!body) {
-    send(request.place, header->unique, fail(std::move(body).error()));
+    send(request.place, header.unique, fail(std::move(body).error()));
     return std::move(request.storage);
   }
-  if (take_at_once(*header, *body, request.place))
+  if (take_at_once(header, *body, request.place))
     return std::move(request.storage);
   mount_.requests_served++;
-  trace<point::fuse_request>(mount_.home.log(), header->unique, opcode_name(header->opcode),
-                             header->nodeid, header->pid);
+  trace<point::fuse_request>(mount_.home.log(), header.unique, opcode_name(header.opcode),
+                             header.nodeid, header.pid);
   // Only the payload of a write refers to the storage.
   const bool keeps_storage = std::holds_alternative<ask::write>(*body);
   buffer kept = keeps_storage ? std::move(request.storage) : buffer();
-  serve(*this, *header, *std::move(body), std::move(kept), request.place);
+  serve(*this, header, *std::move(body), std::move(kept), request.place);
   return keeps_storage ? buffer() : std::move(request.storage);
 }
 

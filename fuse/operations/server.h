@@ -35,7 +35,7 @@ private:
   using place = answer_place*;
 
   void take_from(received request) override;
-  void take_home(received request) override { (void)take_long_way(std::move(request)); }
+  void take_home(received request) override;
   void queue_is_idle() override { idle_.wake_all(); }
   task<void> open_queues();
   task<void> open_ring(std::vector<std::vector<u16>> kernel_queues);
@@ -44,7 +44,7 @@ private:
   task<void> take_all();
   // Returns the storage if it is not needed any more.
   buffer take(received request);
-  buffer take_long_way(received request);
+  buffer take_long_way(const fuse_in_header& header, received request);
   bool take_at_once(const fuse_in_header& header, request_body& body, place to);
   static serving serve(server& self, fuse_in_header header, request_body body, buffer storage,
                        place to);

@@ -148,6 +148,7 @@ void lease::open() {
 void lease::bind(root& of) {
   BGFS_ASSERT(root_ == nullptr && closures_ > 0, "L2: bound while nobody can enter");
   root_ = &of;
+  to_skip_ = skipped_last_ = 0;
   home_.store(&of.top().owner().home());
   std::vector<node*> below;
   collect_below(of.top(), below);
@@ -206,8 +207,19 @@ std::optional<u16> lease::path_to(std::span<node* const> nodes, const direct_acc
 }
 
 std::optional<resolved_extent> lease::resolve(u64 offset) {
-  if (!is_open())
+  if (!is_open() || offset >= root_->top().length())
     return std::nullopt;
+  if (to_skip_ > 0) {
+    to_skip_--;
+    return std::nullopt;
+  }
+  const std::optional<resolved_extent> found = resolve_now(offset);
+  skipped_last_ = found ? 0 : std::min(skipped_last_ * 2 + 1, skipped_max);
+  to_skip_ = skipped_last_;
+  return found;
+}
+
+std::optional<resolved_extent> lease::resolve_now(u64 offset) {
   node& top = root_->top();
   const u64 granule = table_.granule();
   u64 at = align_down(offset, granule);

@@ -116,6 +116,8 @@ public:
 
   [[nodiscard]] u64 granule() const { return table_.granule(); }
   // Finds out what is at `offset`, as far as that takes no I/O, and keeps it. While it is open.
+  // Where that fails, again and again, it is tried more and more rarely: nodes that have to be
+  // asked each time pay little for the question.
   std::optional<resolved_extent> resolve(u64 offset);
   void retire(byte_range guest);
   void retire_all() { table_.retire_all(); }
@@ -135,6 +137,7 @@ private:
   void advance();
   void wake_home();
   [[nodiscard]] bool is_epoch_empty(unsigned epoch) const;
+  [[nodiscard]] std::optional<resolved_extent> resolve_now(u64 offset);
   [[nodiscard]] std::optional<u16> path_to(std::span<node* const> nodes, const direct_access& file);
   void settle_path(lease_path& path);
   static void add_to_node(node& n, operation kind, const operation_delta& news, bool knows_end);
@@ -162,6 +165,9 @@ private:
   u64 turns_ = 0;        // ended
   u64 turns_wanted_ = 0; // the last one asked for
   wait_queue turned_;
+  static constexpr unsigned skipped_max = 63;
+  unsigned to_skip_ = 0; // times that resolving is not tried
+  unsigned skipped_last_ = 0;
   settled_counters settled_;
 };
 

@@ -52,6 +52,7 @@ struct memory_disk {
   // Its bytes can be had without the driver: leases resolve down to it. There is no such
   // descriptor; tests look at where things are.
   bool is_direct = false;
+  u64 direct_asked = 0; // how often somebody wanted to know
 
   explicit memory_disk(u64 length = 0) : bytes(length) {}
 };
@@ -81,6 +82,7 @@ public:
   task<std::optional<u64>> allocated_length() override { co_return disk_.bytes.size(); }
 
   [[nodiscard]] std::optional<direct_access> direct() const override {
+    disk_.direct_asked++;
     if (!disk_.is_direct)
       return std::nullopt;
     return direct_access{.fd = 1 << 30, .may_write = true};

@@ -288,3 +288,22 @@ TEST_CASE("what was found corrupt is not written in place any more") {
   CHECK(!b.by().find(0));
   CHECK(!b.resolve(0)->may_write);
 }
+
+TEST_CASE("what cannot be resolved is tried more and more rarely, and not given up") {
+  lease_bench b;
+  b.write(0, cluster);
+  memory_disk& disk = *memory_disks()["d"];
+  disk.is_direct = false;
+  b.by().retire_all();
+  disk.direct_asked = 0;
+  for (int i = 0; i < 1000; i++)
+    (void)b.resolve(0);
+  CHECK(disk.direct_asked > 5);
+  CHECK(disk.direct_asked < 30);
+  disk.is_direct = true;
+  int tries = 1;
+  while (!b.resolve(0))
+    tries++;
+  CHECK(tries <= 64);
+  CHECK(b.resolve(0)); // and it is tried each time again
+}
