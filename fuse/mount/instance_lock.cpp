@@ -50,12 +50,15 @@ result<descriptor> lock_graph_file(const std::string& path) {
   // A holder without a mount is one that is just ending, or beginning: it is known in a moment.
   constexpr std::chrono::milliseconds moment{10};
   constexpr int moments_max = 200;
-  for (int i = 0; flock(fd.get(), LOCK_EX | LOCK_NB) != 0; i++) {
-    if (errno != EWOULDBLOCK || i == moments_max || !mounted_where(path).empty())
+  const auto is_taken = [&] { return flock(fd.get(), LOCK_EX | LOCK_NB) == 0; };
+  bool has_lock = is_taken();
+  for (int i = 0; !has_lock && errno == EWOULDBLOCK && i < moments_max; i++) {
+    if (!mounted_where(path).empty())
       break;
     std::this_thread::sleep_for(moment);
+    has_lock = is_taken();
   }
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) // of a lock that is held already it says the same
+  if (has_lock)
     return fd;
   if (errno != EWOULDBLOCK)
     return fail_errno(errno, "cannot lock the graph '{}'", path);

@@ -4,6 +4,7 @@
 
 #include "fuse/protocol/negotiate.h"
 #include "graph/base/result.h"
+#include "graph/model/lease.h"
 
 #include <optional>
 #include <span>
@@ -13,7 +14,7 @@
 namespace bgfs {
 
 struct mount_options {
-  static constexpr unsigned queues_max = 16;
+  static constexpr unsigned queues_max = lease::queues_max;
   std::vector<std::string> for_kernel; // of libfuse and mount(2), as they were written
   bool is_read_only = false;
   bool is_strict = false;

@@ -191,7 +191,7 @@ void leased_requests::wait_for_rest(job& j, received& request) {
   w->what.kept = j.by->shared_from_this();
   w->request = std::move(request);
   request = {};
-  if (!j.is_write && w->request.place == nullptr)
+  if (j.bytes == room_.data()) // it stays ours until the I/O has ended
     w->room = std::move(room_);
   w->out = 0;
   w->has_failed = false;
@@ -261,6 +261,16 @@ bool leased_requests::serve(job& j, received& request) {
   return true;
 }
 
+// Where the kernel takes it from, if the answer has such a place. One that came from another
+// thread's /dev/fuse has a place and no room.
+std::span<std::byte> leased_requests::room_for(u64 length, const received& request) {
+  if (request.place != nullptr && request.place->room().size() >= length)
+    return request.place->room();
+  if (room_.length() < length)
+    room_ = on_.buffers().allocate(kernel::payload_length_max);
+  return room_.bytes();
+}
+
 bool leased_requests::take(const fuse_in_header& header, received& request) {
   const std::optional<transfer_request> what = parse_transfer(header, request.bytes);
   if (!what || what->range.is_empty())
@@ -286,13 +296,7 @@ bool leased_requests::take(const fuse_in_header& header, received& request) {
       is_taken = serve(j, request);
     }
   } else if (!j.guest.is_empty()) {
-    if (request.place != nullptr) {
-      j.bytes = request.place->room().data();
-    } else {
-      if (room_.length() < j.guest.length)
-        room_ = on_.buffers().allocate(kernel::payload_length_max);
-      j.bytes = room_.data();
-    }
+    j.bytes = room_for(j.guest.length, request).data();
     is_taken = serve(j, request);
   }
   if (is_taken) {

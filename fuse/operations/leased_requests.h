@@ -51,6 +51,7 @@ private:
   [[nodiscard]] std::optional<resolved_extent> find(lease& by, u64 offset) const;
   progress do_at_once(job& j, piece& p);
   bool serve(job& j, received& request);
+  [[nodiscard]] std::span<std::byte> room_for(u64 length, const received& request);
   void wait_for_rest(job& j, received& request);
   void answer(const job& j, answer_place* place);
   void count(const job& j) const;

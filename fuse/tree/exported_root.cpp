@@ -4,22 +4,12 @@
 #include "fuse/tree/mount_state.h"
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
+#include "graph/model/reach.h"
 
 #include <algorithm>
 #include <cerrno>
 
 namespace bgfs {
-namespace {
-
-void collect(node& n, std::vector<node*>& into) {
-  if (std::ranges::find(into, &n) != into.end())
-    return;
-  into.push_back(&n);
-  for (const auto& e : n.children())
-    collect(e->child(), into);
-}
-
-} // namespace
 
 exported_root::exported_root(mount_state& in, export_spec spec)
     : mount_(in), place_(in.nodes), spec_(std::move(spec)) {}
@@ -133,9 +123,7 @@ disk_policy exported_root::policy() const {
 }
 
 task<void> exported_root::attach_disk(node& top) {
-  std::vector<node*> below;
-  collect(top, below);
-  for (const node* n : below) {
+  for (const node* n : nodes_below(top)) {
     const std::string path = n->instance().host_path();
     if (!path.empty())
       co_await mount_.require_outside(path);
@@ -278,10 +266,7 @@ std::vector<node*> exported_root::layers() const {
 }
 
 std::vector<node*> exported_root::nodes() const {
-  std::vector<node*> found;
-  if (disk() != nullptr)
-    collect(disk()->top(), found);
-  return found;
+  return disk() != nullptr ? nodes_below(disk()->top()) : std::vector<node*>();
 }
 
 task<raw_disk*> exported_root::layer_disk(unsigned index) {

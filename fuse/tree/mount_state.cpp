@@ -35,8 +35,8 @@ mount_state::~mount_state() {
   home.set_log(silent_log);
 }
 
-// A ring has a queue for each processor, and a thread there spares waking another one. Of /dev/fuse
-// one reader is faster than several (fuse/README.md, "Queues").
+// A ring has a queue for each processor, and a thread there spares waking another one
+// (fuse/README.md, "Queues"). Of /dev/fuse nobody knows which processor asks.
 std::size_t mount_state::queue_count(bool is_ring) const {
   if (wanted_queues)
     return *wanted_queues;

@@ -89,6 +89,8 @@ task<void> raw_disk::may_change() {
 }
 
 void raw_disk::note(const result<>& outcome) {
+  if (!outcome)
+    note_leased_writes(); // those that succeeded before it do not undo what it says
   is_full_ = !outcome && outcome.error().kind() == error_kind::no_space;
 }
 

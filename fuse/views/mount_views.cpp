@@ -23,6 +23,7 @@ task<std::string> render_features(view_subject subject) {
   add_line(text, "fuse", fmt::format("{}.{}", kernel::major_version, mount.kernel.kernel_minor));
   add_line(text, "fuse-flags", fmt::format("{}", fmt::join(mount.kernel.flag_names(), " ")));
   add_line(text, "transport", mount.transport_name);
+  add_line(text, "queues", mount.queue_count(mount.kernel.uses_uring()));
   add_line(text, "write-length-max", mount.kernel.write_length_max);
   add_line(text, "io", mount.home.backend_name());
   if (mount.home.shuffle_seed() != 0)

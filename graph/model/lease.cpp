@@ -2,6 +2,7 @@
 #include "graph/model/lease.h"
 
 #include "graph/model/graph.h"
+#include "graph/model/reach.h"
 #include "graph/model/resolve.h"
 
 #include <algorithm>
@@ -26,14 +27,6 @@ unsigned granule_bits_for(const node& top, std::span<node* const> nodes) {
   if (cluster == 0)
     cluster = std::max(divide_up(top.length(), extent_table::slot_count), MiB);
   return static_cast<unsigned>(std::bit_width(std::max(cluster, granule_min) - 1));
-}
-
-void collect_below(node& n, std::vector<node*>& found) {
-  if (std::ranges::find(found, &n) != found.end())
-    return;
-  found.push_back(&n);
-  for (const auto& e : n.children())
-    collect_below(e->child(), found);
 }
 
 } // namespace
@@ -150,10 +143,9 @@ void lease::bind(root& of) {
   root_ = &of;
   to_skip_ = skipped_last_ = 0;
   home_.store(&of.top().owner().home());
-  std::vector<node*> below;
-  collect_below(of.top(), below);
-  table_.reset(granule_bits_for(of.top(), below));
-  for (node* n : below)
+  bound_nodes_ = nodes_below(of.top());
+  table_.reset(granule_bits_for(of.top(), bound_nodes_));
+  for (node* n : bound_nodes_)
     n->requests().add_lease(*this);
   length_changed();
   open();
@@ -163,11 +155,10 @@ void lease::unbind() {
   // Not is_empty: who is refused counts itself in and out again.
   BGFS_ASSERT(root_ != nullptr && !is_open(), "L2: unbound while nobody can enter");
   settle_counters();
-  std::vector<node*> below;
-  collect_below(root_->top(), below);
   closures_++;
-  for (node* n : below)
+  for (node* n : bound_nodes_)
     n->requests().remove_lease(*this);
+  bound_nodes_.clear();
   for (auto& p : paths_)
     p.store(nullptr);
   owned_paths_.clear();

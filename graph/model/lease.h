@@ -160,7 +160,8 @@ private:
   std::vector<std::unique_ptr<lease_path>> owned_paths_;
 
   root* root_ = nullptr;
-  unsigned closures_ = 1; // being unbound
+  std::vector<node*> bound_nodes_; // those that know this lease
+  unsigned closures_ = 1;          // being unbound
   phase phase_ = phase::idle;
   u64 turns_ = 0;        // ended
   u64 turns_wanted_ = 0; // the last one asked for

@@ -2,9 +2,8 @@
 // For tests of leases: visits as a queue would make them, and tasks that run beside the test.
 #pragma once
 
-#include "graph/io/sleep.h"
 #include "graph/model/lease.h"
-#include "tests/unit/lib/graph_bench.h"
+#include "tests/unit/lib/background.h"
 
 namespace bgfs::test {
 
@@ -40,30 +39,18 @@ private:
   bool is_inside_;
 };
 
-// A task that was started and not awaited.
+// One task that was started and not awaited.
 class beside {
 public:
-  beside(graph_bench& bench, task<void> t) : bench_(bench), group_(bench.home()) {
-    group_.spawn(std::move(t));
-    settle();
-  }
-  ~beside() { (void)bench_.run(group_.join()); }
-  beside(const beside&) = delete;
-  beside& operator=(const beside&) = delete;
-  // Lets everything run that can.
-  void settle() { bench_.must(pause()); }
+  beside(graph_bench& bench, task<void> t) : tasks_(bench) { tasks_.start(std::move(t)); }
+  void settle() { tasks_.settle(); }
   [[nodiscard]] bool has_ended() {
     settle();
-    return group_.running() == 0;
+    return tasks_.running() == 0;
   }
 
 private:
-  static task<void> pause() {
-    for (int i = 0; i < 20; i++)
-      co_await sleep_for(std::chrono::nanoseconds(0));
-  }
-  graph_bench& bench_;
-  task_group group_;
+  background tasks_;
 };
 
 } // namespace bgfs::test

@@ -1,35 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Which requests run beside each other, and which wait.
 #include "drivers/format/raw/raw.h"
+#include "tests/unit/lib/background.h"
 #include "tests/unit/lib/layer_driver.h"
 
 using namespace bgfs;
 using namespace bgfs::test;
 
 namespace {
-
-// Starts tasks without waiting for them.
-class background {
-public:
-  explicit background(graph_bench& bench) : bench_(bench), group_(bench.home()) {}
-  ~background() { (void)finish(); }
-  void start(task<void> t) {
-    group_.spawn(std::move(t));
-    settle();
-  }
-  // Lets everything run that can.
-  void settle() { bench_.must(pause()); }
-  result<> finish() { return bench_.run(group_.join()); }
-  [[nodiscard]] unsigned running() const { return group_.running(); }
-
-private:
-  static task<void> pause() {
-    for (int i = 0; i < 20; i++)
-      co_await sleep_for(std::chrono::nanoseconds(0));
-  }
-  graph_bench& bench_;
-  task_group group_;
-};
 
 struct row {
   byte_range a;
