@@ -5,12 +5,19 @@
 
 #include "fuse/mount/mount_options.h"
 
+#include <cerrno>
 #include <memory>
 #include <optional>
 
 struct fuse_session;
 
 namespace bgfs {
+
+// What looking at a mount whose process has died ends with: the second while the connection is
+// still being taken down, if its files were open.
+[[nodiscard]] inline bool says_dead(int os_error) {
+  return os_error == ENOTCONN || os_error == ECONNABORTED;
+}
 
 // A mount as the kernel lists it.
 struct mount_entry {

@@ -96,15 +96,16 @@ def full_after_leases(env):
     image = small / "a.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", image, "64M")
     m = env.mount(env.simple(image, "qcow2", writable=True))
-    data = pattern(64 * KiB)
-    pwrite(m / "disk", 0, data)
-    for _ in range(4):
-        pwrite(m / "disk", 0, data)  # in place
-    with fails_with(errno.ENOSPC):
-        for i in range(1, 128):
-            pwrite(m / "disk", i * 256 * KiB, data)
-    equal(m.read("disk.d/state").splitlines()[0], "full", "state")
-    pwrite(m / "disk", 0, data)
+    data = pattern(4096)
+    # One descriptor: opening looks at the attributes, and so at all writes.
+    with open(m / "disk", "r+b", buffering=0) as disk:
+        for _ in range(5):
+            os.pwrite(disk.fileno(), data, 0)  # in place, from the second on
+        with fails_with(errno.ENOSPC):
+            for i in range(1, 1024):
+                os.pwrite(disk.fileno(), data, i * 64 * KiB)
+        equal(m.read("disk.d/state").splitlines()[0], "full", "state")
+        os.pwrite(disk.fileno(), data, 0)
     equal(m.read("disk.d/state"), "ok\n", "state after a write that found its place")
     m.umount()
     run("umount", small)
