@@ -66,8 +66,7 @@ void node::add_leased(operation kind, const operation_delta& news, bool knows_en
     return;
   write_generation_++;
   if (knows_end)
-    statistics_.write_highest_offset =
-        std::max(statistics_.write_highest_offset, news.highest_end);
+    statistics_.write_highest_offset = std::max(statistics_.write_highest_offset, news.highest_end);
 }
 
 // Told where somebody uses the graph, and not again by every node on the way there.

@@ -191,6 +191,22 @@ struct backing_writer {
   virtual task<void> change_backing_reference(std::optional<image_reference> reference) = 0;
 };
 
+// Drivers whose node is one other thing as it is, byte for byte and from the first to the last: a
+// child, or a file of the host, which may then be read and written without them
+// (node::whole_host_file). Nothing of it suspends.
+struct transparent {
+  virtual ~transparent() = default;
+  struct shown {
+    edge* child = nullptr; // or
+    int fd = -1;           // borrowed
+  };
+  // Fails with why it is not so now, as the rest of a sentence about the node.
+  [[nodiscard]] virtual result<shown> shows() const = 0;
+  // For those that show a file: from now on (until false) others write to it, so its length has to
+  // be asked for each time.
+  virtual void set_written_by_others(bool) noexcept {}
+};
+
 // Drivers that hold locks outside the process follow the permissions of their node.
 struct permission_holder {
   virtual ~permission_holder() = default;

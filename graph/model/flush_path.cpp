@@ -39,6 +39,8 @@ task<void> node::flush() {
     co_return;
   const auto since = owner_->home().now();
   requests_.settle_leases(); // a visit's write counts, too, if it ended before this (L3)
+  if (other_writers_ > 0)
+    write_generation_++;                    // there may have been writes that nobody told of
   const u64 generation = write_generation_; // what this flush promises: all that ended before it
   while (is_flushing_)
     co_await flush_waiters_.wait();

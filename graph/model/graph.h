@@ -97,6 +97,9 @@ public:
   [[nodiscard]] const std::shared_ptr<lease>& shared_lease() const { return lease_; }
   // Whether a write may pass its nodes at all: it holds the permission, and is not durable by rule.
   [[nodiscard]] bool may_write_in_place() const;
+  // Keeps edits from leading it elsewhere, from taking it away and from changing what it may do;
+  // the reason is the end of a sentence, "": they may.
+  void hold(std::string reason) { held_by_ = std::move(reason); }
 
 private:
   friend class graph;
@@ -109,7 +112,9 @@ private:
   task<void> enter();
   [[nodiscard]] result<> check_attached() const;
   [[nodiscard]] result<> check_may_write() const;
+  [[nodiscard]] result<> check_not_held() const;
   std::string name_;
+  std::string held_by_;
   std::unique_ptr<edge> edge_; // null once released
   root_observer* observer_;
   std::shared_ptr<lease> lease_;

@@ -33,6 +33,7 @@ void node::find_faces() {
   reopenable_ = dynamic_cast<reopenable*>(d);
   backing_writer_ = dynamic_cast<backing_writer*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
+  transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);
   compressible_ = dynamic_cast<compressible*>(d);
   prefetcher_ = dynamic_cast<prefetcher*>(d);
@@ -128,6 +129,12 @@ result<> node::check_operation(node_operation what) const {
     if ((b.forbidden & bit(what)) != 0)
       return fail(error_kind::busy, "{} cannot be used for '{}' now: {}", describe(),
                   to_string(what), b.reason);
+  return {};
+}
+
+result<> node::check_may_change() const {
+  if (const std::string* reason = blockers_.find(node_operation::change))
+    return fail(error_kind::busy, "{} cannot be changed now: {}", describe(), *reason);
   return {};
 }
 

@@ -20,6 +20,13 @@ namespace bgfs {
 class graph;
 struct operation_delta;
 
+// A file of the host that holds exactly what a node shows (node::whole_host_file).
+struct host_file {
+  node* where; // the node of its protocol
+  std::string path;
+  int fd; // borrowed, while nothing is reopened or closed
+};
+
 enum class discard_mode : u8 { ignore, unmap };
 enum class detect_zeroes_mode : u8 { off, on, unmap };
 
@@ -94,6 +101,23 @@ public:
   [[nodiscard]] result<> register_buffer(std::span<std::byte> memory);
   void unregister_buffer(std::span<std::byte> memory) noexcept;
 
+  // --- files that others read and write (host_file.cpp) ----------------------------------------
+  // The file whose bytes, all of them, are those of this node, if nothing between has to see what
+  // is read (or, `for_writing`, written), or why there is none. Does not suspend.
+  [[nodiscard]] result<host_file> whole_host_file(bool for_writing);
+  // The nodes from this one down to that of the file.
+  [[nodiscard]] std::vector<node*> nodes_to_host_file();
+  // Somebody writes to that file, past this process: until the end the length is followed with each
+  // request, and each flush goes to the disk.
+  void begin_writes_by_others();
+  void end_writes_by_others();
+  [[nodiscard]] bool is_written_by_others() const { return other_writers_ > 0; }
+  // For who looks at the length outside of requests, of a node whose medium changes by itself.
+  void follow_length() {
+    if (limits_.has_variable_length)
+      follow_variable_length();
+  }
+
   // --- what it is ---------------------------------------------------------------------------
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const driver_type& type() const { return *type_; }
@@ -126,6 +150,8 @@ public:
   // Fails with who forbids it: being the backing of another, or a job (blockers()).
   [[nodiscard]] result<> check_operation(node_operation what) const;
   [[nodiscard]] operation_blockers& blockers() { return blockers_; }
+  // Whether it may go on with other options or children: nobody forbids `change`.
+  [[nodiscard]] result<> check_may_change() const;
   // Those, and what follows from being somebody's backing.
   [[nodiscard]] std::vector<operation_blockers::blocker> all_blockers() const;
   [[nodiscard]] const request_list& requests() const { return requests_; }
@@ -262,6 +288,7 @@ private:
   reopenable* reopenable_ = nullptr;
   backing_writer* backing_writer_ = nullptr;
   quiescable* quiescable_ = nullptr;
+  transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;
 
   std::vector<std::unique_ptr<edge>> children_;
@@ -304,6 +331,7 @@ private:
   // Flush coalescing (reference section 1.7).
   u64 write_generation_ = 0;
   u64 flushed_generation_ = 0;
+  unsigned other_writers_ = 0; // begin_writes_by_others
   bool is_flushing_ = false;
   wait_queue flush_waiters_;
 };

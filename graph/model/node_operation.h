@@ -43,6 +43,18 @@ inline constexpr node_operation_set allowed_as_backing =
     bit(node_operation::commit_target) | bit(node_operation::stream) |
     bit(node_operation::backup_source) | bit(node_operation::backup_target);
 
+// What moves the data of a node elsewhere, or lets it be looked at through something else. Not
+// possible while the kernel reads its file by itself.
+inline constexpr node_operation_set moves_data =
+    bit(node_operation::change) | bit(node_operation::commit_source) |
+    bit(node_operation::drive_del) | bit(node_operation::eject) |
+    bit(node_operation::external_snapshot) | bit(node_operation::mirror_source) |
+    bit(node_operation::mirror_target) | bit(node_operation::replace);
+// What has to see each write, too. Not possible while the kernel writes to its file by itself;
+// whose writes lengthen it, so that `resize` is left to who is asked for it (fuse/tree/raw_disk).
+inline constexpr node_operation_set needs_to_see_writes =
+    all_node_operations & ~bit(node_operation::resize) & ~bit(node_operation::dataplane);
+
 // The blockers of one node.
 class operation_blockers {
 public:

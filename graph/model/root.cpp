@@ -107,6 +107,12 @@ result<> root::check_may_write() const {
   return fail(error_kind::permission, "{} may not write: it was opened read-only", name_);
 }
 
+result<> root::check_not_held() const {
+  if (held_by_.empty())
+    return {};
+  return fail(error_kind::busy, "{} cannot be changed now: {}", name_, held_by_);
+}
+
 task<void> root::read(u64 offset, std::span<std::byte> bytes) {
   if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();

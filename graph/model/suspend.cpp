@@ -100,6 +100,8 @@ result<> check_may_deactivate(const node& n) {
 task<void> graph::deactivate_drained(node& n) {
   std::vector<node*> all;
   collect_deactivated(n, all);
+  for (const node* one : all)
+    co_await one->check_may_change();
   std::vector<node*> done;
   result<> outcome;
   for (node* one : all) {

@@ -63,6 +63,7 @@ result<> graph_transaction::check() const {
                   s.parent->describe(), s.slot);
     if (const edge* e = s.parent->child(s.slot))
       BGFS_CHECK(check_not_frozen(*e));
+    BGFS_CHECK(s.parent->check_may_change());
   }
   for (const replace_step& s : edit_.replaces) {
     if (const std::string* reason = s.from->blockers().find(node_operation::replace))
@@ -84,7 +85,12 @@ result<> graph_transaction::check() const {
       return fail(error_kind::unsupported, "{} cannot change its options while it is open",
                   s.target->describe());
     BGFS_CHECK(check_generic_options(s.generic, s.target->name()));
+    BGFS_CHECK(s.target->check_may_change());
   }
+  for (const root_step& s : edit_.roots)
+    BGFS_CHECK(s.which->check_not_held());
+  for (const root* r : edit_.releases)
+    BGFS_CHECK(r->check_not_held());
   return {};
 }
 

@@ -52,7 +52,8 @@ class raw_driver final : public driver,
                          public zeroable,
                          public discardable,
                          public resizable,
-                         public reopenable {
+                         public reopenable,
+                         public transparent {
 public:
   raw_driver(edge& below, window w) : below_(below), window_(w) {}
 
@@ -81,6 +82,12 @@ public:
         permissions_by_role(role::data | role::primary, child.parent()->is_read_only(), parents);
     p.used &= parents.used;
     return p;
+  }
+
+  [[nodiscard]] result<shown> shows() const override {
+    if (!window_.is_whole())
+      return fail(error_kind::unsupported, "its 'offset' and 'size' show a part of the file");
+    return shown{.child = &below_};
   }
 
   task<void> prepare_reopen(const options& given, const node_options&) override {

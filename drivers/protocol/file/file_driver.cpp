@@ -39,6 +39,22 @@ std::optional<direct_access> file_driver::direct() const {
                        .memory_alignment = geometry_.memory_alignment};
 }
 
+// Others only lengthen it: what shortens a file passes through here.
+u64 file_driver::length() const {
+  struct stat found{};
+  if (has_other_writers_ && fstat(file_.fd(), &found) == 0)
+    length_ = static_cast<u64>(found.st_size);
+  return length_;
+}
+
+result<transparent::shown> file_driver::shows() const {
+  if (geometry_.is_device)
+    return fail(error_kind::unsupported, "'{}' is a device, not a file", path_);
+  if (geometry_.is_direct)
+    return fail(error_kind::unsupported, "'cache.direct' reads and writes past the page cache");
+  return shown{.fd = file_.fd()};
+}
+
 // The descriptor, and the locks with it, goes with this object.
 task<void> file_driver::close() {
   co_return;
@@ -47,7 +63,7 @@ task<void> file_driver::close() {
 void file_driver::refine_limits(block_limits& limits) const {
   limits.request_alignment = geometry_.request_alignment;
   limits.min_memory_alignment = std::max(limits.min_memory_alignment, geometry_.memory_alignment);
-  limits.has_variable_length = geometry_.is_device;
+  limits.has_variable_length = geometry_.is_device || has_other_writers_;
 }
 
 task<std::optional<u64>> file_driver::allocated_length() {
@@ -220,8 +236,14 @@ task<void> file_driver::truncate(u64 length, truncate_options options) {
                     length_, length);
     co_return;
   }
-  const u64 before = length_;
-  co_await file_.truncate(length);
+  const u64 before = file_driver::length();
+  if (has_other_writers_ && length > before) {
+    // Where others may have made it longer meanwhile, it must not be cut off: a byte of space at
+    // the new end lengthens it, or does nothing.
+    co_await file_.allocate(0, {length - 1, 1});
+  } else {
+    co_await file_.truncate(length);
+  }
   length_ = length;
   if (length <= before || options.prealloc == preallocation::off)
     co_return;

@@ -64,12 +64,13 @@ class file_driver final : public driver,
                           public flushable,
                           public resizable,
                           public reopenable,
+                          public transparent,
                           public permission_holder {
 public:
   file_driver(loop& home, opened_file opened);
 
   // driver
-  [[nodiscard]] u64 length() const override { return length_; }
+  [[nodiscard]] u64 length() const override;
   task<void> close() override;
   [[nodiscard]] bool grows_by_writing() const override { return !geometry_.is_device; }
   void refine_limits(block_limits& limits) const override;
@@ -94,6 +95,8 @@ public:
   task<void> write_back() override;
   task<void> flush_to_disk() override;
   task<void> truncate(u64 length, truncate_options options) override;
+  [[nodiscard]] result<shown> shows() const override;
+  void set_written_by_others(bool are_there) noexcept override { has_other_writers_ = are_there; }
   result<> check_permissions(permissions wanted) override;
   void commit_permissions() noexcept override;
   void abort_permissions() noexcept override;
@@ -129,7 +132,8 @@ private:
   file file_;
   std::string path_;
   file_geometry geometry_;
-  u64 length_;
+  mutable u64 length_; // as it was when the file was last asked
+  bool has_other_writers_ = false;
   file_settings settings_;
   options given_;
   const option_schema* schema_;
