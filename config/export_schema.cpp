@@ -169,9 +169,6 @@ result<> check_supported(const options& o, const export_spec& root) {
   for (const std::string_view name : {"points.directory", "points.limit"})
     if (o.is_set(name))
       return wrong(o.mark(name), root, "points are not supported yet; leave 'points' out");
-  if (o.text("passthrough") == "on")
-    return wrong(o.mark("passthrough"), root,
-                 "'passthrough: on' is not supported yet; use auto or off");
   return {};
 }
 
@@ -180,6 +177,16 @@ result<> check_combinations(const options& o, const export_spec& root) {
     return wrong(o.mark("growable"), root, "'growable' needs 'writable: true'");
   if (root.on_truncate == truncate_policy::zero && !root.is_writable)
     return wrong(o.mark("on-truncate"), root, "'on-truncate: zero' needs 'writable: true'");
+  if (root.passthrough != passthrough_mode::on)
+    return {};
+  if (root.is_writable && !root.is_growable)
+    return wrong(o.mark("passthrough"), root,
+                 "'passthrough: on' needs 'growable: true' in a writable export: the kernel writes "
+                 "to the file by itself, and nobody keeps it from writing past the end");
+  if (root.cache == cache_mode::kernel)
+    return wrong(o.mark("passthrough"), root,
+                 "'passthrough: on' and 'cache: kernel' exclude each other: what is passed through "
+                 "is cached already, as pages of the image's file; leave 'cache' out");
   return {};
 }
 
@@ -236,6 +243,7 @@ result<parsed_export> parse_export(const value& given) {
   root.node_name = o.text("node-name");
   root.name = o.is_set("name") ? o.text("name") : root.node_name;
   root.mark = given.mark;
+  root.passthrough_mark = o.mark("passthrough");
   if (result<> ok = check_root_name(root.name); !ok)
     return fail(error_kind::invalid_argument, "{}{}",
                 o.mark(o.is_set("name") ? "name" : "node-name").prefix(), ok.error().message());

@@ -38,6 +38,7 @@ struct export_spec {
   // exports of a component, whichever of them names it. Empty: the mount's own.
   std::string iothread;
   source_mark mark;
+  source_mark passthrough_mark; // where `passthrough` stands
 };
 
 // The short form: one image, no YAML.

@@ -8,6 +8,7 @@
 #include "graph/io/offload.h"
 #include "graph/io/sleep.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
@@ -71,18 +72,39 @@ task<bool> mount_life::open_roots() {
     if (opened)
       continue;
     const error* const reason = root->failure() != nullptr ? root->failure() : &opened.error();
-    const bool is_fatal = is_one_image_ || root->spec().is_required || mount_.request.is_strict;
-    if (is_one_image_) {
-      complain(*reason);
-    } else if (is_fatal) {
-      complain(fmt::format("root '{}' is required and could not be opened: {}", root->name(),
-                           reason->message()));
-    } else {
-      complain(fmt::format("root '{0}' could not be opened: {1}; the others are mounted, and 'echo "
-                           "retry > {2}/{0}.d/ctl' tries again",
-                           root->name(), reason->message(), mount_.directory));
-    }
-    may_mount = may_mount && !is_fatal;
+    may_mount = tell_failed(*root, *reason) && may_mount;
+  }
+  co_return may_mount;
+}
+
+// False when nothing may be mounted without it.
+bool mount_life::tell_failed(const exported_root& root, const error& reason) const {
+  const bool is_fatal = is_one_image_ || root.spec().is_required || mount_.request.is_strict;
+  if (is_one_image_) {
+    complain(reason);
+  } else if (is_fatal) {
+    complain(fmt::format("root '{}' is required and could not be opened: {}", root.name(),
+                         reason.message()));
+  } else {
+    complain(fmt::format("root '{0}' could not be opened: {1}; the others are mounted, and 'echo "
+                         "retry > {2}/{0}.d/ctl' tries again",
+                         root.name(), reason.message(), mount_.directory));
+  }
+  return !is_fatal;
+}
+
+// Whether the kernel passes files through is known only now that it is there.
+task<bool> mount_life::check_passthrough() {
+  bool may_mount = true;
+  for (const auto& root : mount_.roots) {
+    if (root->attached() == nullptr || root->spec().passthrough != passthrough_mode::on)
+      continue;
+    result<> possible = co_await as_result(root->place().run(
+        [&] { return require_passthrough(mount_, root->spec(), root->attached()->top()); }));
+    if (possible)
+      continue;
+    may_mount = tell_failed(*root, possible.error()) && may_mount;
+    co_await root->give_up(std::move(possible).error());
   }
   co_return may_mount;
 }
@@ -116,7 +138,7 @@ task<int> mount_life::serve() {
   if (!has_left_)
     remove_dead_mount(mount_.directory);
   if (served.refusal() == nullptr)
-    co_return mount_status::ok;
+    co_return is_refused_ ? mount_status::failure : mount_status::ok;
   complain(*served.refusal());
   co_return mount_status::failure;
 }
@@ -124,6 +146,10 @@ task<int> mount_life::serve() {
 task<void> mount_life::announce(server& served) {
   co_await served.ready().wait();
   if (served.refusal() == nullptr) {
+    const bool may_mount = co_await check_passthrough();
+    is_refused_ = !may_mount;
+  }
+  if (served.refusal() == nullptr && !is_refused_) {
     trace<point::mount_ready>(mount_.home.log(), mount_.directory, mount_.config().source());
     mount_.events.emit(event_name::mount_ready, describe_mount(mount_));
     // What failed until now was said by its own message.
@@ -166,7 +192,19 @@ task<void> mount_life::watch_signals(server& to_stop) {
   });
   if (!is_synced)
     mount_.log.add(0, "unmount", error(error_kind::busy, "cannot leave the tree of mounts"));
+  co_await await_kernel_writers();
   to_stop.stop();
+}
+
+// What the kernel writes by itself it goes on writing when we are gone. Until the last such file is
+// closed the images stay locked; a second signal ends it all the same.
+task<void> mount_life::await_kernel_writers() {
+  constexpr std::chrono::milliseconds pause(20);
+  const auto is_written = [](const root_pointer& r) { return r->through_kernel().is_writing(); };
+  signalfd_siginfo again{};
+  while (std::ranges::any_of(mount_.roots, is_written) &&
+         ::read(signal_fd_, &again, sizeof again) != sizeof again)
+    co_await sleep_for(pause);
 }
 
 // A reload may change the interval; one that is 0 now is looked at again later.

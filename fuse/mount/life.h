@@ -23,8 +23,11 @@ public:
 
 private:
   task<bool> open_roots();
+  task<bool> check_passthrough();
+  [[nodiscard]] bool tell_failed(const exported_root& root, const error& reason) const;
   task<int> serve();
   task<void> watch_signals(server& to_stop);
+  task<void> await_kernel_writers();
   task<void> announce(server& served);
   task<void> reload_on_signal();
   task<void> flush_regularly(root_pointer root);
@@ -38,7 +41,8 @@ private:
   bool is_one_image_;
   std::unique_ptr<mount_session> session_;
   task_group helpers_;
-  bool has_left_ = false; // the end was ours: the tree is, or cannot be, left
+  bool is_refused_ = false; // a root that must be there cannot be served as it asks for
+  bool has_left_ = false;   // the end was ours: the tree is, or cannot be, left
   std::string closing_messages_;
 };
 

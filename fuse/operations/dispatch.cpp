@@ -14,6 +14,11 @@ task<reply> done(result<reply> outcome) {
   co_return std::move(outcome);
 }
 
+task<reply> released(task<void> release) {
+  co_await std::move(release);
+  co_return reply();
+}
+
 } // namespace
 
 // Not a coroutine: it only chooses which one runs.
@@ -36,14 +41,8 @@ task<reply> server::perform_other(fuse_in_header header, request_body& body) {
           [&](ask::copy& what) { return to.copy(what); },
           [&](ask::getxattr& what) { return to.getxattr(header, std::move(what)); },
           [&](ask::listxattr& what) { return done(to.listxattr(what)); },
-          [&](ask::release& what) {
-            to.release(what.handle);
-            return done(reply());
-          },
-          [&](ask::releasedir& what) {
-            to.release(what.handle);
-            return done(reply());
-          },
+          [&](ask::release& what) { return released(to.release(what.handle)); },
+          [&](ask::releasedir& what) { return released(to.release(what.handle)); },
           // Everything was written when the write was answered; closing makes nothing durable.
           [&](ask::flush&) { return done(reply()); },
           [&](auto&) { return done(reply()); },

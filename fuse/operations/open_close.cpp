@@ -2,6 +2,8 @@
 // Opening, closing, syncing.
 #include "fuse/operations/operations.h"
 
+#include "graph/io/spawn.h"
+
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
@@ -57,14 +59,28 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
     }
   }
   disk_handle h{disk, target->root_of()->shared_from_this(), is_writing, {}};
+  std::shared_ptr<lease> by = // shared with its root, which may go before this handle
+      co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
+  std::optional<i32> backing;
   if (file->is_live()) {
     const std::string command = first_line_of(fmt::format("/proc/{}/comm", request.pid));
     h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
+    result<std::optional<i32>> passed =
+        co_await as_result(h.root->through_kernel().admit(**h.listed));
+    if (!passed) {
+      h.root->openers.erase(*h.listed);
+      h.root->log.add(request.pid, "open", passed.error());
+      co_await fail(std::move(passed).error());
+    }
+    backing = *passed;
   }
-  std::shared_ptr<lease> by = // shared with its root, which may go before this handle
-      co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
-  fuse_open_out out{};
+  kernel::open_out out{};
   out.fh = handles_.add(std::move(h));
+  if (backing) {
+    out.open_flags = kernel::open_passthrough;
+    out.backing_id = *backing;
+    co_return reply::of(out);
+  }
   leased_.add(out.fh, std::move(by), is_writing);
   if (disk->policy().cache == cache_mode::none) {
     out.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
@@ -103,15 +119,20 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   co_return reply::of(out);
 }
 
-void operations::release(u64 handle_number) {
+task<void> operations::release(u64 handle_number) {
+  root_pointer root;
   if (const disk_handle* h = handles_.find<disk_handle>(handle_number))
-    if (h->listed)
-      h->root->openers.erase(*h->listed);
+    if (h->listed) {
+      root = h->root;
+      root->openers.erase(*h->listed);
+    }
   if (const view_handle* h = handles_.find<view_handle>(handle_number))
     if (h->lines)
       h->what->lines(mount_).forget(h->kernel_handle);
   leased_.remove(handle_number);
   handles_.remove(handle_number);
+  if (root != nullptr)
+    co_await shielded(root->through_kernel().dismiss());
 }
 
 task<reply> operations::fsync(u64 handle_number) {

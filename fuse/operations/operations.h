@@ -27,7 +27,7 @@ public:
 
   // open_close.cpp
   task<reply> open(fuse_in_header request, u32 flags);
-  void release(u64 handle_number);
+  task<void> release(u64 handle_number);
   task<reply> fsync(u64 handle_number);
   task<reply> sync_all();
 

@@ -3,6 +3,7 @@
 
 #include "fuse/operations/interruption.h"
 #include "fuse/protocol/opcode_name.h"
+#include "fuse/transport/backing.h"
 #include "graph/io/processors.h"
 #include "graph/io/sleep.h"
 
@@ -290,6 +291,7 @@ void server::initialise(const fuse_in_header& header, const ask::init& what) {
   if (chosen->needs_another_init)
     return;
   mount_.kernel = *std::move(chosen);
+  mount_.may_pass_through = probe_backing(mount_.kernel, mount_.session_fd);
   spawn(mount_.home, open_queues(), nullptr, [](result<> outcome) {
     BGFS_ASSERT(outcome.has_value(), "what goes wrong with a ring is kept as the refusal");
   });

@@ -8,6 +8,9 @@
 
 #include <linux/fuse.h>
 
+#include <cstddef>
+#include <sys/ioctl.h>
+
 namespace bgfs::kernel {
 
 // The protocol this program speaks; the smaller of both sides' minors is used.
@@ -19,7 +22,34 @@ inline constexpr u32 minor_version_min = 32;
 // INIT flags; bits 32 and up travel in flags2.
 inline constexpr u64 init_direct_io_allow_mmap = u64{1} << 36; // 7.39
 
+inline constexpr u64 init_passthrough = u64{1} << 37;   // 7.40
 inline constexpr u64 init_over_io_uring = u64{1} << 41; // 7.42
+
+// Passthrough (7.40, Documentation/filesystems/fuse/fuse-passthrough.rst): a descriptor is made
+// known to the connection, and an open is answered with its number: the kernel then reads, writes
+// and maps that file instead of asking. Writing past its attributes is all we are told of.
+struct backing_map {
+  i32 fd;
+  u32 flags;
+  u64 padding;
+};
+static_assert(sizeof(backing_map) == 16);
+inline constexpr unsigned long backing_open = _IOW(229, 1, backing_map); // on the session's fd
+inline constexpr unsigned long backing_close = _IOW(229, 2, u32);
+inline constexpr u32 open_passthrough = 1 << 7; // FOPEN_PASSTHROUGH
+// fuse_open_out with the number where older headers have padding.
+struct open_out {
+  u64 fh;
+  u32 open_flags;
+  i32 backing_id;
+};
+static_assert(sizeof(open_out) == sizeof(fuse_open_out) && offsetof(open_out, backing_id) == 12);
+// Follows flags2 in the answer to INIT: how many file systems may lie upon one another below us,
+// ourselves counted. Stacks (overlayfs) below are refused with 1.
+inline constexpr std::size_t max_stack_depth_offset = 36;
+static_assert(offsetof(fuse_init_out, flags2) == max_stack_depth_offset - 4 &&
+              sizeof(fuse_init_out) == 64);
+inline constexpr u32 max_stack_depth = 1;
 
 // Requests over io_uring (7.42, Documentation/filesystems/fuse/fuse-io-uring.rst). An entry of a
 // queue is registered once with two pieces of memory: these headers, and one for payloads. It then

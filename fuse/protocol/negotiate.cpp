@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace bgfs {
 namespace {
@@ -31,6 +32,7 @@ constexpr std::array wanted_flags = {
     named_flag{FUSE_ABORT_ERROR, "abort-error"},
     named_flag{FUSE_INIT_EXT, "init-ext"},
     named_flag{kernel::init_direct_io_allow_mmap, "direct-io-allow-mmap"},
+    named_flag{kernel::init_passthrough, "passthrough"},
 };
 constexpr named_flag over_io_uring{kernel::init_over_io_uring, "over-io-uring"};
 
@@ -111,6 +113,9 @@ fuse_init_out init_reply(const negotiated& chosen, const fuse_init_in& offered) 
   out.max_write = chosen.write_length_max;
   out.max_pages = static_cast<u16>(chosen.write_length_max / 4096);
   out.time_gran = 1;
+  if (chosen.passes_through())
+    std::memcpy(reinterpret_cast<std::byte*>(&out) + kernel::max_stack_depth_offset,
+                &kernel::max_stack_depth, sizeof kernel::max_stack_depth);
   return out;
 }
 

@@ -18,6 +18,7 @@ struct negotiated {
 
   [[nodiscard]] bool has(u64 flag) const { return (flags & flag) != 0; }
   [[nodiscard]] bool uses_uring() const { return has(kernel::init_over_io_uring); }
+  [[nodiscard]] bool passes_through() const { return has(kernel::init_passthrough); }
   // For .bgfs/features: the names of the flags in use.
   [[nodiscard]] std::vector<std::string_view> flag_names() const;
 };

@@ -12,7 +12,7 @@
 namespace bgfs {
 
 exported_root::exported_root(mount_state& in, export_spec spec)
-    : mount_(in), place_(in.nodes), spec_(std::move(spec)) {}
+    : mount_(in), place_(in.nodes), through_kernel_(in, *this), spec_(std::move(spec)) {}
 
 exported_root::~exported_root() {
   BGFS_ASSERT(disk_ == nullptr || !disk_->is_attached(), "a root was not closed");
@@ -105,6 +105,11 @@ task<void> exported_root::open_below() {
   graph& nodes = place_.nodes();
   node* const top = co_await open_export(nodes, mount_.config(), spec_);
   result<> attached = co_await as_result(attach_disk(*top));
+  if (attached && spec_.passthrough == passthrough_mode::on) {
+    attached = co_await as_result(require_passthrough(mount_, spec_, *top));
+    if (!attached)
+      co_await disk_->release();
+  }
   if (attached)
     co_return;
   disk_.reset();
@@ -213,6 +218,7 @@ task<void> exported_root::close() {
     co_await opened_.wait();
   if (phase_ != root_phase::open)
     co_return;
+  co_await through_kernel_.abandon();
   phase_ = root_phase::closing;
   result<> flushed;
   if (spec_.is_writable)
@@ -221,6 +227,20 @@ task<void> exported_root::close() {
   announce_closing(flushed);
   if (!flushed)
     co_await fail(std::move(flushed).error().add_context(fmt::format("flushing '{}'", name())));
+}
+
+task<void> exported_root::give_up(error why) {
+  node& top = disk_->top();
+  co_await shielded(place_.run([this] { return release_disks(); }));
+  phase_ = root_phase::failed;
+  layer_disks_gone_.emplace(0, std::move(disk_)); // somebody may have been quick
+  failure_ = std::move(why);
+  log.add(0, "open", *failure_);
+  error for_mount = *failure_;
+  mount_.log.add(0, "open " + name(), for_mount);
+  if (top.parents().empty())
+    (void)co_await as_result(place_.run([&] { return place_.nodes().close(top); }));
+  co_await announce_opening();
 }
 
 task<void> exported_root::release_disks() {
@@ -281,8 +301,8 @@ task<raw_disk*> exported_root::layer_disk(unsigned index) {
   auto& kept = layer_disks_[index];
   if (kept != nullptr) // handles may still refer to one whose layer was gone for a while
     layer_disks_gone_.emplace(index, std::move(kept));
-  kept = std::make_unique<raw_disk>(
-      disk_policy{.name = fmt::format("{}.d/layers/{}/disk", name(), index)});
+  kept = std::make_unique<raw_disk>(disk_policy{
+      .name = fmt::format("{}.d/layers/{}/disk", name(), index), .is_only_a_view = true});
   result<raw_disk*> attached = co_await as_result(place_.run([&] { return attach_layer(index); }));
   if (!attached) {
     layer_disks_.erase(index);

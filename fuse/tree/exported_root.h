@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fuse/tree/error_log.h"
+#include "fuse/tree/passthrough.h"
 #include "fuse/tree/raw_disk.h"
 #include "fuse/tree/residence.h"
 
@@ -29,6 +30,7 @@ struct opener {
   u32 pid;
   std::string command;
   bool is_writing;
+  bool is_passed_through = false; // the kernel serves it by itself
 };
 
 // As the `state` file shows it.
@@ -73,6 +75,9 @@ public:
   // Null: it is not open.
   [[nodiscard]] root* attached() const;
   [[nodiscard]] residence& place() { return place_; }
+  [[nodiscard]] passthrough& through_kernel() { return through_kernel_; }
+  // It turned out to be unusable after it had been opened, and before anybody used it.
+  task<void> give_up(error why);
 
   // After the graph was closed: keeps the time of the last change. Blocks.
   void keep_time() const;
@@ -129,6 +134,7 @@ private:
 
   mount_state& mount_;
   residence place_;
+  passthrough through_kernel_;
   export_spec spec_;
   root_phase phase_ = root_phase::unopened;
   std::optional<error> failure_;

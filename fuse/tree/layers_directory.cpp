@@ -26,7 +26,7 @@ public:
     a.modified = extent.modified;
     if (index_ == 0) { // the live image changes, and its view with it
       raw_disk* const live = root_.disk();
-      a.modified = co_await root_.place().look([&] { return live->time().shown(); });
+      a.modified = co_await root_.place().run([&] { return live->modified(); });
     }
     a.blocks = extent.blocks();
     co_return a;

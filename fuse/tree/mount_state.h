@@ -50,6 +50,8 @@ struct mount_state {
   // How many threads take requests: this loop's, and others.
   [[nodiscard]] std::size_t queue_count(bool is_ring) const;
   int session_fd = -1; // where requests come from; borrowed
+  // Whether the kernel serves files by itself, or why not; nullopt: it was not asked yet.
+  std::optional<result<>> may_pass_through;
   const uid_t owner;
   const gid_t group;
   const std::timespec started;

@@ -133,7 +133,7 @@ task<void> raw_disk::flush() {
 
 task<void> raw_disk::flush_changes() {
   note_leased_writes();
-  if (has_unflushed_)
+  if (has_unflushed_ || is_written_by_kernel_)
     co_await flush();
 }
 
@@ -219,6 +219,8 @@ task<void> raw_disk::set_length(u64 to_length) {
 
 task<u64> raw_disk::allocated_length() {
   note_leased_writes();
+  if (is_written_by_kernel_ || policy_.is_only_a_view)
+    allocated_.reset(); // it may have changed, and nobody has told
   while (!allocated_) {
     const u64 before = change_count_;
     co_await require_attached();
@@ -231,7 +233,8 @@ task<u64> raw_disk::allocated_length() {
 }
 
 task<disk_extent> raw_disk::extent() {
-  disk_extent e{.length = length(), .modified = time().shown()};
+  const std::timespec changed = co_await modified();
+  disk_extent e{.length = length(), .modified = changed};
   const result<u64> allocated = co_await as_result(allocated_length());
   e.allocated = allocated ? *allocated : e.length;
   co_return e;

@@ -24,6 +24,7 @@ struct disk_policy {
   bool is_growable = false;
   truncate_policy on_truncate = truncate_policy::refuse;
   cache_mode cache = cache_mode::none;
+  bool is_only_a_view = false; // others change what it shows
 };
 
 // As stat(2) shows it.
@@ -63,7 +64,12 @@ public:
   // For a file that is being opened: what its requests may be served by, or null.
   [[nodiscard]] std::shared_ptr<lease> lease_of_handles();
   [[nodiscard]] node& top() const { return attached_->top(); } // while it is attached
-  [[nodiscard]] u64 length() const { return is_attached() ? top().length() : 0; }
+  [[nodiscard]] u64 length() const {
+    if (!is_attached())
+      return 0;
+    top().follow_length();
+    return top().length();
+  }
 
   // Returns how much was read: less than asked at the end of the disk.
   task<std::size_t> read(u64 offset, std::span<std::byte> bytes);
@@ -99,11 +105,23 @@ public:
     return is_full_;
   }
 
+  // The kernel writes to the file by itself from begin to end (raw_disk_outside.cpp): times, space
+  // and length are those of the file, and each flush goes to the disk.
+  task<void> begin_writes_by_kernel();
+  task<void> end_writes_by_kernel();
+  // Not while the kernel writes to the file of this disk, through whichever root.
+  [[nodiscard]] result<> require_resizable() const;
+
+  // When it last changed, as st_mtime.
+  task<std::timespec> modified();
+
 private:
   class change;
   class reservation;
   task<void> may_change();
   task<u64> allocated_length();
+  task<std::optional<std::timespec>> time_of_file();
+  task<void> look_at_file();
   [[nodiscard]] error beyond_end(u64 offset) const;
   result<> require_writable() const;
   task<void> grow(u64 length);
@@ -131,6 +149,8 @@ private:
   bool is_full_ = false;
   bool has_unflushed_ = false;
   u64 leased_writes_seen_ = 0;
+  bool is_written_by_kernel_ = false;
+  std::timespec file_time_{}; // st_mtime of the file, when it was last looked at
 };
 
 } // namespace bgfs

@@ -60,6 +60,8 @@ result<> check_openers(const mount_state& mount, const graph_config& next) {
     if (r->openers.empty())
       continue;
     const export_spec* const after = find_export(next, r->name());
+    if (r->through_kernel().is_in_use())
+      continue; // check_passed_through says more
     for (const opener& o : r->openers) {
       if (after == nullptr)
         return fail(error_kind::busy,
@@ -74,6 +76,46 @@ result<> check_openers(const mount_state& mount, const graph_config& next) {
     }
   }
   return {};
+}
+
+// Roots that the kernel serves by itself: not even force takes a file away from it.
+result<> check_passed_through(const mount_state& mount, const graph_config& next,
+                              const reload_plan& plan) {
+  for (const root_difference& d : plan.roots) {
+    exported_root* const root = mount.find_root(d.name);
+    if (root == nullptr || !root->through_kernel().is_in_use())
+      continue;
+    const export_spec* const after = find_export(next, d.name);
+    const std::string reason = root->through_kernel().reason();
+    if (after == nullptr)
+      return fail(error_kind::busy, "root '{}' cannot be removed now: {}", d.name, reason);
+    if (d.has_new_nodes)
+      return fail(error_kind::busy, "the nodes of root '{}' cannot be changed now: {}", d.name,
+                  reason);
+    if (std::string changed = root->through_kernel().forbidden_change(*after); !changed.empty())
+      return fail(error_kind::busy, "{}", changed);
+  }
+  return {};
+}
+
+// What exports insist on must hold for nodes that stay, and (`made_by_edit`) for those that come.
+task<void> require_passable(const mount_state& mount, const graph_config& next,
+                            const reload_plan& plan, bool made_by_edit) {
+  for (const root_difference& d : plan.roots) {
+    const export_spec* const after = find_export(next, d.name);
+    exported_root* const root = mount.find_root(d.name);
+    const bool is_open = root != nullptr && root->attached() != nullptr;
+    if (after == nullptr || after->passthrough != passthrough_mode::on)
+      continue;
+    if (made_by_edit && (d.has_new_nodes || d.fate == root_fate::added)) {
+      node* const top = mount.nodes.find(after->node_name);
+      if (top != nullptr && top->is_open())
+        co_await require_passthrough(mount, *after, *top);
+    }
+    if (!made_by_edit && is_open && !d.has_new_nodes && d.fate == root_fate::changed)
+      co_await root->place().run(
+          [&] { return require_passthrough(mount, *after, root->attached()->top()); });
+  }
 }
 
 // The nodes of the mount that an edit changes or leads to.
@@ -167,6 +209,8 @@ private:
     for (const export_spec& e : next.exports())
       (void)co_await mount_.graph_of(e.iothread);
     co_await make_plan({});
+    co_await check_passed_through(mount_, next, plan_.plan);
+    co_await require_passable(mount_, next, plan_.plan, false);
     result<edit_outcome> applied = co_await as_result(apply());
     if (!applied && applied.error().kind() == error_kind::unsupported && plan_.has_reopens) {
       // A driver cannot change what was asked for while it is open: then it is opened anew.
@@ -194,7 +238,7 @@ private:
       plan_.added.push_back(std::move(made));
     }
     release_layers();
-    edit.before_commit = [this] { return finish_preparing(mount_, request_.state); };
+    edit.before_commit = [this] { return finish_preparing(); };
   }
 
   // Views of layers let go of nodes that may be closed, and find their place again afterwards.
@@ -213,12 +257,14 @@ private:
 
   // What a header has led to is known only now. The state is the last thing: once it is written the
   // edit happens.
-  static task<void> finish_preparing(mount_state& mount, const graph_state* state) {
-    for (const auto& n : mount.nodes.nodes()) {
+  task<void> finish_preparing() {
+    for (const auto& n : mount_.nodes.nodes()) {
       const std::string path = n->is_open() ? n->instance().host_path() : std::string();
       if (!path.empty())
-        co_await mount.require_outside(path);
+        co_await mount_.require_outside(path);
     }
+    co_await require_passable(mount_, *next_, plan_.plan, true);
+    const graph_state* const state = request_.state;
     if (state == nullptr)
       co_return;
     const result<> written = co_await offload([state] { return write_graph_state(*state); });
@@ -456,8 +502,9 @@ task<std::string> describe_reload(mount_state& mount) {
       break;
     }
   }
-  if (const result<> ok = check_openers(mount, next); !ok)
-    text += fmt::format("would be refused: {}\n", ok.error().message());
+  for (const result<>& ok : {check_openers(mount, next), check_passed_through(mount, next, plan)})
+    if (!ok)
+      text += fmt::format("would be refused: {}\n", ok.error().message());
   co_return text;
 }
 

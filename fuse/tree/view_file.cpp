@@ -13,7 +13,11 @@ const view* find_view(std::span<const view* const> views, std::string_view name)
 task<std::string> render_view(const view& what, view_subject subject) {
   if (subject.root == nullptr || !what.needs_medium)
     return what.render(subject);
-  return subject.root->place().run([&what, subject] { return what.render(subject); });
+  return subject.root->place().run([&what, subject] {
+    if (subject.root->disk() != nullptr)
+      (void)subject.root->disk()->length(); // follows a medium that changes by itself
+    return what.render(subject);
+  });
 }
 
 task<void> write_view(const view& what, view_subject subject, std::string text) {

@@ -27,9 +27,12 @@ using node_list = std::vector<node_numbers>;
 using number_of = u64 (*)(const node_numbers&);
 
 void collect(const graph& g, node_list& into) {
-  for (const auto& n : g.nodes())
+  for (const auto& n : g.nodes()) {
+    if (n->is_active())
+      n->follow_length();
     into.push_back(
         {n->name(), n->type().name, n->statistics(), n->requests().in_flight(), n->length()});
+  }
 }
 
 // One sample for each node.

@@ -24,6 +24,9 @@ task<std::string> render_features(view_subject subject) {
   add_line(text, "fuse-flags", fmt::format("{}", fmt::join(mount.kernel.flag_names(), " ")));
   add_line(text, "transport", mount.transport_name);
   add_line(text, "queues", mount.queue_count(mount.kernel.uses_uring()));
+  if (mount.may_pass_through)
+    add_line(text, "passthrough",
+             *mount.may_pass_through ? "yes" : "no: " + mount.may_pass_through->error().message());
   add_line(text, "write-length-max", mount.kernel.write_length_max);
   add_line(text, "io", mount.home.backend_name());
   if (mount.home.shuffle_seed() != 0)

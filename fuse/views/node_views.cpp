@@ -103,6 +103,8 @@ task<void> write_threshold(view_subject subject, std::string text) {
     co_await fail(error_kind::invalid_argument,
                   "'{}' is no write threshold of '{}': write an offset such as 10G, or 0 for none",
                   text, subject.target->name());
+  if (subject.target->is_written_by_others())
+    co_await subject.target->check_operation(node_operation::internal_snapshot);
   subject.target->set_write_threshold(*offset);
 }
 

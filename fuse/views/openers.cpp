@@ -8,17 +8,18 @@ namespace {
 task<std::string> render(view_subject subject) {
   std::string text;
   for (const opener& o : subject.root->openers)
-    text += fmt::format("{} {} {}\n", o.pid, o.command.empty() ? "?" : o.command,
-                        o.is_writing ? "rw" : "ro");
+    text += fmt::format("{} {} {}{}\n", o.pid, o.command.empty() ? "?" : o.command,
+                        o.is_writing ? "rw" : "ro", o.is_passed_through ? " passthrough" : "");
   co_return text;
 }
 
 } // namespace
 
-extern constinit const view openers_view{.name = "openers",
-                                         .summary =
-                                             "who has the raw file open: pid, command, ro or rw",
-                                         .render = render,
-                                         .needs_medium = false};
+extern constinit const view openers_view{
+    .name = "openers",
+    .summary = "who has the raw file open: pid, command, ro or rw, and whether "
+               "the kernel serves it by itself (passthrough)",
+    .render = render,
+    .needs_medium = false};
 
 } // namespace bgfs

@@ -41,6 +41,7 @@ task<std::string> render(view_subject subject) {
 
 task<void> write(view_subject subject, std::string text) {
   raw_disk& disk = *subject.root->disk();
+  co_await disk.require_resizable();
   const size_command command = co_await parse_size_command(text, disk.length());
   co_await disk.resize(command.length, command.may_shrink);
 }

@@ -16,7 +16,8 @@ def graph_of(env, **roots):
     nodes = [{"node-name": n, "driver": "raw",
               "file": {"driver": "file", "filename": str(i or env / f"{n}.missing")}}
              for n, i in roots.items()]
-    return env.graph(nodes, [{"name": n, "node-name": n} for n in roots])
+    # Passed through, an open root could not be removed by force.
+    return env.graph(nodes, [{"name": n, "node-name": n, "passthrough": "off"} for n in roots])
 
 
 def bgfs(*words, **options):

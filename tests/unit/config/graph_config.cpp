@@ -341,8 +341,15 @@ TEST_CASE("every mistake in an export names its place and what would be right") 
        "g.yaml:4:46: export 'w': points are not supported yet; leave 'points' out"},
       {"{name: w, node-name: web, points: {directory: x}}]",
        "g.yaml:4:46: export 'w': points are not supported yet; leave 'points' out"},
-      {"{name: w, node-name: web, passthrough: on}]",
-       "g.yaml:4:37: export 'w': 'passthrough: on' is not supported yet; use auto or off"},
+      {"{name: w, node-name: web, passthrough: on}]", "fine"},
+      {"{name: w, node-name: web, writable: true, passthrough: on}]",
+       "g.yaml:4:53: export 'w': 'passthrough: on' needs 'growable: true' in a writable export: "
+       "the "
+       "kernel writes to the file by itself, and nobody keeps it from writing past the end"},
+      {"{name: w, node-name: web, writable: true, growable: true, passthrough: on}]", "fine"},
+      {"{name: w, node-name: web, cache: kernel, passthrough: on}]",
+       "g.yaml:4:52: export 'w': 'passthrough: on' and 'cache: kernel' exclude each other: what is "
+       "passed through is cached already, as pages of the image's file; leave 'cache' out"},
       {"{name: w, node-name: web, snapshots: {mode: internal}, open: on-demand, passthrough: "
        "auto}]",
        "fine"},

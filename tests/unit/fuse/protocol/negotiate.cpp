@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
+
 using namespace bgfs;
 
 namespace {
@@ -39,6 +41,20 @@ TEST_CASE("the kernel's writeback cache and its own answers to open are never ta
   CHECK(out.max_write == 1 << 20);
   CHECK(out.max_pages == 256);
   CHECK((u64{out.flags2} << 32 | out.flags) == chosen->flags);
+}
+
+TEST_CASE("passthrough comes with the depth of file systems that it allows") {
+  const auto depth_in = [](u64 offered) {
+    const auto chosen = negotiate(offer(45, offered));
+    REQUIRE(chosen.has_value());
+    const fuse_init_out out = init_reply(*chosen, offer(45, offered));
+    u32 depth = 0;
+    std::memcpy(&depth, reinterpret_cast<const std::byte*>(&out) + kernel::max_stack_depth_offset,
+                sizeof depth);
+    return std::pair(chosen->passes_through(), depth);
+  };
+  CHECK(depth_in(FUSE_INIT_EXT | kernel::init_passthrough) == std::pair(true, 1U));
+  CHECK(depth_in(FUSE_INIT_EXT) == std::pair(false, 0U));
 }
 
 TEST_CASE("flags above 32 count only where the kernel says that it sent them") {
