@@ -262,8 +262,8 @@ result<parsed_export> parse_export(const value& given) {
   BGFS_CHECK(read_iothread(o, root));
   BGFS_CHECK(check_supported(o, root));
   BGFS_CHECK(check_combinations(o, root));
-  return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name"),
-                       o.mark("iothread")};
+  return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name"), o.mark("iothread"),
+                       o.mark("cache")};
 }
 
 value write_export(const export_spec& root) {

@@ -13,6 +13,7 @@ struct parsed_export {
   source_mark writable_mark; // where `writable` stands
   source_mark node_mark;     // where `node-name` stands
   source_mark iothread_mark; // where `iothread` stands
+  source_mark cache_mark;    // where `cache` stands
 };
 
 [[nodiscard]] result<parsed_export> parse_export(const value& given);

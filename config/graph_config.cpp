@@ -2,9 +2,11 @@
 #include "config/graph_config.h"
 
 #include "config/graph_content.h"
+#include "graph/base/text.h"
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 
 namespace bgfs {
 
@@ -86,6 +88,17 @@ result<> export_tops(content& c) {
   return {};
 }
 
+// What other exports write to is not written then. All stay if there is no such export.
+void keep_only(content& c, std::string_view name) {
+  const auto is_it = [&](const parsed_export& e) { return e.root.name == name; };
+  if (std::ranges::none_of(c.documents, [&](const graph_document& d) {
+        return std::ranges::any_of(d.exports, is_it);
+      }))
+    return;
+  for (graph_document& d : c.documents)
+    std::erase_if(d.exports, std::not_fn(is_it));
+}
+
 // A header of an untrusted image leads nowhere but where the command line says.
 void make_resolvers(content& c) {
   reference_policy policy = c.policy;
@@ -127,7 +140,7 @@ graph_config& graph_config::operator=(graph_config&&) noexcept = default;
 graph_config::~graph_config() = default;
 
 result<graph_config> graph_config::load(const std::string& path, const registry& drivers,
-                                        const graph_state* state) {
+                                        const graph_state* state, const std::string& only_export) {
   auto c = std::make_unique<content>(drivers);
   BGFS_TRY(graph_documents documents, read_graph_documents(path, drivers));
   if (state != nullptr) {
@@ -137,21 +150,64 @@ result<graph_config> graph_config::load(const std::string& path, const registry&
   }
   BGFS_CHECK(apply_graph_state(c->state, documents, drivers));
   c->documents = std::move(documents.all);
+  if (!only_export.empty())
+    keep_only(*c, only_export);
   c->policy = std::move(documents.policy);
   c->source = c->documents.front().path;
   return make_graph_config(std::move(c));
 }
 
 result<graph_config> config_source::read(const registry& drivers, const graph_state* state) const {
-  result<graph_config> config = is_graph ? graph_config::load(image.filename, drivers, state)
-                                         : graph_config::for_image(image, drivers);
+  result<graph_config> config =
+      is_graph ? graph_config::load(image.filename, drivers, state, only_export)
+               : graph_config::for_image(image, drivers);
   if (!config)
     return config;
   if (is_graph)
     config->allow_references(image.allowed_references);
   if (is_read_only)
     config->make_read_only();
+  if (!only_export.empty())
+    BGFS_CHECK(config->serve_only(only_export));
+  if (is_writeback)
+    BGFS_CHECK(config->write_back());
   return config;
+}
+
+result<> graph_config::serve_only(std::string_view name) {
+  std::vector<export_spec>& all = content_->exports;
+  if (std::ranges::find(all, name, &export_spec::name) == all.end()) {
+    std::vector<std::string_view> names;
+    for (const export_spec& e : all)
+      names.push_back(e.name);
+    return fail(error_kind::not_found, "'{}' has no export '{}', which 'export={}' asks for{}",
+                source(), name, name, did_you_mean(name, names));
+  }
+  std::erase_if(all, [&](const export_spec& e) { return e.name != name; });
+  return {};
+}
+
+result<> graph_config::write_back() {
+  BGFS_ASSERT(content_->exports.size() == 1, "only a mount of one root is written back");
+  export_spec& root = content_->exports.front();
+  const auto refuse = [&](const source_mark& mark, std::string_view why) {
+    return fail(error_kind::invalid_argument,
+                "{}export '{}' cannot be mounted with -o writeback: {}", mark.prefix(), root.name,
+                why);
+  };
+  if (root.passthrough == passthrough_mode::on)
+    return refuse(root.passthrough_mark,
+                  "the kernel either holds back what is written or passes it through; leave "
+                  "'passthrough' out");
+  if (root.is_writable && !root.is_growable)
+    return refuse(root.mark, "it needs 'growable: true', since the kernel then takes writes past "
+                             "the end without asking, and they would be lost later");
+  if (root.on_truncate == truncate_policy::zero)
+    return refuse(root.mark, "with 'on-truncate: zero' it would keep a length that the kernel "
+                             "takes for 0");
+  root.cache = cache_mode::kernel;
+  root.passthrough = passthrough_mode::off;
+  return {};
 }
 
 void graph_config::make_read_only() {

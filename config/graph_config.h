@@ -56,6 +56,8 @@ struct config_source {
   image_request image; // its filename, absolute, is that of the graph file or the image
   bool is_graph = false;
   bool is_read_only = false; // -o ro
+  std::string only_export;   // -o export=NAME; empty: all of them
+  bool is_writeback = false; // -o writeback
   // `state`: instead of what the state file says.
   [[nodiscard]] result<graph_config> read(const registry& drivers,
                                           const graph_state* state = nullptr) const;
@@ -65,8 +67,10 @@ class graph_config {
 public:
   // Reads the file and its fragments. Errors say file:line:column, what was allowed, what to do.
   // The state file beside it (config/graph_state.h) is in force, or `state` instead of it.
+  // With `only_export` the file is read as if it had no other one.
   [[nodiscard]] static result<graph_config> load(const std::string& path, const registry& drivers,
-                                                 const graph_state* state = nullptr);
+                                                 const graph_state* state = nullptr,
+                                                 const std::string& only_export = {});
   // The root is called "disk"; reads the image's first bytes to find its format.
   [[nodiscard]] static result<graph_config> for_image(const image_request& request,
                                                       const registry& drivers);
@@ -76,6 +80,10 @@ public:
 
   // Everything is opened read-only and no root is writable, whatever the file says: -o ro.
   void make_read_only();
+  // Only this root is shown: -o export=NAME.
+  [[nodiscard]] result<> serve_only(std::string_view name);
+  // The kernel holds back what is written to the only root, and owns its length: -o writeback.
+  [[nodiscard]] result<> write_back();
   // Headers may lead below these directories too, also for untrusted roots: --allow-references.
   void allow_references(const std::vector<std::string>& directories);
 

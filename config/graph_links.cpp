@@ -28,10 +28,10 @@ public:
     c_.iothreads.clear();
     collect_lost();
     using step = result<> (linker::*)(std::size_t);
-    static constexpr step steps[] = {&linker::add_names,     &linker::check_references,
-                                     &linker::check_circles, &linker::check_exports,
-                                     &linker::check_writers, &linker::check_shared_files,
-                                     &linker::connect,       &linker::check_iothreads};
+    static constexpr step steps[] = {
+        &linker::add_names,          &linker::check_references, &linker::check_circles,
+        &linker::check_exports,      &linker::check_writers,    &linker::check_caches,
+        &linker::check_shared_files, &linker::connect,          &linker::check_iothreads};
     for (const step s : steps) {
       for (std::size_t i = 0; i < c_.documents.size(); i++) {
         if (c_.documents[i].failure)
@@ -175,6 +175,40 @@ private:
         BGFS_CHECK(check_writer(e, *found->second));
     }
     return check_backings(index);
+  }
+
+  // The kernel keeps what it has read, and is told of no write that comes another way: not in time
+  // to keep a reader from the old bytes.
+  result<> check_caches(std::size_t index) {
+    for (const parsed_export& e : c_.documents[index].exports) {
+      const auto top = c_.named.find(e.root.node_name);
+      if (e.root.cache != cache_mode::kernel || top == c_.named.end())
+        continue;
+      std::set<const node_definition*> seen;
+      collect(*top->second, seen);
+      for (const auto& [name, other] : roots_) {
+        const auto below = c_.named.find(other->node_name);
+        if (!other->is_writable || name == e.root.name || below == c_.named.end())
+          continue;
+        std::set<const node_definition*> written;
+        mark(*below->second, written);
+        if (std::ranges::any_of(written, [&](const auto* d) { return seen.contains(d); }))
+          return wrong(e.cache_mark,
+                       "export '{}' has 'cache: kernel', and export '{}' (see {}) writes to nodes "
+                       "that both show: the kernel would go on showing what it has kept; leave "
+                       "'cache' out, or make the other one read-only",
+                       e.root.name, name, other->mark.to_string());
+      }
+    }
+    return {};
+  }
+
+  void collect(const node_definition& d, std::set<const node_definition*>& into) {
+    if (!into.insert(&d).second)
+      return;
+    for (const node_definition::child& child : d.children)
+      if (const node_definition* below = target_of(child))
+        collect(*below, into);
   }
 
   result<> check_writer(const parsed_export& e, const node_definition& d) {

@@ -67,6 +67,16 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
     request.source.is_read_only = true;
     request.config.make_read_only();
   }
+  if (!options->only_export.empty()) {
+    request.source.only_export = options->only_export;
+    request.source.is_writeback = options->is_writeback;
+    result<graph_config> one = request.source.read(drivers);
+    if (!one) {
+      complain(one.error());
+      return mount_status::usage;
+    }
+    request.config = *std::move(one);
+  }
   request.is_strict = request.is_strict || options->is_strict;
   result<std::string> directory = find_directory(request.directory);
   if (!directory) {

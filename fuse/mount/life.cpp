@@ -19,9 +19,8 @@
 namespace bgfs {
 namespace {
 
-// Ends the mount as seen from outside while requests are still served: what the kernel holds back
-// in pages is written first.
-bool leave_tree(const std::string& directory) {
+// What the kernel holds back in pages is written, while requests are still served.
+bool sync_tree(const std::string& directory) {
   const descriptor there(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (there.is_open())
     (void)syncfs(there.get());
@@ -185,9 +184,10 @@ task<void> mount_life::watch_signals(server& to_stop) {
     co_await reload_on_signal();
   }
   has_left_ = true;
+  co_await mount_.take_what_is_held_back();
   const bool is_synced = co_await offload([this] {
     mount_.notifications->stop(); // while requests are served: its thread may wait for them
-    const bool done = leave_tree(mount_.directory);
+    const bool done = sync_tree(mount_.directory);
     return unmount(mount_.directory, unmount_mode::lazily).has_value() && done;
   });
   if (!is_synced)
@@ -215,6 +215,8 @@ task<void> mount_life::flush_regularly(root_pointer root) {
     co_await sleep_for(interval.count() > 0 ? interval : idle_interval);
     if (interval.count() == 0 || !root->is_writable() || root->attached() == nullptr)
       continue;
+    if (mount_.is_writeback()) // and what the kernel holds back
+      co_await offload([this] { return sync_tree(mount_.directory); });
     const result<> flushed = co_await as_result(
         root->place().run([disk = root->disk()] { return disk->flush_changes(); }));
     if (!flushed)

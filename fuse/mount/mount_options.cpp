@@ -61,6 +61,14 @@ result<std::optional<unsigned>> read_queues(std::string_view option) {
   return count;
 }
 
+result<std::string> read_export(std::string_view option) {
+  const std::string_view name = option.substr(std::min(option.size(), option.find('=') + 1));
+  if (!option.contains('=') || name.empty())
+    return fail(error_kind::invalid_argument,
+                "mount option '{}' needs the name of an export: export=NAME", option);
+  return std::string(name);
+}
+
 } // namespace
 
 result<mount_options> parse_mount_options(std::span<const std::string> given) {
@@ -78,6 +86,10 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       BGFS_TRY(options.transport, read_transport(option));
     } else if (name == "queues") {
       BGFS_TRY(options.queues, read_queues(option));
+    } else if (option == "writeback") {
+      options.is_writeback = true;
+    } else if (name == "export") {
+      BGFS_TRY(options.only_export, read_export(option));
     } else if (contains(passed_names, option)) {
       options.allows_others = options.allows_others || option == "allow_other";
       // default_permissions is always on; nonempty is how libfuse 3 behaves.
@@ -87,11 +99,17 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.for_kernel.push_back(option);
     } else {
       std::vector<std::string_view> known(passed_names.begin(), passed_names.end());
-      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport", "queues"});
+      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport", "queues", "export",
+                                 "writeback"});
       return fail(error_kind::invalid_argument, "mount option '{}' is not known{}", option,
                   did_you_mean(name, known));
     }
   }
+  if (options.is_writeback && options.only_export.empty())
+    return fail(error_kind::invalid_argument,
+                "mount option 'writeback' needs 'export=NAME': the kernel holds back writes, and "
+                "owns the lengths, of all files of a mount or of none, so that only a mount of one "
+                "root can have it");
   return options;
 }
 

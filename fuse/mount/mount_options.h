@@ -21,6 +21,8 @@ struct mount_options {
   bool allows_others = false; // allow_other was written
   transport_choice transport = transport_choice::automatic;
   std::optional<unsigned> queues; // threads that take requests; nullopt: as many as are good
+  std::string only_export;        // export=NAME
+  bool is_writeback = false;      // only with that
 };
 
 // Options that belong to mount(8) and its relatives are dropped; one that nobody knows is an error.

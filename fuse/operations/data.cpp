@@ -89,6 +89,7 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
     root->log.add(request.pid, "write", written.error());
     co_await fail(std::move(written).error());
   }
+  root->tell_other_views({what.offset, *written});
   fuse_write_out out{};
   out.size = *written;
   co_return reply::of(out);
@@ -174,6 +175,7 @@ task<reply> operations::allocate(ask::allocate what) {
     root->log.add(0, "fallocate", outcome.error());
     co_await fail(std::move(outcome).error());
   }
+  root->tell_other_views(what.range);
   co_return reply();
 }
 
@@ -234,6 +236,7 @@ task<reply> operations::copy(ask::copy what) {
   const u64 copied =
       co_await run_on(target.home(), to->disk->copy_from({*from->disk, source.home()},
                                                          what.from_offset, what.to_offset, most));
+  to->root->tell_other_views({what.to_offset, copied});
   if (what.has_wide_reply)
     co_return reply::of(kernel::copy_file_range_out{copied});
   fuse_write_out out{};

@@ -17,6 +17,7 @@ struct disk_handle {
   bool is_writing;
   // In root->openers; nullopt: not a handle of the live image.
   std::optional<std::list<opener>::iterator> listed;
+  u64 inode = 0; // of a layer, which others change; 0: of the live image
 };
 
 struct view_handle {

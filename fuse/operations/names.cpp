@@ -14,10 +14,18 @@ namespace {
 
 // Attributes and names are asked for each time: a disk grows by its size file, a failed root comes
 // back by retry, and nothing on the way of data depends on them.
-fuse_attr_out attributes_out(const attributes& a, u64 number) {
+fuse_attr_out attributes_out(const attributes& a, u64 number, u64 valid_s) {
   fuse_attr_out out{};
   out.attr = to_wire(a, number);
+  out.attr_valid = valid_s;
   return out;
+}
+
+// With -o writeback the length and times of the disk are the kernel's own, and it would ask for the
+// rest before each write.
+u64 seconds_valid(inode& i, const mount_state& mount) {
+  disk_file* const file = i.as_disk();
+  return mount.is_writeback() && file != nullptr && file->is_live() ? 1 : 0;
 }
 
 struct space {
@@ -65,6 +73,7 @@ task<fuse_entry_out> operations::entry_of(inode& target) {
   const attributes a = co_await target.describe();
   out.nodeid = target.number();
   out.attr = to_wire(a, target.number());
+  out.attr_valid = seconds_valid(target, mount_);
   co_return out;
 }
 
@@ -92,7 +101,7 @@ void operations::forget(const ask::forget& what) {
 task<reply> operations::getattr(fuse_in_header request) {
   const inode_pin target = co_await find(request);
   const attributes a = co_await target->describe();
-  co_return reply::of(attributes_out(a, target->number()));
+  co_return reply::of(attributes_out(a, target->number(), seconds_valid(*target, mount_)));
 }
 
 task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
@@ -117,6 +126,7 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
         target->root_of()->log.add(request.pid, "truncate", outcome.error());
         co_await fail(std::move(outcome).error());
       }
+      target->root_of()->tell_other_views({});
     }
     const bool sets_time = (in.valid & (FATTR_MTIME | FATTR_MTIME_NOW)) != 0;
     if (sets_time && disk->policy().is_writable) {
@@ -131,7 +141,7 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
   }
   // Of a view the size is that of its text, whatever a shell's redirection says.
   const attributes a = co_await target->describe();
-  co_return reply::of(attributes_out(a, target->number()));
+  co_return reply::of(attributes_out(a, target->number(), seconds_valid(*target, mount_)));
 }
 
 task<reply> operations::readlink(fuse_in_header request) {

@@ -57,8 +57,10 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
       target->root_of()->log.add(request.pid, "open", outcome.error());
       co_await fail(std::move(outcome).error());
     }
+    target->root_of()->tell_other_views({});
   }
   disk_handle h{disk, target->root_of()->shared_from_this(), is_writing, {}};
+  h.root->meet_overlapping();
   std::shared_ptr<lease> by = // shared with its root, which may go before this handle
       co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
   std::optional<i32> backing;
@@ -73,7 +75,11 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
       co_await fail(std::move(passed).error());
     }
     backing = *passed;
+  } else {
+    h.inode = target->number();
+    h.root->open_views[h.inode]++;
   }
+  co_await shielded(h.root->settle_leased_writes());
   kernel::open_out out{};
   out.fh = handles_.add(std::move(h));
   if (backing) {
@@ -121,18 +127,20 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
 
 task<void> operations::release(u64 handle_number) {
   root_pointer root;
-  if (const disk_handle* h = handles_.find<disk_handle>(handle_number))
-    if (h->listed) {
-      root = h->root;
+  if (const disk_handle* h = handles_.find<disk_handle>(handle_number)) {
+    root = h->root;
+    if (h->listed)
       root->openers.erase(*h->listed);
-    }
+    else if (auto at = root->open_views.find(h->inode); --at->second == 0)
+      root->open_views.erase(at);
+  }
   if (const view_handle* h = handles_.find<view_handle>(handle_number))
     if (h->lines)
       h->what->lines(mount_).forget(h->kernel_handle);
   leased_.remove(handle_number);
   handles_.remove(handle_number);
   if (root != nullptr)
-    co_await shielded(root->through_kernel().dismiss());
+    co_await shielded(root->file_closed());
 }
 
 task<reply> operations::fsync(u64 handle_number) {

@@ -231,7 +231,10 @@ bool server::take_at_once(const fuse_in_header& header, request_body& body, plac
     answer(to, header.unique, ready ? 0 : ENOSYS, std::as_bytes(std::span(&out, 1)));
     return true;
   }
-  if (std::holds_alternative<ask::unknown>(body)) {
+  // What the kernel holds back may lie in what are holes here. Told this once, it calls all of a
+  // file data and asks no more.
+  const bool is_blind = mount_.is_writeback() && std::holds_alternative<ask::seek>(body);
+  if (is_blind || std::holds_alternative<ask::unknown>(body)) {
     answer(to, header.unique, ENOSYS);
     return true;
   }
@@ -278,8 +281,9 @@ task<reply> server::perform_looking(fuse_in_header header, request_body& body) {
 }
 
 void server::initialise(const fuse_in_header& header, const ask::init& what) {
-  result<negotiated> chosen =
-      negotiate(what.in, mount_.wanted_transport, mount_.home.takes_commands());
+  result<negotiated> chosen = negotiate(what.in, {.transport = mount_.wanted_transport,
+                                                  .may_uring = mount_.home.takes_commands(),
+                                                  .is_writeback = mount_.is_writeback()});
   if (!chosen) {
     refusal_ = chosen.error();
     transport_.answer(header.unique, EPROTO, {}, {});

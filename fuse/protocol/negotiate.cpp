@@ -35,6 +35,7 @@ constexpr std::array wanted_flags = {
     named_flag{kernel::init_passthrough, "passthrough"},
 };
 constexpr named_flag over_io_uring{kernel::init_over_io_uring, "over-io-uring"};
+constexpr named_flag writeback{FUSE_WRITEBACK_CACHE, "writeback-cache"};
 
 constexpr u16 background_requests_max = 64;
 constexpr u16 background_requests_congested = 48;
@@ -49,6 +50,8 @@ std::vector<std::string_view> negotiated::flag_names() const {
       names.push_back(f.name);
   if (uses_uring())
     names.push_back(over_io_uring.name);
+  if (holds_back_writes())
+    names.push_back(writeback.name);
   return names;
 }
 
@@ -72,7 +75,7 @@ result<bool> choose_uring(u64 available, transport_choice wanted, bool may_uring
 
 } // namespace
 
-result<negotiated> negotiate(const fuse_init_in& offered, transport_choice wanted, bool may_uring) {
+result<negotiated> negotiate(const fuse_init_in& offered, wanted_mount wanted) {
   negotiated chosen;
   chosen.kernel_minor = offered.minor;
   if (offered.major > kernel::major_version) {
@@ -89,9 +92,15 @@ result<negotiated> negotiate(const fuse_init_in& offered, transport_choice wante
     available |= u64{offered.flags2} << 32;
   for (const named_flag& f : wanted_flags)
     chosen.flags |= available & f.flag;
-  BGFS_TRY(const bool is_uring, choose_uring(available, wanted, may_uring));
+  BGFS_TRY(const bool is_uring, choose_uring(available, wanted.transport, wanted.may_uring));
   if (is_uring)
     chosen.flags |= over_io_uring.flag;
+  if (wanted.is_writeback) {
+    if ((available & writeback.flag) == 0)
+      return fail(error_kind::unsupported,
+                  "the kernel does not hold back writes for FUSE; mount without -o writeback");
+    chosen.flags = (chosen.flags | writeback.flag) & ~kernel::init_passthrough;
+  }
   chosen.write_length_max =
       chosen.has(FUSE_MAX_PAGES) ? kernel::payload_length_max : 32 * 4096; // 32: without the flag
   return chosen;

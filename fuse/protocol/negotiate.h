@@ -18,6 +18,7 @@ struct negotiated {
 
   [[nodiscard]] bool has(u64 flag) const { return (flags & flag) != 0; }
   [[nodiscard]] bool uses_uring() const { return has(kernel::init_over_io_uring); }
+  [[nodiscard]] bool holds_back_writes() const { return has(FUSE_WRITEBACK_CACHE); }
   [[nodiscard]] bool passes_through() const { return has(kernel::init_passthrough); }
   // For .bgfs/features: the names of the flags in use.
   [[nodiscard]] std::vector<std::string_view> flag_names() const;
@@ -26,11 +27,14 @@ struct negotiated {
 // Which transport is asked for: -o transport.
 enum class transport_choice : u8 { automatic, uring, device };
 
-// Pure. `may_uring`: this process can carry requests over io_uring. Fails when the kernel is older
-// than Linux 5.10, or does not offer the transport that is insisted on.
-[[nodiscard]] result<negotiated> negotiate(const fuse_init_in& offered,
-                                           transport_choice wanted = transport_choice::device,
-                                           bool may_uring = false);
+struct wanted_mount {
+  transport_choice transport = transport_choice::device;
+  bool may_uring = false;    // this process can carry requests over io_uring
+  bool is_writeback = false; // the kernel holds back what is written; no passthrough then
+};
+
+// Pure. Fails when the kernel is older than Linux 5.10, or does not offer what is insisted on.
+[[nodiscard]] result<negotiated> negotiate(const fuse_init_in& offered, wanted_mount wanted = {});
 [[nodiscard]] fuse_init_out init_reply(const negotiated& chosen, const fuse_init_in& offered);
 
 } // namespace bgfs

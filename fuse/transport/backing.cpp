@@ -17,6 +17,8 @@ i32 try_open(int session_fd, int fd) {
 } // namespace
 
 result<> probe_backing(const negotiated& kernel, int session_fd) {
+  if (kernel.holds_back_writes())
+    return fail(error_kind::unsupported, "with -o writeback the kernel passes nothing through");
   if (!kernel.passes_through())
     return fail(error_kind::unsupported, "the kernel has no FUSE passthrough: it is older than "
                                          "Linux 6.9 or was built without it");

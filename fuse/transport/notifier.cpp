@@ -22,7 +22,8 @@ void notifier::queue(message m) {
   if (stop_)
     return;
   if (queue_.size() >= queued_max) {
-    // Keeps one message for each inode, about all of it, and one for each open file.
+    // Keeps one message for each inode, about all of it, and one for each open file; then come
+    // those who wait for all of them.
     std::ranges::sort(queue_, {}, &message::subject);
     const auto [first, last] = std::ranges::unique(queue_, {}, &message::subject);
     queue_.erase(first, last);
@@ -35,10 +36,22 @@ void notifier::queue(message m) {
   wake_.notify_one();
 }
 
+bool notifier::announce(settling& who) {
+  const std::lock_guard lock(mutex_);
+  if (stop_ || !thread_.joinable())
+    return false; // nothing was sent yet, or nobody is there any more
+  queue_.push_back({.told = &who});
+  wake_.notify_one();
+  return true;
+}
+
 void notifier::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
+    for (const message& m : queue_)
+      if (m.told != nullptr)
+        m.told->home->post_remote(*m.told);
     queue_.clear();
   }
   wake_.notify_one();
@@ -61,7 +74,9 @@ void notifier::work() {
 }
 
 void notifier::send(const message& m) const {
-  if (m.is_wake) {
+  if (m.told != nullptr) {
+    m.told->home->post_remote(*m.told);
+  } else if (m.is_wake) {
     send_wake(m.number);
   } else {
     send_invalidation(m);

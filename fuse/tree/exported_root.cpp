@@ -32,6 +32,7 @@ task<void> exported_root::open(u32 pid) {
       co_await require_medium();
     }
     phase_ = outcome ? root_phase::open : root_phase::failed;
+    mount_.shape++;
     if (!outcome) {
       failure_ = std::move(outcome).error();
       log.add(pid, "open", *failure_);
@@ -328,6 +329,70 @@ void exported_root::resized() {
     arrived->about->tell_kernel();
   };
   mount_.home.post_remote(*item);
+}
+
+// Both sides learn of each other: who writes has not been asked when somebody else maps. What none
+// of them can write to does not count.
+void exported_root::meet_overlapping() {
+  if (overlapping_as_of_ == mount_.shape || attached() == nullptr)
+    return;
+  overlapping_.clear();
+  overlapping_as_of_ = mount_.shape;
+  std::vector<node*> shared = nodes();
+  std::erase_if(shared, [](const node* n) { return n->is_read_only() || n->parents().size() < 2; });
+  if (shared.empty())
+    return;
+  const auto is_shared = [&](node* n) { return std::ranges::find(shared, n) != shared.end(); };
+  for (const root_pointer& r : mount_.roots) {
+    if (r.get() == this || r->attached() == nullptr || std::ranges::none_of(r->nodes(), is_shared))
+      continue;
+    overlapping_.emplace_back(r);
+    const auto is_known = [this](const auto& known) { return known.lock().get() == this; };
+    if (std::ranges::none_of(r->overlapping_, is_known))
+      r->overlapping_.push_back(weak_from_this());
+  }
+}
+
+bool exported_root::is_watched() const {
+  return !open_views.empty() || std::ranges::any_of(overlapping_, [](const auto& other) {
+    const root_pointer r = other.lock();
+    return r != nullptr && (!r->openers.empty() || !r->open_views.empty());
+  });
+}
+
+task<void> exported_root::settle_leased_writes() {
+  std::vector<root_pointer> all = {shared_from_this()};
+  for (const auto& other : overlapping_)
+    if (root_pointer r = other.lock())
+      all.push_back(std::move(r));
+  for (const root_pointer& r : all) {
+    const bool is_watched = r->is_watched();
+    if (raw_disk* const disk = r->disk(); disk != nullptr && disk->tells_of_writes() != is_watched)
+      co_await r->place().run([&] { return disk->tell_of_writes(is_watched); });
+  }
+}
+
+task<void> exported_root::file_closed() {
+  co_await through_kernel_.dismiss();
+  co_await settle_leased_writes();
+}
+
+void exported_root::tell_other_views(byte_range changed) {
+  if (mount_.notifications == nullptr || !is_watched())
+    return;
+  const auto tell_views = [&](const exported_root& r) {
+    for (const auto& [number, count] : r.open_views)
+      mount_.notifications->invalidate(number, changed);
+  };
+  tell_views(*this);
+  for (const auto& other : overlapping_) {
+    const root_pointer r = other.lock();
+    if (r == nullptr)
+      continue;
+    tell_views(*r);
+    if (!r->openers.empty())
+      mount_.notifications->invalidate(r->inode, changed);
+  }
 }
 
 void exported_root::tell_kernel() {

@@ -113,10 +113,24 @@ public:
   void medium_changed() override { resized(); }
 
   error_log log;
-  std::list<opener> openers; // of the raw file, oldest first
-  u64 inode = 0;             // of the raw file
+  // Its bytes were changed through its raw file. Other raw files that show them may be mapped: the
+  // kernel is told to look again.
+  void tell_other_views(byte_range changed);
+  // Finds the roots that share nodes with this one. By who holds `looking`, before it is opened and
+  // after nodes have changed.
+  void meet_overlapping();
+  // Writes by lease tell nobody: there are none to this root and to those that share nodes with it
+  // while somebody may have mapped what shows their bytes. Before the answer to who opens.
+  task<void> settle_leased_writes();
+  // A raw file of it was closed, and is listed no longer.
+  task<void> file_closed();
+
+  std::list<opener> openers;          // of the raw file, oldest first
+  std::map<u64, unsigned> open_views; // inodes of layers that are open, and how often
+  u64 inode = 0;                      // of the raw file
 
 private:
+  [[nodiscard]] bool is_watched() const;
   task<void> open_uninterrupted();
   task<void> open_disk();
   task<void> open_below();
@@ -141,8 +155,10 @@ private:
   std::unique_ptr<raw_disk> disk_;
   std::map<unsigned, std::unique_ptr<raw_disk>> layer_disks_;
   std::multimap<unsigned, std::unique_ptr<raw_disk>> layer_disks_gone_;
-  std::string image_path_; // of the live image's file
-  event opened_;           // set when an attempt to open has ended
+  std::string image_path_;                                // of the live image's file
+  std::vector<std::weak_ptr<exported_root>> overlapping_; // other roots that share nodes
+  u64 overlapping_as_of_ = 0;
+  event opened_; // set when an attempt to open has ended
 };
 
 } // namespace bgfs

@@ -97,6 +97,21 @@ void mount_state::set_line_notifier(notifier* to) {
   log_lines.lines().set_notifier(to);
 }
 
+task<void> mount_state::settle_with_kernel() {
+  if (notifications != nullptr)
+    co_await notifications->settled();
+}
+
+// To invalidate pages the kernel first writes those that are dirty, and waits for that.
+task<void> mount_state::take_what_is_held_back() {
+  if (!is_writeback() || notifications == nullptr)
+    co_return;
+  for (const root_pointer& r : roots)
+    if (r->inode != 0)
+      notifications->invalidate(r->inode, {});
+  co_await notifications->settled();
+}
+
 result<> mount_state::require_outside(std::string_view path) const {
   const walked_path walked = walk_path(std::string(path), places.now());
   if (!walked.is_forbidden)

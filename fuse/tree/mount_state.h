@@ -56,6 +56,7 @@ struct mount_state {
   const gid_t group;
   const std::timespec started;
   int outcome_fd = -1; // see fuse/mount/outcome.h
+  u64 shape = 1;       // raised when a root comes to show other nodes
   unsigned requests_running = 0;
   u64 requests_served = 0;
   // Those that were served by lease, by all queues.
@@ -75,6 +76,14 @@ struct mount_state {
   void stop_idle_iothreads();
   // Where readers of lines that poll are woken through; null: nowhere any more.
   void set_line_notifier(notifier* to);
+  // Returns when the kernel knows what it was to be told until now (notifier::settled). On the loop
+  // of the mount.
+  task<void> settle_with_kernel();
+  // -o writeback: what is written to the root may be in the kernel still.
+  [[nodiscard]] bool is_writeback() const { return request.source.is_writeback; }
+  // What the kernel holds back has been written when it returns. As settle_with_kernel, and not by
+  // who holds `looking` or has the roots drained.
+  task<void> take_what_is_held_back();
   // Refuses a host path that lies in our own mount: opening it would wait for ourselves.
   [[nodiscard]] result<> require_outside(std::string_view path) const;
 };

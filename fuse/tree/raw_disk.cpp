@@ -14,7 +14,14 @@ task<void> raw_disk::attach(node& top, permissions wanted, root_observer* observ
 
 void raw_disk::settle_lease() {
   if (is_attached() && attached_->shared_lease() != nullptr)
-    attached_->shared_lease()->set_may_write(policy_.is_writable);
+    attached_->shared_lease()->set_may_write(policy_.is_writable && !tells_of_writes_);
+}
+
+task<void> raw_disk::tell_of_writes(bool must) {
+  tells_of_writes_ = must;
+  settle_lease();
+  if (must && is_attached() && attached_->shared_lease() != nullptr)
+    co_await attached_->shared_lease()->turn();
 }
 
 std::shared_ptr<lease> raw_disk::lease_of_handles() {
@@ -101,7 +108,7 @@ task<u32> raw_disk::write(u64 offset, std::span<const std::byte> bytes, bool is_
   const u64 end = offset + bytes.size();
   if (end > length()) {
     if (policy_.is_growable) {
-      co_await grow(end);
+      co_await grow_for_write(end);
     } else if (offset >= length()) {
       co_await fail(beyond_end(offset));
     } else {
@@ -152,6 +159,15 @@ task<void> raw_disk::grow(u64 to_length) {
   const change marked(*this);
   co_await context(attached_->truncate(to_length, {.must_read_zero = true}),
                    "growing '{}' to {:#x} bytes", policy_.name, to_length);
+}
+
+// Formats count in sectors: what is written into half a one makes it whole.
+task<void> raw_disk::grow_for_write(u64 end) {
+  result<> grown = co_await as_result(grow(end));
+  const u64 whole = divide_up(end, 512) * 512;
+  if (!grown && grown.error().kind() == error_kind::invalid_argument && whole != end)
+    grown = co_await as_result(grow(whole));
+  co_await std::move(grown);
 }
 
 task<void> raw_disk::resize(u64 to_length, bool may_shrink) {

@@ -63,6 +63,10 @@ public:
   }
   // For a file that is being opened: what its requests may be served by, or null.
   [[nodiscard]] std::shared_ptr<lease> lease_of_handles();
+  // Whether somebody has to be told of each write, so that none may be served by lease. When it
+  // returns, those that were have ended.
+  task<void> tell_of_writes(bool must);
+  [[nodiscard]] bool tells_of_writes() const { return tells_of_writes_; }
   [[nodiscard]] node& top() const { return attached_->top(); } // while it is attached
   [[nodiscard]] u64 length() const {
     if (!is_attached())
@@ -125,6 +129,7 @@ private:
   [[nodiscard]] error beyond_end(u64 offset) const;
   result<> require_writable() const;
   task<void> grow(u64 length);
+  task<void> grow_for_write(u64 end);
   task<void> zero(byte_range range, bool may_unmap);
   task<void> reserve(byte_range range);
   task<void> rewrite(u64 offset, std::span<std::byte> bytes);
@@ -149,6 +154,7 @@ private:
   bool is_full_ = false;
   bool has_unflushed_ = false;
   u64 leased_writes_seen_ = 0;
+  bool tells_of_writes_ = false;
   bool is_written_by_kernel_ = false;
   std::timespec file_time_{}; // st_mtime of the file, when it was last looked at
 };

@@ -98,6 +98,21 @@ result<> check_passed_through(const mount_state& mount, const graph_config& next
   return {};
 }
 
+// The kernel has the length of the only root for good, and may have bytes of it: it goes on over
+// the same nodes, if with other options.
+result<> check_held_back(const mount_state& mount, const reload_plan& plan) {
+  const graph_edit& e = plan.edit;
+  const bool has_other_nodes = std::ranges::any_of(
+      e.roots, [](const root_step& s) { return s.top != s.which->top().name(); });
+  if (!mount.is_writeback() || (e.leaving.empty() && e.opens.empty() && e.children.empty() &&
+                                e.replaces.empty() && !has_other_nodes))
+    return {};
+  return fail(error_kind::busy,
+              "the nodes of '{}' cannot be changed while it is mounted with -o "
+              "writeback; unmount it first",
+              mount.request.source.only_export);
+}
+
 // What exports insist on must hold for nodes that stay, and (`made_by_edit`) for those that come.
 task<void> require_passable(const mount_state& mount, const graph_config& next,
                             const reload_plan& plan, bool made_by_edit) {
@@ -192,6 +207,7 @@ public:
     if (!applied)
       co_return fail(applied.error());
     mount_.request.source = std::move(source);
+    co_await shielded(meet_again());
     for (const error& warning : applied->warnings)
       mount_.log.add(request_.pid, "reload", warning);
     co_return text_;
@@ -210,6 +226,7 @@ private:
       (void)co_await mount_.graph_of(e.iothread);
     co_await make_plan({});
     co_await check_passed_through(mount_, next, plan_.plan);
+    co_await check_held_back(mount_, plan_.plan);
     co_await require_passable(mount_, next, plan_.plan, false);
     result<edit_outcome> applied = co_await as_result(apply());
     if (!applied && applied.error().kind() == error_kind::unsupported && plan_.has_reopens) {
@@ -318,6 +335,19 @@ private:
         mount_.root_removed(*r);
     }
     mount_.request.config = std::move(next);
+    mount_.shape++;
+  }
+
+  // Roots may show other bytes of each other now. What was written by lease before that was settled
+  // has told nobody.
+  task<void> meet_again() {
+    for (const root_pointer& r : std::vector<root_pointer>(mount_.roots)) {
+      if (r->openers.empty() && r->open_views.empty())
+        continue;
+      r->meet_overlapping();
+      co_await r->settle_leased_writes();
+      r->tell_other_views({});
+    }
   }
 
   static root_pointer find(const root_list& in, std::string_view name) {
@@ -376,6 +406,7 @@ void announce_end(mount_state& mount, const result<std::string>& done,
 
 task<std::string> reload(mount_state& mount, reload_request request) {
   const auto one_at_a_time = co_await mount.reloading.lock();
+  co_await mount.take_what_is_held_back();
   const auto begun = std::chrono::steady_clock::now();
   announce_begin(mount, request.is_forced);
   reloading work(mount, request);
@@ -384,6 +415,7 @@ task<std::string> reload(mount_state& mount, reload_request request) {
   if (!done)
     co_return fail(done.error().kind(), "{}; nothing was changed", done.error().message());
   const std::string retried = co_await retry_failed(mount, request.pid);
+  co_await mount.settle_with_kernel(); // what is read from now on is the new content
   co_return *done + retried;
 }
 
@@ -486,6 +518,7 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
   if (!done)
     co_await fail(done.error().kind(), "{}; nothing was changed", done.error().message());
   co_await write_backing_name(mount, overlay, pid);
+  co_await mount.settle_with_kernel();
 }
 
 task<std::string> describe_reload(mount_state& mount) {

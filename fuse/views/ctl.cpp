@@ -23,6 +23,7 @@ struct verb {
 
 task<void> flush(view_subject subject, std::string) {
   co_await subject.root->require_medium();
+  co_await subject.mount.take_what_is_held_back();
   if (subject.root->is_writable())
     co_await subject.root->place().run([disk = subject.root->disk()] { return disk->flush(); });
 }

@@ -41,9 +41,16 @@ task<std::string> render(view_subject subject) {
 
 task<void> write(view_subject subject, std::string text) {
   raw_disk& disk = *subject.root->disk();
+  if (subject.mount.is_writeback())
+    co_await fail(error_kind::busy,
+                  "the kernel owns the length of '{}' while it is mounted with -o writeback; "
+                  "truncate the raw file itself",
+                  subject.root->name());
   co_await disk.require_resizable();
   const size_command command = co_await parse_size_command(text, disk.length());
   co_await disk.resize(command.length, command.may_shrink);
+  // Who reads the new part afterwards must not find what the kernel kept of an older one.
+  co_await run_on(subject.mount.home, subject.mount.settle_with_kernel());
 }
 
 } // namespace

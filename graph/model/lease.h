@@ -87,7 +87,7 @@ public:
     return *paths_[index].load(std::memory_order_acquire);
   }
   [[nodiscard]] u64 length() const { return length_.load(std::memory_order_acquire); }
-  [[nodiscard]] bool may_write() const { return may_write_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool may_write() const { return may_write_.load(); }
   // Inside, after the I/O of a request has ended: what the top node is to count, and the pieces.
   void count(unsigned queue, const leased_request& done);
   void count_piece(unsigned queue, u16 path, const leased_request& piece);
@@ -122,8 +122,9 @@ public:
   void retire(byte_range guest);
   void retire_all() { table_.retire_all(); }
   void length_changed();
-  // The maker of the root may forbid writing, whatever the nodes say.
-  void set_may_write(bool may) { may_write_.store(may, std::memory_order_release); }
+  // The maker of the root may forbid writing, whatever the nodes say. Visits that have begun may
+  // still write; none does after a turn.
+  void set_may_write(bool may) { may_write_.store(may); }
   // Brings what visits have counted to the nodes.
   void settle_counters();
   // Writes that visits have made since the lease was made, and when the last one ended.

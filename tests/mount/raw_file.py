@@ -166,6 +166,14 @@ def growable(env):
     equal(pread(m / "disk", 3 * MiB, 3), b"\0" * 3, "what was cut off does not come back")
 
 
+@case("a growable qcow2 disk grows by whole sectors", needs=["qemu-img"])
+def growable_qcow2(env):
+    m = env.mount(env.simple(env.qcow2("a.qcow2", "1M"), "qcow2", growable=True))
+    pwrite(m / "disk", MiB, b"end")
+    equal(os.stat(m / "disk").st_size, MiB + 512, "st_size")
+    equal(pread(m / "disk", MiB, 512), b"end" + b"\0" * 509, "the last sector")
+
+
 @case("a read-only export refuses writing with EROFS, to users with EACCES",
       needs=["runuser"])
 def read_only(env):

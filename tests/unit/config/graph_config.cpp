@@ -288,6 +288,77 @@ TEST_CASE("every mistake in a graph file names its place and what would be right
   }
 }
 
+TEST_CASE("a root that the kernel caches shares no node with one that is written otherwise") {
+  const scratch dir;
+  const auto message = [&](std::string_view node, std::string_view other) {
+    return load_message(
+        dir,
+        fmt::format("version: 1\nnodes:\n"
+                    "  - {{node-name: disk, driver: raw, file: {{driver: file, filename: a}}}}\n"
+                    "  - {{node-name: apart, driver: raw, file: {{driver: file, filename: b}}}}\n"
+                    "exports:\n  - {{name: w, node-name: {}{}}}\n"
+                    "  - {{name: c, node-name: disk, cache: kernel}}\n",
+                    node, other));
+  };
+  CHECK(message("disk", "") == "fine");
+  CHECK(message("apart", ", writable: true") == "fine");
+  CHECK(
+      message("disk", ", writable: true") ==
+      fmt::format("g.yaml:7:32: export 'c' has 'cache: kernel', and export 'w' (see {}:6:5) writes "
+                  "to nodes that both show: the kernel would go on showing what it has kept; leave "
+                  "'cache' out, or make the other one read-only",
+                  dir.at("g.yaml")));
+}
+
+TEST_CASE("one export of a file is served as if there were no other") {
+  const scratch dir;
+  const std::string path = dir.write(
+      "g.yaml", fmt::format("{}exports:\n"
+                            "  - {{name: other, node-name: web, writable: true}}\n"
+                            "  - {{name: disk, node-name: web}}\n"
+                            "  - {{name: grows, node-name: web, writable: true, growable: true}}\n"
+                            "  - {{name: zeroes, node-name: web, writable: true, growable: true,"
+                            " on-truncate: zero}}\n"
+                            "  - {{name: passed, node-name: web, passthrough: on}}\n",
+                            one_node));
+  const auto read = [&](std::string name, bool is_writeback) {
+    config_source source{.image = {.filename = path},
+                         .is_graph = true,
+                         .only_export = std::move(name),
+                         .is_writeback = is_writeback};
+    return source.read(test::test_registry());
+  };
+  const auto disk = read("disk", false);
+  REQUIRE(disk.has_value());
+  REQUIRE(disk->exports().size() == 1);
+  CHECK(disk->exports()[0].name == "disk");
+  CHECK(disk->make_node_spec("web")->generic.is_read_only); // though others would write to it
+  CHECK(read("dusk", false).error().message() ==
+        fmt::format("'{}' has no export 'dusk', which 'export=dusk' asks for; did you mean 'disk'?",
+                    path));
+  const auto grows = read("grows", true);
+  REQUIRE(grows.has_value());
+  CHECK(grows->exports()[0].cache == cache_mode::kernel);
+  CHECK(grows->exports()[0].passthrough == passthrough_mode::off);
+  CHECK(read("disk", true).has_value());
+  const auto refusal = [&](std::string name) {
+    const auto refused = read(std::move(name), true);
+    REQUIRE(!refused);
+    return refused.error().message().substr(dir.path().size() + 1);
+  };
+  CHECK(
+      refusal("other") ==
+      "g.yaml:5:5: export 'other' cannot be mounted with -o writeback: it needs 'growable: true', "
+      "since the kernel then takes writes past the end without asking, and they would be lost "
+      "later");
+  CHECK(refusal("zeroes") ==
+        "g.yaml:8:5: export 'zeroes' cannot be mounted with -o writeback: with 'on-truncate: zero' "
+        "it would keep a length that the kernel takes for 0");
+  CHECK(refusal("passed") ==
+        "g.yaml:9:36: export 'passed' cannot be mounted with -o writeback: the kernel either holds "
+        "back what is written or passes it through; leave 'passthrough' out");
+}
+
 TEST_CASE("every mistake in an export names its place and what would be right") {
   const scratch dir;
   struct row {

@@ -52,6 +52,25 @@ TEST_CASE("a transport is one of three") {
   }
 }
 
+TEST_CASE("one export may be asked for, and only then writes may be held back") {
+  const auto both = parse({"export=web,1", "writeback"});
+  REQUIRE(both.has_value());
+  CHECK(both->only_export == "web,1");
+  CHECK(both->is_writeback);
+  const auto alone = parse({"writeback"});
+  REQUIRE(!alone);
+  CHECK(
+      alone.error().message() ==
+      "mount option 'writeback' needs 'export=NAME': the kernel holds back writes, and owns the "
+      "lengths, of all files of a mount or of none, so that only a mount of one root can have it");
+  for (const char* wrong : {"export", "export="}) {
+    const auto refused = parse({wrong});
+    REQUIRE(!refused);
+    CHECK(refused.error().message() ==
+          fmt::format("mount option '{}' needs the name of an export: export=NAME", wrong));
+  }
+}
+
 TEST_CASE("an unknown option is an error that names it") {
   const auto o = parse({"alow_other"});
   REQUIRE_FALSE(o.has_value());

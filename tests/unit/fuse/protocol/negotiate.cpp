@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 
 using namespace bgfs;
@@ -57,6 +58,20 @@ TEST_CASE("passthrough comes with the depth of file systems that it allows") {
   CHECK(depth_in(FUSE_INIT_EXT) == std::pair(false, 0U));
 }
 
+TEST_CASE(
+    "who wants the kernel to hold back writes gets no passthrough, or is told that it cannot") {
+  const u64 all = FUSE_INIT_EXT | FUSE_WRITEBACK_CACHE | kernel::init_passthrough;
+  const auto chosen = negotiate(offer(45, all), {.is_writeback = true});
+  REQUIRE(chosen.has_value());
+  CHECK(chosen->holds_back_writes());
+  CHECK_FALSE(chosen->passes_through());
+  CHECK(std::ranges::count(chosen->flag_names(), "writeback-cache") == 1);
+  const auto refused = negotiate(offer(45, FUSE_INIT_EXT), {.is_writeback = true});
+  REQUIRE(!refused);
+  CHECK(refused.error().message() ==
+        "the kernel does not hold back writes for FUSE; mount without -o writeback");
+}
+
 TEST_CASE("flags above 32 count only where the kernel says that it sent them") {
   const auto chosen = negotiate(offer(38, kernel::init_direct_io_allow_mmap));
   REQUIRE(chosen.has_value());
@@ -94,17 +109,17 @@ TEST_CASE("requests go over io_uring where both sides can, and not where /dev/fu
                        row{ring, transport_choice::device, true, false},
                        row{ring, transport_choice::uring, true, true},
                        row{FUSE_INIT_EXT, transport_choice::automatic, true, false}}) {
-    const auto chosen = negotiate(offer(45, r.offered), r.wanted, r.may);
+    const auto chosen = negotiate(offer(45, r.offered), {r.wanted, r.may});
     REQUIRE(chosen.has_value());
     CHECK(chosen->uses_uring() == r.expected);
   }
-  const auto not_offered = negotiate(offer(45, FUSE_INIT_EXT), transport_choice::uring, true);
+  const auto not_offered = negotiate(offer(45, FUSE_INIT_EXT), {transport_choice::uring, true});
   REQUIRE(!not_offered.has_value());
   CHECK(
       not_offered.error().message() ==
       "the kernel does not offer FUSE over io_uring: it is older than Linux 6.14, or root has not "
       "enabled it with 'echo 1 > /sys/module/fuse/parameters/enable_uring'; use transport=dev");
-  const auto not_able = negotiate(offer(45, ring), transport_choice::uring, false);
+  const auto not_able = negotiate(offer(45, ring), {transport_choice::uring, false});
   REQUIRE(!not_able.has_value());
   CHECK(not_able.error().message() ==
         "'transport=uring' needs io_uring, which this process may not use or which is older than "
