@@ -140,8 +140,20 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
     }
   }
   // Of a view the size is that of its text, whatever a shell's redirection says.
-  const attributes a = co_await target->describe();
-  co_return reply::of(attributes_out(a, target->number(), seconds_valid(*target, mount_)));
+  attributes a = co_await target->describe();
+  u64 valid_s = seconds_valid(*target, mount_);
+  if (file != nullptr && (in.valid & FATTR_SIZE) != 0 && a.length != in.size) {
+    // It became zeroes instead, and the kernel drops pages only of a file whose length changes. Of
+    // a cached one the answer says so, as the kernel does by itself for O_TRUNC; the true length it
+    // asks for with the next read or look. Of others only who has mapped them has pages.
+    if (target->root_of()->spec().cache == cache_mode::kernel) {
+      a.length = in.size;
+      valid_s = 0;
+    } else if (mount_.notifications != nullptr) {
+      mount_.notifications->invalidate(target->number(), {});
+    }
+  }
+  co_return reply::of(attributes_out(a, target->number(), valid_s));
 }
 
 task<reply> operations::readlink(fuse_in_header request) {

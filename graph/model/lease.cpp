@@ -40,8 +40,7 @@ lease::~lease() {
   BGFS_ASSERT(is_empty(), "L2: a lease goes when nobody is inside");
 }
 
-bool lease::enter(unsigned queue, unsigned& epoch) {
-  epoch = epoch_.load() & 1;
+bool lease::enter_in(unsigned epoch, unsigned queue) {
   queues_[queue].inside[epoch].fetch_add(1);
   if (is_open_.load())
     return true;

@@ -77,7 +77,13 @@ public:
 
   // --- any thread -----------------------------------------------------------------------------
   // False: closed; nothing was entered. `epoch` goes back to leave.
-  [[nodiscard]] bool enter(unsigned queue, unsigned& epoch);
+  [[nodiscard]] bool enter(unsigned queue, unsigned& epoch) {
+    epoch = current_epoch();
+    return enter_in(epoch, queue);
+  }
+  // Its two steps; the epoch may turn between them.
+  [[nodiscard]] unsigned current_epoch() const { return epoch_.load() & 1; }
+  [[nodiscard]] bool enter_in(unsigned epoch, unsigned queue);
   void leave(unsigned queue, unsigned epoch);
   // Inside only.
   [[nodiscard]] std::optional<resolved_extent> find(u64 offset) const {

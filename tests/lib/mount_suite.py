@@ -18,6 +18,7 @@ BGFS = os.path.abspath(os.environ.get("BGFS", "build/debug/fuse/bgfs"))
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 cases = []
+export_defaults = {}  # what every export of a graph has that says nothing else
 
 
 class Skip(Exception):
@@ -44,11 +45,12 @@ def ring_enabled(transport):
             RING_SWITCH.write_text("1" if before.strip() == "Y" else "0")
 
 
-def case(name, needs=(), timeout=120):
-    """Registers a function that takes an Env. `needs` are commands that must be installed."""
+def case(name, needs=(), timeout=120, uncached=False):
+    """Registers a function that takes an Env. `needs` are commands that must be installed. With
+    `uncached` it is about roots that the kernel does not cache, or says itself which it does."""
 
     def register(function):
-        cases.append((name, function, tuple(needs), timeout))
+        cases.append((name, function, tuple(needs), timeout, uncached))
         return function
 
     return register
@@ -276,6 +278,7 @@ class Env:
     def graph(self, nodes, exports, name="graph.yaml", **more):
         """A graph file; JSON is YAML."""
         path = self.dir / name
+        exports = [{**self.export_defaults, **e} for e in exports]
         path.write_text(json.dumps({"version": 1, "nodes": nodes, "exports": exports, **more},
                                    indent=1))
         return path

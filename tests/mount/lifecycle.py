@@ -249,7 +249,7 @@ def killed_clients(env):
     m.umount()
 
 
-@case("a killed process that waits for another request is answered at once")
+@case("a killed process that waits for another request is answered at once", uncached=True)
 def interrupted(env):
     # An image on another mount, whose daemon is stopped. Without the page cache a write of some
     # bytes reads the block around them first, and others in the same block wait for it.

@@ -2,11 +2,14 @@
 """Raw files that the kernel serves by itself: what is passed through, what stays true of it, and
 what has to wait meanwhile."""
 import errno
+import functools
 import mmap
 import os
 import signal
 
 from mount_suite import *  # noqa: F403
+
+case = functools.partial(case, uncached=True)  # noqa: F405
 
 ON = {"writable": True, "growable": True, "passthrough": "on"}
 

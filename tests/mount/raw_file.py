@@ -150,8 +150,31 @@ def truncate_to_zeroes(env):
     equal(os.stat(m / "disk").st_size, 4 * MiB, "st_size")
     os.truncate(m / "disk", 0)
     equal(pread(m / "disk", 0, 4 * MiB) == b"\0" * 4 * MiB, True, "zeroes after truncate to 0")
+    equal(os.stat(m / "disk").st_size, 4 * MiB, "st_size after truncate to 0")
     with fails_with(errno.EPERM):
         os.truncate(m / "disk", 100)
+    m.umount()
+
+
+@case("what the kernel had kept of a disk is gone when truncating has made it zeroes", uncached=True)
+def truncate_what_is_kept(env):
+    for cache in ("none", "kernel"):
+        image = env.raw("a.raw", 4 * MiB, pattern(4 * MiB))
+        m = env.mount(env.simple(image, cache=cache, **{"on-truncate": "zero"}))
+        fd = os.open(m / "disk", os.O_RDWR)
+        try:
+            area = mmap.mmap(fd, 4 * MiB)
+        except OSError as e:
+            equal(e.errno, errno.ENODEV, "mmap")
+            raise Skip("the kernel maps no uncached files (Linux 6.6)") from e
+        equal(area[MiB:MiB + 4096], pattern(4 * MiB)[MiB:MiB + 4096], "what is kept")
+        equal(os.pread(fd, 4096, 2 * MiB), pattern(4 * MiB)[2 * MiB:2 * MiB + 4096], "and read")
+        os.ftruncate(fd, 0)
+        equal(os.pread(fd, 4 * MiB, 0) == b"\0" * 4 * MiB, True, f"{cache}: read")
+        wait_for(lambda a=area: a[:] == b"\0" * 4 * MiB, f"{cache}: zeroes to be mapped")
+        area.close()
+        os.close(fd)
+        m.umount()
 
 
 @case("a growable disk grows by writing and follows truncate")

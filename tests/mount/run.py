@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The mount suite: real mounts of the bgfs named by BGFS, looked at as its users would. Run as root.
 
-  tests/mount/run.py [--deny-io-uring] [--transport uring|dev] [--list] [FILTER...]
+  tests/mount/run.py [--deny-io-uring] [--transport uring|dev] [--cache none|kernel] [--list]
+                     [FILTER...]
 
 A FILTER is part of a case's name. One line a case; the last line counts them. --transport enables
-FUSE over io_uring in the kernel, or disables it, and puts it back at the end.
+FUSE over io_uring in the kernel, or disables it, and puts it back at the end. --cache is that of
+every export that names none, but in cases that are about it.
 """
 import argparse
 import importlib
@@ -30,12 +32,13 @@ def ring(*_):
     raise TimedOut()
 
 
-def run_case(name, function, needs, timeout):
+def run_case(name, function, needs, timeout, uncached):
     """Returns (word, detail)."""
     missing = [c for c in needs if shutil.which(c) is None]
     if missing:
         return "skipped", f"needs {', '.join(missing)}"
     env = mount_suite.Env(name)
+    env.export_defaults = {} if uncached else mount_suite.export_defaults
     word, detail = "passed", ""
     signal.signal(signal.SIGALRM, ring)
     signal.alarm(timeout)
@@ -61,6 +64,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--deny-io-uring", action="store_true")
     parser.add_argument("--transport", choices=["uring", "dev"])
+    parser.add_argument("--cache", choices=["none", "kernel"])
     parser.add_argument("--list", action="store_true")
     parser.add_argument("filters", nargs="*")
     arguments = parser.parse_args()
@@ -82,6 +86,8 @@ def main():
         print("0 passed, 0 failed, 1 skipped: the kernel has no FUSE over io_uring")
         return 0
     mount_suite.enter_private_namespace()
+    if arguments.cache:
+        mount_suite.export_defaults["cache"] = arguments.cache
     if arguments.deny_io_uring:
         deny_io_uring.install()
         os.environ["BGFS_TEST_NO_IO_URING"] = "1"
@@ -91,9 +97,9 @@ def main():
 
 def run_all(chosen):
     count = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, function, needs, timeout in chosen:
+    for name, *case in chosen:
         begin = time.monotonic()
-        word, detail = run_case(name, function, needs, timeout)
+        word, detail = run_case(name, *case)
         count[word] += 1
         line = f"{word:8}{name} ({time.monotonic() - begin:.1f} s)"
         print(f"{line}: {detail}" if detail else line, flush=True)

@@ -88,6 +88,18 @@ TEST_CASE("turns end although there is always somebody inside, if never for long
 
 TEST_CASE("a visit that was counted late, in an epoch that had just ended, is waited for") {
   lease_bench b;
+  const unsigned ended = b.by().current_epoch(); // a thread is held up here
+  b.bench.must(b.by().turn());
+  REQUIRE(b.by().current_epoch() != ended);
+  REQUIRE(b.by().enter_in(ended, 2));
+  beside waits(b.bench, b.by().turn());
+  CHECK(!waits.has_ended());
+  b.by().leave(2, ended);
+  CHECK(waits.has_ended());
+}
+
+TEST_CASE("turns that were asked for one after the other end so, whoever came between them") {
+  lease_bench b;
   // Two turns one after the other, with a visit that stays from before the first: neither ends.
   visitor stays(b.by(), 3);
   const u64 first = b.by().ask_for_turn();
@@ -212,6 +224,21 @@ TEST_CASE("a drain waits for visits") {
   const visitor again(b.by(), 2);
   CHECK(again.is_inside());
   CHECK(!again.find(0)); // what an edit may have changed is found out anew
+}
+
+TEST_CASE("a root that is released waits for visits, and its lease knows nothing more") {
+  lease_bench b;
+  b.write(0, cluster);
+  const std::shared_ptr<lease> by = b.top_root->shared_lease(); // as an open file has it
+  std::optional<visitor> inside(std::in_place, *by, 1);
+  beside released(b.bench, b.top_root->release());
+  CHECK(!released.has_ended());
+  CHECK(inside->find(0)); // still true
+  CHECK(!visitor(*by, 2).is_inside());
+  inside.reset();
+  CHECK(released.has_ended());
+  CHECK(!by->is_bound());
+  CHECK(!visitor(*by, 2).is_inside());
 }
 
 // Danger: an extent that one root has changed lives on in another root's table.
