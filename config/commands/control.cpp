@@ -222,13 +222,22 @@ int run_state(const command_call& call) {
 
 namespace {
 
+// A root that is opened on demand is opened for who opens its disk.
+void ask_for(const std::string& disk) {
+  for (const int flags : {O_RDONLY, O_WRONLY}) {
+    const int fd = ::open(disk.c_str(), flags | O_CLOEXEC);
+    if (fd < 0)
+      continue;
+    ::close(fd);
+    return;
+  }
+}
+
 int wait_for_root(const command_call& call, const mount_client& mount, const std::string& name,
                   std::optional<std::chrono::steady_clock::time_point> until) {
   event_waiter waiter(mount);
   for (;;) {
-    // A root that is opened on demand is asked for.
-    struct stat ignored{};
-    (void)::stat(mount.path(name).c_str(), &ignored);
+    ask_for(mount.path(name));
     const result<std::vector<root_state>> states = read_states(mount);
     if (!states) {
       complain(call, fmt::format("the mount on '{}' has ended: {}", mount.directory(),

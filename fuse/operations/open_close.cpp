@@ -98,6 +98,8 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
 
 task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 flags) {
   view_file* const file = target->as_view();
+  if (target->root_of() != nullptr && file->what().needs_medium)
+    co_await target->root_of()->open(request.pid); // on demand: this is one
   const view_subject about = co_await file->subject(request.pid);
   const view& what = file->what();
   const bool is_reading = opens_for_reading(flags);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/exported_root.h"
 
+#include "config/glance.h"
 #include "fuse/tree/mount_state.h"
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
@@ -142,6 +143,26 @@ task<void> exported_root::load_time() {
   image_path_ = disk_->top().host_path();
   const auto time = co_await offload([path = image_path_] { return load_content_time(path); });
   co_await place_.look([&] { disk_->time().begin(time ? *time : mount_.started); });
+}
+
+namespace {
+
+std::optional<disk_extent> extent_from_outside(const graph_config& config, const export_spec& spec,
+                                               std::timespec otherwise) {
+  const std::optional<image_glance> seen = glance_at(config, spec);
+  if (!seen)
+    return std::nullopt;
+  return disk_extent{.length = seen->length,
+                     .allocated = seen->allocated,
+                     .modified = load_content_time(seen->path).value_or(otherwise)};
+}
+
+} // namespace
+
+task<std::optional<disk_extent>> exported_root::look_from_outside() {
+  std::optional<disk_extent> seen = co_await offload(
+      [this] { return extent_from_outside(mount_.config(), spec_, mount_.started); });
+  co_return seen;
 }
 
 std::unique_ptr<root>* exported_root::attachment() {

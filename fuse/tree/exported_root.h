@@ -102,6 +102,9 @@ public:
   task<raw_disk*> layer_disk(unsigned index);
 
   task<root_state> state();
+  // What can be said of the disk without opening it: a root that is opened on demand is not opened
+  // because somebody lists the mount. nullopt: nothing. By who holds mount_state::looking.
+  task<std::optional<disk_extent>> look_from_outside();
 
   [[nodiscard]] mode_t mode() const; // permission bits of the raw file; 0 while it is failed
   [[nodiscard]] mode_t view_mode(bool is_writable_view) const;

@@ -94,14 +94,14 @@ public:
   using root_directory::root_directory;
 
   task<std::vector<directory_entry>> list() override {
-    co_await root_.require_medium();
+    co_await root_.open(0);
     std::vector<directory_entry> entries = {{std::string(by_node_name), S_IFDIR}};
     for (std::size_t i = 0; i < root_.layers().size(); i++)
       entries.push_back({fmt::format("{}", i), S_IFDIR});
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
-    co_await root_.require_medium();
+    co_await root_.open(0);
     if (name == by_node_name)
       co_return std::make_unique<by_node_directory>(mount_, root_);
     unsigned index = 0;

@@ -30,22 +30,19 @@ public:
       : mount_(mount), root_(root), owner_(root.shared_from_this()) {}
 
   task<attributes> describe() override {
-    attributes a;
+    if (root_.phase() == root_phase::unopened) {
+      const std::optional<disk_extent> seen = co_await root_.look_from_outside();
+      if (seen && root_.phase() == root_phase::unopened)
+        co_return with(*seen);
+    }
     // On demand means: at the first look that cannot do without.
     if (root_.phase() == root_phase::unopened || root_.phase() == root_phase::opening)
       (void)co_await as_result(root_.open(0));
-    a.mode = S_IFREG | root_.mode();
-    a.owner = root_.owner();
-    a.group = root_.group();
-    a.modified = mount_.started;
     raw_disk* const disk = root_.disk();
     if (disk == nullptr)
-      co_return a;
+      co_return with({.modified = mount_.started});
     const disk_extent extent = co_await root_.place().run([&] { return disk->extent(); });
-    a.length = extent.length;
-    a.modified = extent.modified;
-    a.blocks = extent.blocks();
-    co_return a;
+    co_return with(extent);
   }
 
   task<raw_disk*> disk(u32 pid) override {
@@ -56,6 +53,17 @@ public:
   bool is_live() const override { return true; }
 
 private:
+  [[nodiscard]] attributes with(const disk_extent& extent) const {
+    attributes a;
+    a.mode = S_IFREG | root_.mode();
+    a.owner = root_.owner();
+    a.group = root_.group();
+    a.length = extent.length;
+    a.modified = extent.modified;
+    a.blocks = extent.blocks();
+    return a;
+  }
+
   mount_state& mount_;
   exported_root& root_;
   root_pointer owner_;

@@ -45,14 +45,14 @@ public:
   using root_directory::root_directory;
 
   task<std::vector<directory_entry>> list() override {
-    co_await root_.require_medium();
+    co_await root_.open(0);
     std::vector<directory_entry> entries;
     for (const node* n : root_.nodes())
       entries.push_back({to_file_name(n->name()), S_IFDIR});
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
-    co_await root_.require_medium();
+    co_await root_.open(0);
     for (const node* n : root_.nodes())
       if (to_file_name(n->name()) == name)
         co_return std::make_unique<node_directory>(mount_, root_, n->name());

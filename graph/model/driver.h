@@ -64,6 +64,12 @@ struct driver_type {
   // Takes out of `before`, options of an earlier open by dotted name, what giving `next` replaces
   // although the names differ; null: nothing (join_options.h).
   void (*drop_replaced)(flat_options& before, const flat_options& next) = nullptr;
+  // How long the disk will be that is opened with these options over a child of that length and
+  // with these first bytes (probe_length; none where they cannot be had): for who wants to know
+  // without opening it. nullopt: it cannot be told. null: it never can; filters show their child's.
+  // Pure.
+  std::optional<u64> (*length_of)(std::span<const std::byte> head, u64 child_length,
+                                  const options& given) = nullptr;
 };
 
 // Bytes that probes are shown.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A thousand roots in one mount: memory and time in proportion to what is used."""
+import errno
 import os
 import shutil
 import time
@@ -58,3 +59,71 @@ def thousand_roots(env):
     m.umount()
     for name in ("i0.qcow2", "i999.qcow2"):
         qemu_check(env / name)
+
+
+@case("roots on demand are shown with their lengths, and opened by whom uses them",
+      needs=["qemu-img"], timeout=300)
+def on_demand(env):
+    m = env.mount(thousand(env, open="on-demand"))
+    pid = m.pid
+
+    def open_images():
+        return sum(os.readlink(f"/proc/{pid}/fd/{f}").endswith(".qcow2")
+                   for f in os.listdir(f"/proc/{pid}/fd"))
+
+    before = resident_kib(pid)
+    found = [os.lstat(m / name) for name in os.listdir(m.path)]
+    equal(sum(s.st_size for s in found), ROOTS * 16 * MiB, "st_size of all")
+    check(all(s.st_blocks > 0 for s in found if s.st_size), "st_blocks 0 is a hole")
+    run("ls", "-la", m.path)
+    equal(open_images(), 0, "images that are open after ls")
+    if not IS_SANITIZED:
+        check(resident_kib(pid) - before < 8 * 1024, "ls took", resident_kib(pid) - before, "KiB")
+    equal(m.read("r1.d/state"), "opening\nit is opened on demand\n", "state")
+    equal(open_images(), 0, "images that are open after state")
+    contains(m.read("r6.d/info"), "virtual size: 16 MiB", "info")
+    equal(open_images(), 1, "images that are open after info")
+    equal(os.listdir(m / "r7.d/layers/0").count("disk"), 1, "a layer")
+    equal(open_images(), 2, "images that are open after looking at layers")
+    fd = os.open(m / "r5", os.O_RDWR)
+    equal(open_images(), 3, "images that are open after open")
+    equal(os.fstat(fd).st_size, 16 * MiB, "st_size of what is open")
+    os.pwrite(fd, b"x", 0)
+    os.close(fd)
+    equal(m.read("r5.d/state"), "ok\n", "state")
+    m.umount()
+    qemu_check(env / "i5.qcow2")
+
+
+@case("what is shown of a root on demand is right without opening it", needs=["qemu-img"])
+def glances(env):
+    env.raw("whole", 3 * MiB)
+    env.raw("junk", 4096, b"no header")
+    env.qcow2("image", "5M")
+    file = {n: {"driver": "file", "filename": n} for n in ("whole", "image", "gone", "junk")}
+    nodes = [
+        {"node-name": "raw", "driver": "raw", "file": file["whole"]},
+        {"node-name": "window", "driver": "raw", "offset": MiB, "size": 4096, "file": "raw"},
+        {"node-name": "rest", "driver": "raw", "offset": MiB, "file": "raw"},
+        {"node-name": "qcow2", "driver": "qcow2", "file": file["image"]},
+        {"node-name": "filter", "driver": "copy-on-read", "file": "qcow2"},
+        {"node-name": "gone", "driver": "qcow2", "file": file["gone"]},
+        {"node-name": "junk", "driver": "qcow2", "file": file["junk"]},
+        {"node-name": "null", "driver": "null-co", "size": "7M"},
+    ]
+    wanted = {"raw": 3 * MiB, "window": 4096, "rest": 2 * MiB, "qcow2": 5 * MiB, "filter": 5 * MiB,
+              "null": 7 * MiB, "gone": 0, "junk": 0}
+    m = env.mount(env.graph(nodes, [{"name": n, "node-name": n, "open": "on-demand"}
+                                    for n in wanted]))
+    equal({n: os.stat(m / n).st_size for n in wanted}, wanted, "lengths")
+    states = {n: m.read(f"{n}.d/state").splitlines()[0] for n in wanted}
+    equal(states, {**dict.fromkeys(wanted, "opening"), "null": "read-only", "gone": "failed",
+                   "junk": "failed"}, "states")
+    equal(os.stat(m / "gone").st_mode & 0o777, 0, "the mode of a failed root")
+    for name in ("raw", "window", "rest", "qcow2", "filter"):
+        before = os.stat(m / name)
+        equal(len(pread(m / name, 0, 16 * MiB)), wanted[name], name)
+        after = os.stat(m / name)
+        for key in ("st_size", "st_blocks", "st_mtime_ns", "st_mode", "st_ino"):
+            equal(getattr(after, key), getattr(before, key), f"{key} of {name}")
+    m.umount()

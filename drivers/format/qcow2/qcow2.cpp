@@ -17,6 +17,14 @@ int probe(std::span<const std::byte> head, std::string_view) {
   return version == 2 || version == 3 ? 100 : 0; // version 1 is another format, qcow
 }
 
+std::optional<u64> length_of(std::span<const std::byte> head, u64, const options&) {
+  constexpr std::size_t length_at = 24;
+  if (probe(head, {}) == 0 || head.size() < length_at + sizeof(be64))
+    return std::nullopt;
+  const u64 length = load<be64>(head, length_at);
+  return length <= device_length_max ? std::optional(length) : std::nullopt;
+}
+
 task<std::unique_ptr<driver>> open(open_request request) {
   std::unique_ptr<qcow2::image> opened =
       co_await qcow2::image::open({.home = request.home,
@@ -63,6 +71,7 @@ const driver_type qcow2_driver_type{
     .open = open,
     .create = qcow2::create_image,
     .drop_replaced = drop_replaced,
+    .length_of = length_of,
 };
 
 } // namespace bgfs

@@ -179,6 +179,14 @@ task<std::unique_ptr<driver>> open_raw(open_request request) {
   co_return std::make_unique<raw_driver>(below, w);
 }
 
+std::optional<u64> length_of(std::span<const std::byte>, u64 child_length, const options& given) {
+  const u64 offset = given.number("offset");
+  const std::optional<u64> length = given.maybe_number("size");
+  if (offset > child_length || length.value_or(0) > child_length - offset)
+    return std::nullopt; // it will not open
+  return length.value_or(child_length - offset);
+}
+
 task<void> create_raw(create_request request) {
   truncate_options options;
   const std::string& wanted = request.given.text("preallocation");
@@ -201,6 +209,7 @@ const driver_type raw_driver_type{
     .supports_zoned_children = true,
     .open = open_raw,
     .create = create_raw,
+    .length_of = length_of,
 };
 
 } // namespace bgfs
