@@ -131,11 +131,16 @@ std::string render_map_json(std::span<const map_entry> entries) {
   return text + writer.end();
 }
 
+std::string map_view_row(const map_entry& e) {
+  if (!e.is_data || e.is_zero)
+    return {};
+  return table_row(e, e.offset ? hex(*e.offset) : "-");
+}
+
 std::string render_map_table(std::span<const map_entry> entries) {
   std::string text(map_table_head);
   for (const map_entry& e : entries)
-    if (e.is_data && !e.is_zero)
-      text += table_row(e, e.offset ? hex(*e.offset) : "-");
+    text += map_view_row(e);
   return text;
 }
 

@@ -52,8 +52,11 @@ inline constexpr std::string_view map_table_head =
     "Offset          Length          Mapped to       File\n";
 [[nodiscard]] result<std::string> map_table_row(const map_entry& e);
 
-// Everything at once, for views. In the table, what is stored in another form has its place shown
-// as "-" instead of failing: a view is there to be looked at.
+// The same row for views: what is stored in another form has its place shown as "-" instead of
+// failing, since a view is there to be looked at.
+[[nodiscard]] std::string map_view_row(const map_entry& e);
+
+// Everything at once, with rows for views.
 [[nodiscard]] std::string render_map_json(std::span<const map_entry> entries);
 [[nodiscard]] std::string render_map_table(std::span<const map_entry> entries);
 

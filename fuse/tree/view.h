@@ -45,6 +45,9 @@ struct view {
 
 // Longest command a view takes.
 inline constexpr std::size_t command_length_max = 4096;
+// Longest text of a map: some 500,000 pieces. A longer one is for `bgfs map`, which holds none of
+// it.
+inline constexpr std::size_t map_text_length_max = 64 << 20;
 
 [[nodiscard]] std::span<const view* const> views_of_mount(); // .bgfs/
 [[nodiscard]] std::span<const view* const> views_of_root();  // NAME.d/

@@ -7,33 +7,34 @@
 namespace bgfs {
 namespace {
 
-// A map of more pieces than this is for `bgfs map`, which does not hold it all.
-constexpr std::size_t entries_max = 4'000'000;
-
-task<std::vector<map_entry>> entries_of(view_subject subject) {
+// Entries become text as they are found: nothing but the text is held.
+template<class Write>
+task<void> write_map(view_subject subject, std::string& text, Write write) {
   node& top = shown_node(subject);
   const map_scope scope = subject.target != nullptr ? map_scope::one_layer : map_scope::chain;
-  std::vector<map_entry> entries;
-  co_await walk_map(top, {0, top.length()}, scope, [&entries](const map_entry& e) -> result<> {
-    if (entries.size() == entries_max)
-      return fail(error{
-          error_kind::unsupported,
-          fmt::format("the map has more than {} entries; use 'bgfs map' on the image", entries_max),
-          EFBIG});
-    entries.push_back(e);
-    return {};
+  co_await walk_map(top, {0, top.length()}, scope, [&](const map_entry& e) -> result<> {
+    text += write(e);
+    if (text.size() <= map_text_length_max)
+      return {};
+    return fail(error{error_kind::unsupported,
+                      fmt::format("the map is longer than {} MiB; use 'bgfs map' on the image",
+                                  map_text_length_max / MiB),
+                      EFBIG});
   });
-  co_return entries;
 }
 
 task<std::string> render_text(view_subject subject) {
-  const auto entries = co_await entries_of(subject);
-  co_return render_map_table(entries);
+  std::string text(map_table_head);
+  co_await write_map(subject, text, [](const map_entry& e) { return map_view_row(e); });
+  co_return text;
 }
 
 task<std::string> render_json(view_subject subject) {
-  const auto entries = co_await entries_of(subject);
-  co_return render_map_json(entries);
+  std::string text;
+  map_json_writer writer;
+  co_await write_map(subject, text, [&writer](const map_entry& e) { return writer.entry(e); });
+  text += writer.end();
+  co_return text;
 }
 
 } // namespace

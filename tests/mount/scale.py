@@ -127,3 +127,88 @@ def glances(env):
         for key in ("st_size", "st_blocks", "st_mtime_ns", "st_mode", "st_ino"):
             equal(getattr(after, key), getattr(before, key), f"{key} of {name}")
     m.umount()
+
+
+def alternating_image(path, extents):
+    """A qcow2 image, to be read, of so many runs: data and nothing take turns, cluster by cluster,
+    and all data is one cluster."""
+    import struct
+    cluster = 64 * KiB
+    tables = -(-extents * 8 // cluster)
+    header = struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, extents * cluster, 0,
+                         tables, cluster, 2 * cluster, 1, 0, 0, 0, 0, 0, 4, 104)
+    data_at = 4 * cluster
+    l2_at = data_at + cluster
+    entries = struct.pack(">QQ", data_at, 0) * (extents // 2)
+    with open(path, "wb") as f:
+        f.write(header)
+        f.seek(cluster)
+        f.write(b"".join(struct.pack(">Q", l2_at + i * cluster) for i in range(tables)))
+        f.seek(2 * cluster)
+        f.write(struct.pack(">Q", 3 * cluster))  # one refcount block, which says nothing
+        f.seek(data_at)
+        f.write(b"d" * cluster)
+        f.seek(l2_at)
+        f.write(entries)
+        f.truncate(l2_at + tables * cluster)
+    return path
+
+
+def peak_kib(pid):
+    return int(next(line for line in open(f"/proc/{pid}/status") if "VmHWM" in line).split()[1])
+
+
+@case("an image of 100,000 runs is mapped, and one of a million asks for `bgfs map`", timeout=300)
+def many_extents(env):
+    import json
+    nodes = [{"node-name": n, "driver": "qcow2", "read-only": True,
+              "file": {"driver": "file", "filename": str(alternating_image(env / n, count))}}
+             for n, count in (("many", 100_000), ("more", 1_000_000))]
+    m = env.mount(env.graph(nodes, [{"name": n, "node-name": n} for n in ("many", "more")]))
+    pid = m.pid
+    before = peak_kib(pid)
+    runs = json.loads(m.read("many.d/map.json"))
+    equal(len(runs), 100_000, "runs")
+    equal([r["data"] for r in runs[:4]], [True, False, True, False], "data and nothing")
+    equal(len(m.read("many.d/map").splitlines()), 50_001, "lines of the table")
+    if not IS_SANITIZED:
+        check(peak_kib(pid) - before < 64 * 1024, "mapping took", peak_kib(pid) - before, "KiB")
+    fd = os.open(m / "many", os.O_RDONLY)
+    at = 0
+    for i in range(1000):
+        equal(os.lseek(fd, at, os.SEEK_HOLE), (2 * i + 1) * 64 * KiB, "a hole")
+        at = os.lseek(fd, (2 * i + 1) * 64 * KiB, os.SEEK_DATA)
+        equal(at, (2 * i + 2) * 64 * KiB, "data")
+    os.close(fd)
+    with fails_with(errno.EFBIG):
+        m.read("more.d/map.json")
+    contains(m.read("more.d/last-error"),
+             "the map is longer than 64 MiB; use 'bgfs map' on the image", "last-error")
+    if not IS_SANITIZED:
+        check(peak_kib(pid) - before < 256 * 1024, "refusing took", peak_kib(pid) - before, "KiB")
+    m.umount()
+    lines = run(BGFS, "map", "--output=json", env / "more").stdout.count('"start"')
+    equal(lines, 1_000_000, "entries of bgfs map")
+
+
+@case("of an image of 64 TiB only what is used costs anything", needs=["qemu-img"], timeout=300)
+def large_image(env):
+    import json
+    image = env.qcow2("large.qcow2", "64T")
+    m = env.mount(env.simple(image, "qcow2"))
+    pid = m.pid
+    end = 64 * TiB
+    pwrite(m / "disk", end - 4096, b"e" * 4096)
+    fd = os.open(m / "disk", os.O_RDONLY)
+    equal(os.lseek(fd, 0, os.SEEK_DATA), end - 64 * KiB, "SEEK_DATA from the beginning")
+    equal(os.lseek(fd, 0, os.SEEK_HOLE), 0, "SEEK_HOLE from the beginning")
+    equal(os.lseek(fd, end - 4096, os.SEEK_HOLE), end, "SEEK_HOLE at the end")
+    equal(os.pread(fd, 8192, end - 4096), b"e" * 4096, "the end")
+    os.close(fd)
+    runs = json.loads(m.read("disk.d/map.json"))
+    equal([(r["start"], r["length"], r["data"]) for r in runs],
+          [(0, end - 64 * KiB, False), (end - 64 * KiB, 64 * KiB, True)], "map.json")
+    if not IS_SANITIZED:
+        check(peak_kib(pid) < 40 * 1024, "it takes", peak_kib(pid), "KiB")
+    m.umount()
+    qemu_check(image)
