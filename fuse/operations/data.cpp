@@ -146,6 +146,7 @@ task<reply> operations::write_view(fuse_in_header request, u64 number, ask::writ
   error_log* const log = before->log;
   const std::string verb = verb_of(*before->what, what.payload);
   result<> outcome = co_await as_result(run_command(*before, request.pid, what.payload));
+  co_await mount_.kernel_has_heard();
   view_handle* const after = handles_.find<view_handle>(number);
   if (!outcome) {
     log->add(request.pid, verb, outcome.error());

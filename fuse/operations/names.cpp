@@ -12,20 +12,15 @@
 namespace bgfs {
 namespace {
 
-// Attributes and names are asked for each time: a disk grows by its size file, a failed root comes
-// back by retry, and nothing on the way of data depends on them.
-fuse_attr_out attributes_out(const attributes& a, u64 number, u64 valid_s) {
-  fuse_attr_out out{};
-  out.attr = to_wire(a, number);
-  out.attr_valid = valid_s;
-  return out;
+u64 seconds_kept(const attributes& a) {
+  return a.kernel_may_keep ? static_cast<u64>(notifier::kept_for.count()) : 0;
 }
 
-// With -o writeback the length and times of the disk are the kernel's own, and it would ask for the
-// rest before each write.
-u64 seconds_valid(inode& i, const mount_state& mount) {
-  disk_file* const file = i.as_disk();
-  return mount.is_writeback() && file != nullptr && file->is_live() ? 1 : 0;
+fuse_attr_out attributes_out(const attributes& a, u64 number) {
+  fuse_attr_out out{};
+  out.attr_valid = seconds_kept(a);
+  out.attr = to_wire(a, number);
+  return out;
 }
 
 struct space {
@@ -68,12 +63,25 @@ result<inode_pin> operations::find(const fuse_in_header& request) {
   return found;
 }
 
+// What changes while it is described may be told to the kernel before the answer is; then it must
+// not keep what it gets.
+task<attributes> operations::describe(inode& target) {
+  const exported_root* const root = target.root_of();
+  const u64 before = root != nullptr ? root->news_for_kernel() : 0;
+  attributes a = co_await target.describe();
+  if (root != nullptr && root->news_for_kernel() != before)
+    a.kernel_may_keep = false;
+  co_return a;
+}
+
 task<fuse_entry_out> operations::entry_of(inode& target) {
   fuse_entry_out out{};
-  const attributes a = co_await target.describe();
+  // Before it is described: what changes meanwhile has somebody to tell.
+  target.introduced();
+  const attributes a = co_await describe(target);
   out.nodeid = target.number();
+  out.entry_valid = out.attr_valid = seconds_kept(a);
   out.attr = to_wire(a, target.number());
-  out.attr_valid = seconds_valid(target, mount_);
   co_return out;
 }
 
@@ -87,8 +95,6 @@ task<reply> operations::lookup(fuse_in_header request, std::string name) {
   auto made = co_await where->find(name);
   const inode_pin child = inodes_.intern(parent->path() + "/" + name, std::move(made));
   const fuse_entry_out out = co_await entry_of(*child);
-  if (disk_file* file = child->as_disk(); file != nullptr && file->is_live())
-    child->root_of()->inode = child->number();
   inodes_.count_lookup(*child);
   co_return reply::of(out);
 }
@@ -100,8 +106,8 @@ void operations::forget(const ask::forget& what) {
 
 task<reply> operations::getattr(fuse_in_header request) {
   const inode_pin target = co_await find(request);
-  const attributes a = co_await target->describe();
-  co_return reply::of(attributes_out(a, target->number(), seconds_valid(*target, mount_)));
+  const attributes a = co_await describe(*target);
+  co_return reply::of(attributes_out(a, target->number()));
 }
 
 task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
@@ -140,20 +146,19 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
     }
   }
   // Of a view the size is that of its text, whatever a shell's redirection says.
-  attributes a = co_await target->describe();
-  u64 valid_s = seconds_valid(*target, mount_);
+  attributes a = co_await describe(*target);
   if (file != nullptr && (in.valid & FATTR_SIZE) != 0 && a.length != in.size) {
     // It became zeroes instead, and the kernel drops pages only of a file whose length changes. Of
     // a cached one the answer says so, as the kernel does by itself for O_TRUNC; the true length it
     // asks for with the next read or look. Of others only who has mapped them has pages.
     if (target->root_of()->spec().cache == cache_mode::kernel) {
       a.length = in.size;
-      valid_s = 0;
+      a.kernel_may_keep = false;
     } else if (mount_.notifications != nullptr) {
       mount_.notifications->invalidate(target->number(), {});
     }
   }
-  co_return reply::of(attributes_out(a, target->number(), valid_s));
+  co_return reply::of(attributes_out(a, target->number()));
 }
 
 task<reply> operations::readlink(fuse_in_header request) {

@@ -57,6 +57,7 @@ public:
 
 private:
   [[nodiscard]] result<inode_pin> find(const fuse_in_header& request);
+  task<attributes> describe(inode& target);
   task<fuse_entry_out> entry_of(inode& target);
   task<reply> open_disk(fuse_in_header request, inode_pin target, u32 flags);
   task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);

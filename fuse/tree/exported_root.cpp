@@ -190,6 +190,8 @@ std::vector<root*> exported_root::layer_roots() const {
 }
 
 task<void> exported_root::go_on(export_spec spec, bool has_new_nodes) {
+  if (spec.control != spec_.control)
+    forget_names();
   spec_ = std::move(spec);
   if (disk() == nullptr)
     co_return;
@@ -228,6 +230,7 @@ task<void> exported_root::renew_layers() {
 
 void exported_root::end() {
   phase_ = root_phase::gone;
+  forget_names();
   place_.move_to(mount_.nodes); // threads may go, handles stay
   announce_closing({});
   for (auto& [index, disk] : layer_disks_)
@@ -416,9 +419,25 @@ void exported_root::tell_other_views(byte_range changed) {
   }
 }
 
+// The attributes first: that waits for nobody.
 void exported_root::tell_kernel() {
-  if (mount_.notifications != nullptr && inode != 0)
-    mount_.notifications->invalidate(inode, {0, 0});
+  news_for_kernel_++;
+  if (mount_.notifications == nullptr)
+    return;
+  if (directory_inode != 0)
+    mount_.notifications->forget_attributes(directory_inode);
+  if (inode == 0)
+    return;
+  mount_.notifications->forget_attributes(inode);
+  mount_.notifications->invalidate(inode, {0, 0});
+}
+
+void exported_root::forget_names() {
+  news_for_kernel_++;
+  if (mount_.notifications == nullptr)
+    return;
+  mount_.notifications->forget_name(FUSE_ROOT_ID, name());
+  mount_.notifications->forget_name(FUSE_ROOT_ID, name() + ".d");
 }
 
 task<root_state> exported_root::state() {

@@ -128,9 +128,13 @@ public:
   // A raw file of it was closed, and is listed no longer.
   task<void> file_closed();
 
-  std::list<opener> openers;          // of the raw file, oldest first
   std::map<u64, unsigned> open_views; // inodes of layers that are open, and how often
-  u64 inode = 0;                      // of the raw file
+  std::list<opener> openers; // of the raw file, oldest first
+  // As the kernel knows them; 0: it does not.
+  u64 inode = 0;           // of the raw file
+  u64 directory_inode = 0; // of its control directory
+  // Grows with everything that it tells the kernel.
+  [[nodiscard]] u64 news_for_kernel() const { return news_for_kernel_; }
 
 private:
   [[nodiscard]] bool is_watched() const;
@@ -147,6 +151,7 @@ private:
   task<root_state> state_of_nodes();
   task<void> release_disks();
   void tell_kernel();
+  void forget_names();
   [[nodiscard]] mode_t full_mode() const;
 
   mount_state& mount_;
@@ -161,6 +166,7 @@ private:
   std::string image_path_;                                // of the live image's file
   std::vector<std::weak_ptr<exported_root>> overlapping_; // other roots that share nodes
   u64 overlapping_as_of_ = 0;
+  u64 news_for_kernel_ = 0;
   event opened_; // set when an attempt to open has ended
 };
 

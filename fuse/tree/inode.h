@@ -29,6 +29,9 @@ struct attributes {
   std::timespec modified{};
   u32 block_length = 4096;
   u32 link_count = 1;
+  // The kernel may believe them, and the name they were looked up by, for a while: whatever changes
+  // them tells it (exported_root::tell_kernel).
+  bool kernel_may_keep = false;
 };
 
 [[nodiscard]] fuse_attr to_wire(const attributes& a, u64 inode_number);
@@ -44,6 +47,8 @@ public:
   inode& operator=(const inode&) = delete;
 
   virtual task<attributes> describe() = 0;
+  // The kernel is being told of it by its number.
+  virtual void introduced() {}
   // What it is, without casts: null where it is something else.
   [[nodiscard]] virtual directory* as_directory() { return nullptr; }
   [[nodiscard]] virtual disk_file* as_disk() { return nullptr; }

@@ -42,8 +42,11 @@ public:
     if (disk == nullptr)
       co_return with({.modified = mount_.started});
     const disk_extent extent = co_await root_.place().run([&] { return disk->extent(); });
-    co_return with(extent);
+    attributes a = with(extent);
+    a.kernel_may_keep = root_.phase() == root_phase::open;
+    co_return a;
   }
+  void introduced() override { root_.inode = number(); }
 
   task<raw_disk*> disk(u32 pid) override {
     co_await root_.open(pid);
@@ -72,6 +75,13 @@ private:
 class control_directory final : public root_directory {
 public:
   using root_directory::root_directory;
+
+  task<attributes> describe() override {
+    attributes a = directory_attributes(mount_, &root_);
+    a.kernel_may_keep = root_.phase() == root_phase::open;
+    co_return a;
+  }
+  void introduced() override { root_.directory_inode = number(); }
 
   task<std::vector<directory_entry>> list() override {
     std::vector<directory_entry> entries = {{"layers", S_IFDIR}, {"nodes", S_IFDIR}};
@@ -119,6 +129,7 @@ public:
   task<attributes> describe() override {
     attributes a = directory_attributes(mount_, nullptr);
     a.link_count = static_cast<u32>(2 + mount_.roots.size());
+    a.kernel_may_keep = true; // or every path would begin with asking for them
     co_return a;
   }
 

@@ -4,6 +4,7 @@
 #include "graph/io/processors.h"
 
 #include "config/path_walk.h"
+#include "graph/io/offload.h"
 
 #include <algorithm>
 #include <unistd.h>
@@ -90,6 +91,12 @@ void mount_state::stop_idle_iothreads() {
              return r->phase() != root_phase::gone && &r->place().nodes() == &t->nodes();
            });
   });
+}
+
+task<void> mount_state::kernel_has_heard() {
+  notifier* const to = notifications.get();
+  if (to != nullptr && to->has_queued())
+    (void)co_await offload([to] { return to->wait_until_sent(); });
 }
 
 void mount_state::set_line_notifier(notifier* to) {

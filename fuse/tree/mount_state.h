@@ -74,6 +74,10 @@ struct mount_state {
   task<void> look_at_graphs(std::function<void(const graph&)> what);
   // Ends the threads that no root is served by.
   void stop_idle_iothreads();
+  // Waits until the kernel believes nothing that was changed before: for who has changed something
+  // and is about to say so. Not on the way of a request about that file or in its directory, and
+  // not by who holds `looking`.
+  task<void> kernel_has_heard();
   // Where readers of lines that poll are woken through; null: nowhere any more.
   void set_line_notifier(notifier* to);
   // Returns when the kernel knows what it was to be told until now (notifier::settled). On the loop

@@ -327,6 +327,8 @@ private:
     }
     const std::vector<root_pointer> before = mount_.roots;
     mount_.roots.assign(std::move(now));
+    if (mount_.notifications != nullptr) // the link count
+      mount_.notifications->forget_attributes(FUSE_ROOT_ID);
     for (const root_pointer& r : before) {
       if (staying.contains(r.get()))
         continue;

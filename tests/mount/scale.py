@@ -61,6 +61,13 @@ def thousand_roots(env):
         qemu_check(env / name)
 
 
+def total_requests(m):
+    for line in m.read(".bgfs/metrics").splitlines():
+        if line.startswith("bgfs_fuse_requests_total "):
+            return int(float(line.split()[1]))
+    raise Failure("no bgfs_fuse_requests_total")
+
+
 @case("roots on demand are shown with their lengths, and opened by whom uses them",
       needs=["qemu-img"], timeout=300)
 def on_demand(env):
@@ -126,6 +133,65 @@ def glances(env):
         after = os.stat(m / name)
         for key in ("st_size", "st_blocks", "st_mtime_ns", "st_mode", "st_ino"):
             equal(getattr(after, key), getattr(before, key), f"{key} of {name}")
+    m.umount()
+
+
+@case("names and attributes at the top are kept, and forgotten when they change")
+def kept_attributes(env):
+    image = env.raw("image", 4 * MiB)
+    env.raw("other", MiB)
+
+    def graph(*names, **export):
+        nodes = [{"node-name": n, "driver": "raw", "file": {"driver": "file", "filename": str(f)}}
+                 for n, f in (("top", image), ("other", env / "other"))]
+        return env.graph(nodes, [{"name": n, "node-name": "other" if n == "other" else "top",
+                                  "writable": True, **export} for n in names])
+
+    m = env.mount(graph("disk", "other"))
+    os.stat(m / "disk")
+    before = total_requests(m)
+    for _ in range(1000):
+        os.stat(m / "disk")
+        os.stat(m / "disk.d")
+    taken = total_requests(m) - before
+    check(taken < 500, "2,000 times stat took", taken, "requests")  # one a second, not one each
+    for i in range(1, 60):
+        equal(os.stat(m / "disk").st_size, (4 if i == 1 else 4 + i - 1) * MiB, "before")
+        m.command("disk.d/size", "+1M")
+        equal(os.stat(m / "disk").st_size, (4 + i) * MiB, "st_size at once")
+    times = set()
+    for i in range(50):
+        pwrite(m / "disk", i * 4096, b"x" * 4096)
+        times.add(os.stat(m / "disk").st_mtime_ns)
+    equal(len(times), 50, "different times of 50 writes")
+    for i in range(10):
+        mode = 0o600 + 0o40 * (i % 2)
+        graph("disk", "other", mode=f"{mode:04o}")
+        run(BGFS, "reload", m.path)
+        equal(os.stat(m / "disk").st_mode & 0o777, mode, "mode at once")
+        equal(os.stat(m / "disk.d").st_mode & 0o040, mode & 0o040, "mode of the directory")
+        check(os.path.exists(m / "other"), "other is there")
+        graph("disk", mode=f"{mode:04o}")
+        run(BGFS, "reload", m.path)
+        check(not os.path.exists(m / "other"), "other is gone at once")
+        equal(os.stat(m.path).st_nlink, 3, "the link count of the mount")
+        check(not os.path.exists(m / "other.d"), "its directory, too")
+    graph("disk", control="none")
+    os.stat(m / "disk.d")
+    run(BGFS, "reload", m.path)
+    check(not os.path.exists(m / "disk.d"), "the directory is gone at once")
+    m.umount()
+
+
+@case("what changes below is never kept by the kernel")
+def kept_nothing(env):
+    m = env.mount(env.simple(env.raw("image", MiB)))
+    for name in ("disk.d/state", "disk.d/layers/0/disk", ".bgfs/features"):
+        os.stat(m / name)
+        before = total_requests(m)
+        for _ in range(20):
+            os.stat(m / name)
+        check(total_requests(m) - before >= 20, name, "is kept")
     m.umount()
 
 
