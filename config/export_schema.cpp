@@ -12,7 +12,6 @@ namespace bgfs {
 
 namespace {
 
-constexpr std::size_t root_name_length_max = 240;
 constexpr std::size_t iothread_name_length_max = 64;
 
 constexpr std::string_view truncate_choices[] = {"refuse", "zero"};

@@ -21,6 +21,7 @@ struct parsed_export {
 [[nodiscard]] value write_export(const export_spec& root);
 
 // What may be the name of a root: its control directory is NAME.d beside it.
+inline constexpr std::size_t root_name_length_max = 240;
 [[nodiscard]] result<> check_root_name(std::string_view name);
 
 } // namespace bgfs

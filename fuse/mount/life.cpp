@@ -119,6 +119,7 @@ task<int> mount_life::serve() {
   const auto requests = make_device_transport(mount_.home, session_->fd());
   mount_.transport_name = requests->name();
   mount_.wanted_transport = options_.transport;
+  mount_.set_payload_budget(options_.payload_budget);
   mount_.session_fd = session_->fd();
   mount_.notifications = std::make_unique<notifier>(session_->fd());
   mount_.set_line_notifier(mount_.notifications.get());

@@ -69,6 +69,17 @@ result<std::string> read_export(std::string_view option) {
   return std::string(name);
 }
 
+result<u64> read_payload_budget(std::string_view option) {
+  const std::string_view text = option.substr(std::min(option.size(), option.find('=') + 1));
+  const result<u64> size = option.contains('=') ? parse_size(text) : result<u64>(0);
+  if (!size || *size < payload_budget::total_min || *size > payload_budget::total_max)
+    return fail(error_kind::invalid_argument,
+                "mount option '{}': the memory for payloads is a size from {}M to {}G, such as {}M",
+                option, payload_budget::total_min / MiB, payload_budget::total_max / GiB,
+                payload_budget::total_default / MiB);
+  return *size;
+}
+
 } // namespace
 
 result<mount_options> parse_mount_options(std::span<const std::string> given) {
@@ -90,6 +101,8 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.is_writeback = true;
     } else if (name == "export") {
       BGFS_TRY(options.only_export, read_export(option));
+    } else if (name == "payload-budget") {
+      BGFS_TRY(options.payload_budget, read_payload_budget(option));
     } else if (contains(passed_names, option)) {
       options.allows_others = options.allows_others || option == "allow_other";
       // default_permissions is always on; nonempty is how libfuse 3 behaves.
@@ -99,8 +112,8 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.for_kernel.push_back(option);
     } else {
       std::vector<std::string_view> known(passed_names.begin(), passed_names.end());
-      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport", "queues", "export",
-                                 "writeback"});
+      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport", "queues",
+                                 "payload-budget", "export", "writeback"});
       return fail(error_kind::invalid_argument, "mount option '{}' is not known{}", option,
                   did_you_mean(name, known));
     }

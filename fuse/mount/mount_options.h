@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fuse/protocol/negotiate.h"
+#include "fuse/tree/payload_budget.h"
 #include "graph/base/result.h"
 #include "graph/model/lease.h"
 
@@ -23,6 +24,7 @@ struct mount_options {
   std::optional<unsigned> queues; // threads that take requests; nullopt: as many as are good
   std::string only_export;        // export=NAME
   bool is_writeback = false;      // only with that
+  u64 payload_budget = payload_budget::total_default;
 };
 
 // Options that belong to mount(8) and its relatives are dropped; one that nobody knows is an error.

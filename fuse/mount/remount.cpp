@@ -51,9 +51,10 @@ bool is_fixed(std::string_view name) {
 
 // Repeated from fstab; what they ask for was done when the mount was made.
 bool is_settled(std::string_view name) {
-  constexpr std::array<std::string_view, 10> names = {
-      "remount",          "transport",           "strict", "format",   "writable", "auto_unmount",
-      "allow-references", "default_permissions", "export", "writeback"};
+  constexpr std::array<std::string_view, 11> names = {
+      "remount",  "transport",    "strict",           "format",
+      "writable", "auto_unmount", "allow-references", "default_permissions",
+      "export",   "writeback",    "payload-budget"};
   return std::ranges::find(names, name) != names.end();
 }
 

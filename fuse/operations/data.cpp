@@ -21,6 +21,12 @@ task<reply> operations::read(ask::read what, std::span<std::byte> room) {
   }
   raw_disk& disk = *h->disk;
   residence& place = h->root->place();
+  payload_budget::hold held;
+  if (what.range.length > room.size()) {
+    held = mount_.payloads.try_take(h->root->share, what.range.length);
+    if (!held)
+      held = co_await mount_.payloads.take(h->root->share, what.range.length);
+  }
   while (place.is_closed())
     co_await place.settled();
   const residence::visit here(place);
@@ -78,6 +84,12 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   exported_root* const root = h->root.get();
   const bool is_durable = (what.flags & (O_DSYNC | O_SYNC)) != 0;
   residence& place = root->place();
+  payload_budget::hold held;
+  if (what.storage != nullptr) {
+    held = mount_.payloads.try_take(root->share, what.storage->length());
+    if (!held)
+      held = co_await wait_for_room(root->share, what);
+  }
   while (place.is_closed())
     co_await place.settled();
   const residence::visit here(place);

@@ -118,7 +118,7 @@ task<void> request_queue::open_here() {
     co_return;
   }
   request_sink& here = *this;
-  ring_ = std::make_unique<ring_transport>(*loop_, how_.fd, here, how_.queues);
+  ring_ = std::make_unique<ring_transport>(*loop_, how_.fd, here, how_.queues, how_.depth);
   co_await ring_->open();
 }
 

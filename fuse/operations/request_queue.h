@@ -19,6 +19,7 @@ public:
     unsigned index = 1;                // among those that visit leases; 0 is the mount's own loop
     int fd = -1;                       // of the session; borrowed
     std::vector<u16> queues;           // of the kernel's ring; empty: /dev/fuse, through a clone
+    unsigned depth = 1;                // entries for each of them
     std::optional<unsigned> processor; // where the thread stays; nullopt: anywhere
     const leased_files* files = nullptr;
     home_address home;

@@ -130,6 +130,7 @@ result<> server::start_queues(const std::vector<std::vector<u16>>& kernel_queues
                              {.index = static_cast<unsigned>(i),
                               .fd = mount_.session_fd,
                               .queues = kernel_queues[i],
+                              .depth = mount_.ring_depth,
                               .processor = is_one_each ? std::optional(allowed[i]) : std::nullopt,
                               .files = &operations_.leased(),
                               .home = {&mount_.home, &here}}));
@@ -147,8 +148,10 @@ task<void> server::open_queues() {
   const bool is_ring = mount_.kernel.uses_uring();
   const std::size_t count = mount_.queue_count(is_ring);
   std::vector<std::vector<u16>> dealt(count);
-  if (is_ring)
+  if (is_ring) {
+    mount_.ring_depth = ring_transport::depth_within(mount_.payloads.total());
     dealt = deal_queues(count, allowed_processors());
+  }
   result<> opened = start_queues(dealt);
   if (opened && is_ring)
     opened = co_await as_result(open_ring(std::move(dealt)));
@@ -165,8 +168,8 @@ task<void> server::open_queues() {
 
 task<void> server::open_ring(std::vector<std::vector<u16>> kernel_queues) {
   request_sink& here = *this;
-  ring_ =
-      std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here, kernel_queues.front());
+  ring_ = std::make_unique<ring_transport>(mount_.home, mount_.session_fd, here,
+                                           kernel_queues.front(), mount_.ring_depth);
   co_await ring_->open();
 }
 
@@ -198,9 +201,25 @@ buffer server::take_long_way(const fuse_in_header& header, received request) {
                              header.nodeid, header.pid);
   // Only the payload of a write refers to the storage.
   const bool keeps_storage = std::holds_alternative<ask::write>(*body);
-  buffer kept = keeps_storage ? std::move(request.storage) : buffer();
+  buffer kept = keeps_storage ? keep_payload(std::get<ask::write>(*body), request) : buffer();
   serve(*this, header, *std::move(body), std::move(kept), request.place);
-  return keeps_storage ? buffer() : std::move(request.storage);
+  return std::move(request.storage);
+}
+
+// What a write holds as long as it runs: the storage that it came in, or, when that is much longer
+// than its payload and there is other work for it, a buffer of its own length.
+buffer server::keep_payload(ask::write& what, received& request) {
+  constexpr std::size_t copied_gladly = 16 << 10; // sooner done than a fresh storage is touched
+  constexpr unsigned few = 8;
+  const std::size_t length = what.payload.size();
+  const bool is_small =
+      length <= copied_gladly || (running_ >= few && length <= request.storage.length() / 4);
+  if (request.place != nullptr || !is_small)
+    return std::move(request.storage);
+  buffer own = mount_.home.buffers().allocate(length);
+  std::ranges::copy(what.payload, own.data());
+  what.payload = own.bytes();
+  return own;
 }
 
 // What neither suspends nor, sometimes, has an answer.
@@ -242,9 +261,11 @@ bool server::take_at_once(const fuse_in_header& header, request_body& body, plac
 }
 
 server::serving server::serve(server& self, fuse_in_header header, request_body body,
-                              [[maybe_unused]] buffer storage, place to) {
+                              buffer storage, place to) {
   pending& me = co_await serving::myself{};
   self.enlist(me);
+  if (auto* what = std::get_if<ask::write>(&body); what != nullptr && !storage.is_empty())
+    what->storage = &storage;
   {
     const result<reply> outcome = co_await as_result(self.perform(header, body, to));
     self.send(to, header.unique, outcome);

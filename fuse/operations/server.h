@@ -45,6 +45,7 @@ private:
   // Returns the storage if it is not needed any more.
   buffer take(received request);
   buffer take_long_way(const fuse_in_header& header, received request);
+  [[nodiscard]] buffer keep_payload(ask::write& what, received& request);
   bool take_at_once(const fuse_in_header& header, request_body& body, place to);
   static serving serve(server& self, fuse_in_header header, request_body body, buffer storage,
                        place to);
@@ -65,7 +66,7 @@ private:
   transport& transport_;
   std::unique_ptr<ring_transport> ring_; // null: everything comes through transport_
   operations operations_;
-  leased_requests by_lease_; // of the mount's own loop
+  leased_requests by_lease_;                           // of the mount's own loop
   std::vector<std::unique_ptr<request_queue>> queues_; // on threads of their own
   // Interrupts that came before what they interrupt: the two travel different ways.
   static constexpr std::size_t early_interrupts_max = 32;

@@ -37,10 +37,6 @@ constexpr std::array wanted_flags = {
 constexpr named_flag over_io_uring{kernel::init_over_io_uring, "over-io-uring"};
 constexpr named_flag writeback{FUSE_WRITEBACK_CACHE, "writeback-cache"};
 
-constexpr u16 background_requests_max = 64;
-constexpr u16 background_requests_congested = 48;
-constexpr u32 readahead_length_max = 1 << 20;
-
 } // namespace
 
 std::vector<std::string_view> negotiated::flag_names() const {

@@ -10,6 +10,11 @@
 
 namespace bgfs {
 
+// Requests that nobody waits for (readahead, asynchronous I/O) in the kernel's hands at once.
+inline constexpr u16 background_requests_max = 64;
+inline constexpr u16 background_requests_congested = 48;
+inline constexpr u32 readahead_length_max = 1 << 20;
+
 struct negotiated {
   u32 kernel_minor = 0;
   u64 flags = 0; // FUSE_* INIT flags in use

@@ -7,6 +7,7 @@
 #include "fuse/protocol/kernel.h"
 #include "graph/base/byte_range.h"
 #include "graph/base/result.h"
+#include "graph/io/buffer_pool.h"
 
 #include <optional>
 #include <span>
@@ -45,6 +46,7 @@ struct write {
   u64 offset;
   u32 flags; // O_* of the open file, O_DSYNC where the caller asked for it
   std::span<const std::byte> payload;
+  buffer* storage = nullptr; // what the payload lies in; null: an entry of a ring
 };
 struct readdir {
   u64 handle;

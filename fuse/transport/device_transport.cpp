@@ -22,9 +22,6 @@ constexpr std::size_t header_length = sizeof(fuse_in_header) + sizeof(fuse_write
 constexpr std::size_t request_offset = page - header_length;
 constexpr std::size_t storage_length = page + kernel::payload_length_max + page;
 
-// Requests that are served at once (from caches) would otherwise keep everything else waiting.
-constexpr unsigned requests_per_turn = 16;
-
 class device_transport final : public transport {
 public:
   device_transport(loop& home, int fd) : home_(home), fd_(fd) {

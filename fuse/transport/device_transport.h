@@ -11,6 +11,9 @@ namespace bgfs {
 
 class loop;
 
+// Requests that are served at once (from caches) would otherwise keep everything else waiting.
+inline constexpr unsigned requests_per_turn = 16;
+
 // `fd` is borrowed and becomes non-blocking; it stays open for as long as the transport lives.
 [[nodiscard]] std::unique_ptr<transport> make_device_transport(loop& home, int fd);
 

@@ -20,7 +20,6 @@ namespace {
 // The header and the first argument of a request are put together before the payload, so that all
 // of it can be read as one piece, and the payload begins on a page.
 constexpr std::size_t payload_offset = buffer_pool::alignment;
-constexpr unsigned queue_depth_max = 32;
 
 } // namespace
 
@@ -146,15 +145,18 @@ private:
   iovec memory_[2];
 };
 
-ring_transport::ring_transport(loop& home, int fd, request_sink& to, std::span<const u16> queues)
+ring_transport::ring_transport(loop& home, int fd, request_sink& to, std::span<const u16> queues,
+                               unsigned depth)
     : home_(home), fd_(fd), to_(to) {
-  const std::size_t all = count_possible_processors();
-  const unsigned depth =
-      std::clamp(static_cast<unsigned>(payload_budget / kernel::payload_length_max / all), 1U,
-                 queue_depth_max);
   for (unsigned i = 0; i < depth; i++) // one entry of each queue first: then the kernel can begin
     for (const u16 queue : queues)
       entries_.push_back(std::make_unique<entry>(*this, queue));
+}
+
+unsigned ring_transport::depth_within(u64 payload_bytes) {
+  const u64 entries = payload_bytes / kernel::payload_length_max;
+  return static_cast<unsigned>(
+      std::clamp<u64>(entries / count_possible_processors(), 1, queue_depth_max));
 }
 
 ring_transport::~ring_transport() {

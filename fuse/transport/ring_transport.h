@@ -17,13 +17,12 @@ namespace bgfs {
 
 class ring_transport {
 public:
-  // The memory of all payloads together, of which only what is used is ever touched.
-  static constexpr std::size_t payload_budget = 16 << 20;
+  static constexpr unsigned queue_depth_max = 32;
 
   // `fd` is borrowed: that of a session whose INIT was answered with init_over_io_uring. `queues`
-  // are those of the kernel that this one serves; others serve the rest, and the kernel begins when
-  // each queue has an entry.
-  ring_transport(loop& home, int fd, request_sink& to, std::span<const u16> queues);
+  // are those of the kernel that this one serves, each with `depth` entries; others serve the rest,
+  // and the kernel begins when each queue has an entry.
+  ring_transport(loop& home, int fd, request_sink& to, std::span<const u16> queues, unsigned depth);
   ~ring_transport();
   ring_transport(const ring_transport&) = delete;
   ring_transport& operator=(const ring_transport&) = delete;
@@ -35,7 +34,9 @@ public:
   // memory for good: a mount ends with its process.
   static void close(std::unique_ptr<ring_transport> ring);
 
-  [[nodiscard]] std::size_t entries() const { return entries_.size(); }
+  // How many entries of each queue have payloads of so many bytes together, if every queue has one
+  // at least. Only what is used of their memory is ever touched.
+  [[nodiscard]] static unsigned depth_within(u64 payload_bytes);
 
 private:
   class entry;

@@ -6,6 +6,7 @@
 
 #include "fuse/tree/error_log.h"
 #include "fuse/tree/passthrough.h"
+#include "fuse/tree/payload_budget.h"
 #include "fuse/tree/raw_disk.h"
 #include "fuse/tree/residence.h"
 
@@ -129,7 +130,8 @@ public:
   task<void> file_closed();
 
   std::map<u64, unsigned> open_views; // inodes of layers that are open, and how often
-  std::list<opener> openers; // of the raw file, oldest first
+  std::list<opener> openers;          // of the raw file, oldest first
+  payload_share share;                // of mount_state::payloads
   // As the kernel knows them; 0: it does not.
   u64 inode = 0;           // of the raw file
   u64 directory_inode = 0; // of its control directory

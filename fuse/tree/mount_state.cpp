@@ -4,6 +4,7 @@
 #include "graph/io/processors.h"
 
 #include "config/path_walk.h"
+#include "graph/io/buffer_pool.h"
 #include "graph/io/offload.h"
 
 #include <algorithm>
@@ -91,6 +92,12 @@ void mount_state::stop_idle_iothreads() {
              return r->phase() != root_phase::gone && &r->place().nodes() == &t->nodes();
            });
   });
+}
+
+// What is kept for the next request is as much as one root may hold while others hold nothing.
+void mount_state::set_payload_budget(u64 bytes) {
+  payloads.set_total(bytes);
+  home.buffers().set_kept_bytes_max(bytes / 2);
 }
 
 task<void> mount_state::kernel_has_heard() {

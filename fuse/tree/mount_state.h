@@ -10,6 +10,7 @@
 #include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
 #include "fuse/tree/log_ring.h"
+#include "fuse/tree/parking.h"
 #include "fuse/tree/root_list.h"
 #include "graph/model/iothread.h"
 
@@ -36,6 +37,8 @@ struct mount_state {
   // alone by a reload, which closes some. Requests on raw files do not take it: they are drained.
   async_shared_mutex looking;
   async_mutex reloading;
+  payload_budget payloads; // before the roots, which hold shares of it
+  parking parked;
   root_list roots;
   // Told about a root that a reload has added, for what is done regularly.
   std::function<void(const root_pointer&)> root_added;
@@ -61,6 +64,7 @@ struct mount_state {
   u64 requests_served = 0;
   // Those that were served by lease, by all queues.
   std::function<u64()> requests_leased = [] { return u64{0}; };
+  unsigned ring_depth = 0; // entries of each of the kernel's queues; 0: it all comes by /dev/fuse
 
   [[nodiscard]] const graph_config& config() const { return request.config; }
   [[nodiscard]] exported_root* find_root(std::string_view name) const;
@@ -78,6 +82,8 @@ struct mount_state {
   // and is about to say so. Not on the way of a request about that file or in its directory, and
   // not by who holds `looking`.
   task<void> kernel_has_heard();
+  // Before anything is served.
+  void set_payload_budget(u64 bytes);
   // Where readers of lines that poll are woken through; null: nowhere any more.
   void set_line_notifier(notifier* to);
   // Returns when the kernel knows what it was to be told until now (notifier::settled). On the loop

@@ -15,6 +15,7 @@ extern const view node_driver_view, node_options_view, node_limits_view, node_pe
 extern const view graph_yaml_view, graph_json_view, graph_dot_view, version_view, features_view,
     exports_view, files_view, pid_view, outcome_fd_view, mount_help_view, reload_view,
     reload_plan_view;
+extern const view limits_view;
 extern const view events_view, events_fd_view, log_view, log_level_view, metrics_view;
 
 namespace {
@@ -31,10 +32,10 @@ constexpr std::array node_views = {
     &node_active_view,   &node_blockers_view,  &node_filename_view, &node_definition_view,
 };
 constexpr std::array mount_views = {
-    &graph_yaml_view, &graph_json_view,  &graph_dot_view,  &version_view,    &features_view,
-    &exports_view,    &files_view,       &pid_view,        &outcome_fd_view, &last_error_view,
-    &reload_view,     &reload_plan_view, &events_view,     &events_fd_view,  &log_view,
-    &log_level_view,  &metrics_view,     &mount_help_view,
+    &graph_yaml_view, &graph_json_view,  &graph_dot_view, &version_view,    &features_view,
+    &exports_view,    &files_view,       &pid_view,       &outcome_fd_view, &last_error_view,
+    &reload_view,     &reload_plan_view, &events_view,    &events_fd_view,  &log_view,
+    &log_level_view,  &metrics_view,     &limits_view,    &mount_help_view,
 };
 
 } // namespace

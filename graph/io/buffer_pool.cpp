@@ -76,7 +76,7 @@ buffer buffer_pool::allocate_zeroed(std::size_t length) {
 
 void buffer_pool::put_back(buffer& b) noexcept {
   const unsigned size_class = b.size_class_;
-  if (size_class < class_count && kept_bytes_ + class_length(size_class) <= kept_bytes_max) {
+  if (size_class < class_count && kept_bytes_ + class_length(size_class) <= kept_bytes_max_) {
     free_[size_class].push_back(b.data_);
     kept_bytes_ += class_length(size_class);
   } else {

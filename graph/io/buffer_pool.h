@@ -53,15 +53,20 @@ public:
   static constexpr std::size_t zeroes_length = 1 << 20;
   [[nodiscard]] std::span<const std::byte> zeroes();
 
+  // How much of what is free is kept for the next one.
+  static constexpr std::size_t kept_bytes_max_default = 64 << 20;
+  void set_kept_bytes_max(std::size_t bytes) { kept_bytes_max_ = bytes; }
+  [[nodiscard]] std::size_t kept_bytes_max() const { return kept_bytes_max_; }
+
 private:
   friend class buffer;
   static constexpr std::size_t class_count =
       12; // 4 KiB, 8 KiB, ... 8 MiB; larger ones are not kept
-  static constexpr std::size_t kept_bytes_max = 64 << 20;
   void put_back(buffer& b) noexcept;
 
   std::array<std::vector<std::byte*>, class_count> free_;
   std::size_t kept_bytes_ = 0;
+  std::size_t kept_bytes_max_ = kept_bytes_max_default;
   std::byte* zeroes_ = nullptr;
 };
 

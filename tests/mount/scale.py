@@ -68,6 +68,11 @@ def total_requests(m):
     raise Failure("no bgfs_fuse_requests_total")
 
 
+def limits_of(m):
+    lines = m.read(".bgfs/limits").splitlines()
+    return {k: int(v) for k, v in (line.split(": ", 1) for line in lines)}
+
+
 @case("roots on demand are shown with their lengths, and opened by whom uses them",
       needs=["qemu-img"], timeout=300)
 def on_demand(env):
@@ -193,6 +198,92 @@ def kept_nothing(env):
             os.stat(m / name)
         check(total_requests(m) - before >= 20, name, "is kept")
     m.umount()
+
+
+CALLERS = int(os.environ.get("BGFS_BLOCKED_CALLERS", "2000"))
+
+
+def block(path, length, count):
+    """A process with `count` threads that each wait in one read or write of `path`."""
+    import random
+    import threading
+
+    pid = os.fork()
+    if pid:
+        return pid
+    threading.stack_size(64 << 10)
+    fd = os.open(path, os.O_RDWR)
+
+    def call(number):
+        if number % 2:
+            os.pread(fd, length, number * length)
+        else:
+            os.pwrite(fd, b"x" * length, number * length)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(count)]
+    random.shuffle(threads)
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    os._exit(0)
+
+
+@case("thousands of blocked callers take no more memory than the budget, and block nobody else",
+      timeout=300)
+def blocked_callers(env):
+    nodes = [{"node-name": "stuck", "driver": "null-co", "size": "64G",
+              "latency-ns": 15 * 10**9},
+             {"node-name": "top", "driver": "raw",
+              "file": {"driver": "file", "filename": str(env.raw("image", 64 * MiB))}}]
+    m = env.mount(env.graph(nodes, [{"name": n, "node-name": n, "writable": True}
+                                    for n in ("stuck", "top")]), "-o", "transport=dev")
+    pid = m.pid
+    pwrite(m / "top", 0, b"x" * MiB)
+    before = resident_kib(pid)
+    child = block(m / "stuck", 64 << 10, CALLERS)
+    try:
+        wait_for(lambda: limits_of(m)["requests-running"] > CALLERS, "callers that are blocked", 120)
+        now = limits_of(m)
+        check(now["payload-held"] <= now["payload-budget"] == 16 * MiB, now)
+        check(now["payload-held"] <= 8 * MiB, "one root holds more than half:", now)
+        check(now["payload-held"] > 7 * MiB, "it holds its share:", now)
+        check(now["payload-waiting"] > CALLERS - 200, now)
+        check(now["payload-parked"] > (CALLERS / 2 - 200) * (64 << 10), now)
+        if not IS_SANITIZED:  # budget, buffers kept, and what a request is without its payload
+            grown = resident_kib(pid) - before
+            check(grown < 24 * 1024 + 8 * CALLERS, "grown by", grown, "KiB")
+        for i in range(32):  # the other root is served as ever
+            pwrite(m / "top", i * MiB, bytes([i]) * MiB)
+        for i in range(32):
+            equal(pread(m / "top", i * MiB, MiB), bytes([i]) * MiB, "read back")
+    finally:
+        os.kill(child, 9)
+    os.waitpid(child, 0)
+    wait_for(lambda: limits_of(m)["requests-running"] < 8, "the end of those that were killed", 60)
+    now = limits_of(m)
+    equal([now[k] for k in ("payload-held", "payload-waiting", "payload-parked")], [0, 0, 0],
+          "what is left")
+    check(now["payload-held-most"] <= 16 * MiB, now)
+    m.umount()
+
+
+@case("a small budget slows down and breaks nothing")
+def small_budget(env):
+    m = env.mount(env.simple(env.raw("image", 64 * MiB)), "-o", "transport=dev,payload-budget=4M")
+    equal(limits_of(m)["payload-budget"], 4 * MiB, "the budget")
+    import concurrent.futures
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda i: pwrite(m / "disk", i * MiB, bytes([i]) * MiB), range(64)))
+        found = list(pool.map(lambda i: pread(m / "disk", i * MiB, MiB), range(64)))
+    for i, data in enumerate(found):
+        equal(data, bytes([i]) * MiB, f"the bytes at {i} MiB")
+    check(limits_of(m)["payload-held-most"] <= 4 * MiB, limits_of(m))
+    m.umount()
+    done = env.mount_status(env.simple(env.raw("image", MiB)), "-o", "payload-budget=1M")
+    equal(done.returncode, 1, "a budget that is too small")
+    contains(done.stderr, "mount option 'payload-budget=1M': the memory for payloads is a size from "
+                          "4M to 64G, such as 16M", "stderr")
 
 
 def alternating_image(path, extents):

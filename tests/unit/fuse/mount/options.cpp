@@ -71,6 +71,22 @@ TEST_CASE("one export may be asked for, and only then writes may be held back") 
   }
 }
 
+TEST_CASE("the budget of payloads is a size within bounds") {
+  using words = std::vector<std::string>;
+  CHECK(parse_mount_options(words{"ro"})->payload_budget == 16 * MiB);
+  CHECK(parse_mount_options(words{"payload-budget=4M"})->payload_budget == 4 * MiB);
+  CHECK(parse_mount_options(words{"payload-budget=1G"})->payload_budget == GiB);
+  for (const char* wrong : {"payload-budget", "payload-budget=", "payload-budget=1M",
+                            "payload-budget=65G", "payload-budget=much"}) {
+    const auto refused = parse_mount_options(words{wrong});
+    REQUIRE(!refused.has_value());
+    CHECK(refused.error().message() ==
+          fmt::format("mount option '{}': the memory for payloads is a size from 4M to 64G, such "
+                      "as 16M",
+                      wrong));
+  }
+}
+
 TEST_CASE("an unknown option is an error that names it") {
   const auto o = parse({"alow_other"});
   REQUIRE_FALSE(o.has_value());

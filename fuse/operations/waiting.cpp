@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Writes that wait for memory: they have brought their bytes already.
+#include "fuse/operations/operations.h"
+
+#include <algorithm>
+
+namespace bgfs {
+
+// Until it is its turn the bytes lie in a file. Where there is none they stay in memory: over the
+// budget, but no more than the callers themselves hold in what they are writing from.
+task<payload_budget::hold> operations::wait_for_room(payload_share& share, ask::write& what) {
+  const std::size_t length = what.payload.size();
+  const parking::space parked = mount_.parked.park(what.payload);
+  if (parked) {
+    what.payload = {};
+    *what.storage = buffer();
+  }
+  payload_budget::hold held =
+      co_await mount_.payloads.take(share, parked ? length : what.storage->length());
+  if (parked) {
+    *what.storage = mount_.home.buffers().allocate(length);
+    co_await parked.take_back(what.storage->bytes());
+    what.payload = what.storage->bytes();
+  }
+  co_return held;
+}
+
+} // namespace bgfs
