@@ -29,7 +29,7 @@ namespace {
 // taken away first: it cannot even be looked at.
 result<std::string> find_directory(const std::string& given) {
   struct stat status{};
-  if (stat(given.c_str(), &status) != 0 && says_dead(errno)) {
+  if (is_dead_mount(given)) {
     complain(fmt::format("'{}' holds a mount whose process has died; it is replaced", given));
     BGFS_CHECK(unmount(given, unmount_mode::lazily));
   }

@@ -37,8 +37,7 @@ value describe_mount(const mount_state& mount) {
 
 // Of a connection that was aborted the mount is still in the tree.
 void remove_dead_mount(const std::string& directory) {
-  struct stat status{};
-  if (stat(directory.c_str(), &status) != 0 && says_dead(errno))
+  if (is_dead_mount(directory))
     (void)unmount(directory, unmount_mode::lazily);
 }
 

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <spawn.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -172,6 +173,12 @@ mount_session::~mount_session() {
 }
 int mount_session::fd() const {
   return fuse_session_fd(session_);
+}
+
+bool is_dead_mount(const std::string& directory) {
+  struct statvfs space{};
+  // ECONNABORTED: the connection is still being taken down, while files of it are open.
+  return statvfs(directory.c_str(), &space) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 result<> unmount(const std::string& directory, unmount_mode mode) {

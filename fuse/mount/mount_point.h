@@ -5,19 +5,12 @@
 
 #include "fuse/mount/mount_options.h"
 
-#include <cerrno>
 #include <memory>
 #include <optional>
 
 struct fuse_session;
 
 namespace bgfs {
-
-// What looking at a mount whose process has died ends with: the second while the connection is
-// still being taken down, if its files were open.
-[[nodiscard]] inline bool says_dead(int os_error) {
-  return os_error == ENOTCONN || os_error == ECONNABORTED;
-}
 
 // A mount as the kernel lists it.
 struct mount_entry {
@@ -36,6 +29,10 @@ inline constexpr std::string_view mounted_type = "fuse.bgfs";
 [[nodiscard]] std::vector<mount_entry> list_mounts();
 // What is mounted last on exactly this directory; nullopt: nothing.
 [[nodiscard]] std::optional<mount_entry> mounted_on(const std::string& directory);
+
+// Whether a mount is there whose process has died. Asked with statfs(2), which always goes to the
+// process: attributes of the mount point may be in the kernel still.
+[[nodiscard]] bool is_dead_mount(const std::string& directory);
 
 class mount_session {
 public:

@@ -65,10 +65,10 @@ int report_busy(const std::string& directory) {
 } // namespace
 
 int fuse_mounter::umount(const std::string& given) {
-  char* const real = realpath(given.c_str(), nullptr);
   // A mount whose process has died cannot be looked at; its name is good enough to unmount it.
+  const bool is_dead = is_dead_mount(given);
+  char* const real = realpath(given.c_str(), nullptr);
   const std::string directory = real != nullptr ? real : given;
-  const bool is_dead = real == nullptr && says_dead(errno);
   std::free(real);
   const auto there = mounted_on(directory);
   if (!is_dead && (!there || there->type != mounted_type)) {
