@@ -210,7 +210,7 @@ buffer server::take_long_way(const fuse_in_header& header, received request) {
 // than its payload and there is other work for it, a buffer of its own length.
 buffer server::keep_payload(ask::write& what, received& request) {
   constexpr std::size_t copied_gladly = 16 << 10; // sooner done than a fresh storage is touched
-  constexpr unsigned few = 8;
+  constexpr unsigned few = 4;
   const std::size_t length = what.payload.size();
   const bool is_small =
       length <= copied_gladly || (running_ >= few && length <= request.storage.length() / 4);

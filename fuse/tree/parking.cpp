@@ -43,7 +43,7 @@ bool parking::open_file() {
   return file_.is_open();
 }
 
-// Behind everything that is parked; the file is emptied whenever nothing is.
+// Behind everything that is parked.
 parking::space parking::park(std::span<const std::byte> bytes) {
   if (!open_file())
     return {};
@@ -81,7 +81,7 @@ void parking::leave(byte_range range) {
   spaces_.erase(range.offset);
   parked_ -= range.length;
   if (spaces_.empty()) {
-    (void)!::ftruncate(file_.get(), 0); // a failure only keeps the space
+    file_.reset();
     return;
   }
   (void)::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Where the payloads of writes wait that came while there was no room for them in memory: in a file
-// without a name. The kernel hands over a write with its bytes, so they must go somewhere before
-// the next request - which may be an interrupt, or belong to another root - can be read.
+// without a name, which is there only as long as somebody waits. The kernel hands over a write with
+// its bytes, so they must go somewhere before the next request - which may be an interrupt, or
+// belong to another root - can be read.
 //
 // Used on the loop of the mount only.
 #pragma once
@@ -49,6 +50,7 @@ public:
   // as a write into the page cache does.
   [[nodiscard]] space park(std::span<const std::byte> bytes);
   [[nodiscard]] u64 parked() const { return parked_; } // bytes now
+  [[nodiscard]] bool has_file() const { return file_.is_open(); }
   void lose_all(); // for tests: the file is emptied below those who are parked
 
 private:

@@ -39,6 +39,7 @@ TEST_CASE("what is parked comes back, whoever leaves first") {
                      filled(5000 + static_cast<std::size_t>(i), i + 1)));
   spaces.clear();
   CHECK(lot.parked() == 0);
+  CHECK_FALSE(lot.has_file());
   const parking::space again = lot.park(filled(10, 1));
   CHECK(gives_back(again, filled(10, 1)));
 }
