@@ -77,7 +77,7 @@ private:
     byte_range range{};
     std::string name{};
     settling* told = nullptr; // nothing is sent; who waits goes on
-    u64 ticket = 0; // in the order they were queued
+    u64 ticket = 0;           // in the order they were queued
     [[nodiscard]] auto subject() const { return std::tie(what, number, name, told); }
   };
   void work();

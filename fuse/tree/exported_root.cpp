@@ -396,6 +396,20 @@ task<void> exported_root::settle_leased_writes() {
   }
 }
 
+void exported_root::forget_shared_attributes() {
+  if (mount_.notifications == nullptr)
+    return;
+  const auto forget = [this](exported_root& r) {
+    r.news_for_kernel_++;
+    if (r.inode != 0)
+      mount_.notifications->forget_attributes(r.inode);
+  };
+  forget(*this);
+  for (const auto& other : overlapping_)
+    if (const root_pointer r = other.lock())
+      forget(*r);
+}
+
 task<void> exported_root::file_closed() {
   co_await through_kernel_.dismiss();
   co_await settle_leased_writes();

@@ -126,6 +126,9 @@ public:
   // Writes by lease tell nobody: there are none to this root and to those that share nodes with it
   // while somebody may have mapped what shows their bytes. Before the answer to who opens.
   task<void> settle_leased_writes();
+  // Others write to its file by themselves from now on: what the kernel knows of the length of
+  // roots that show it will not stay true.
+  void forget_shared_attributes();
   // A raw file of it was closed, and is listed no longer.
   task<void> file_closed();
 

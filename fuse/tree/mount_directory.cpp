@@ -43,7 +43,7 @@ public:
       co_return with({.modified = mount_.started});
     const disk_extent extent = co_await root_.place().run([&] { return disk->extent(); });
     attributes a = with(extent);
-    a.kernel_may_keep = root_.phase() == root_phase::open;
+    a.kernel_may_keep = root_.phase() == root_phase::open && !extent.follows_others;
     co_return a;
   }
   void introduced() override { root_.inode = number(); }

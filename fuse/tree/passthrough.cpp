@@ -174,7 +174,10 @@ task<void> passthrough::close_file() {
 // Makes the nodes, and the disk, what the openers demand.
 task<void> passthrough::settle() {
   users now = count();
+  const bool was_writing = is_writing_;
   co_await root_.place().run([&] { return settle_nodes(now); });
+  if (is_writing_ && !was_writing)
+    root_.forget_shared_attributes();
 }
 
 void passthrough::release_nodes() {

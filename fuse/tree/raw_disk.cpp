@@ -251,6 +251,7 @@ task<u64> raw_disk::allocated_length() {
 task<disk_extent> raw_disk::extent() {
   const std::timespec changed = co_await modified();
   disk_extent e{.length = length(), .modified = changed};
+  e.follows_others = is_attached() && top().limits().has_variable_length;
   const result<u64> allocated = co_await as_result(allocated_length());
   e.allocated = allocated ? *allocated : e.length;
   co_return e;

@@ -32,6 +32,7 @@ struct disk_extent {
   u64 length = 0;
   u64 allocated = 0; // bytes the host spends on it; the length where it cannot tell
   std::timespec modified{};
+  bool follows_others = false; // the length may change without anybody saying so
   // Where space is allocated there may be data: st_blocks 0 makes tar and cp take a file for one
   // big hole without looking.
   [[nodiscard]] u64 blocks() const {
