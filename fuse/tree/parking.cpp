@@ -9,15 +9,19 @@
 namespace bgfs {
 namespace {
 
+descriptor open_nameless(int directory) {
+  return descriptor(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+}
+
 // Not /tmp first: it is often memory, which is what there is too little of.
-descriptor open_nameless() {
+descriptor find_directory() {
   const char* const asked = ::getenv("TMPDIR"); // NOLINT: nobody sets it
-  for (const char* directory : {asked, "/var/tmp", "/tmp"}) {
-    if (directory == nullptr)
+  for (const char* path : {asked, "/var/tmp", "/tmp"}) {
+    if (path == nullptr)
       continue;
-    descriptor made(::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    if (made.is_open())
-      return made;
+    descriptor directory(::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (directory.is_open() && open_nameless(directory.get()).is_open())
+      return directory;
   }
   return {};
 }
@@ -37,9 +41,11 @@ bool write_all(int fd, std::span<const std::byte> bytes, u64 offset) {
 
 } // namespace
 
+parking::parking() : directory_(find_directory()) {}
+
 bool parking::open_file() {
-  if (!file_.is_open())
-    file_ = open_nameless();
+  if (!file_.is_open() && directory_.is_open())
+    file_ = open_nameless(directory_.get());
   return file_.is_open();
 }
 

@@ -16,7 +16,9 @@ namespace bgfs {
 
 class parking {
 public:
-  parking() = default;
+  // Finds the directory, which is kept: later the path to it might lead through the mount itself,
+  // which would wait for its own answer.
+  parking();
   ~parking() { BGFS_ASSERT(spaces_.empty(), "somebody's bytes are still parked"); }
   parking(const parking&) = delete;
   parking& operator=(const parking&) = delete;
@@ -57,6 +59,7 @@ private:
   void leave(byte_range range);
   [[nodiscard]] bool open_file();
 
+  const descriptor directory_; // closed: there is none
   descriptor file_;
   std::map<u64, u64> spaces_; // offset to end
   u64 parked_ = 0;
