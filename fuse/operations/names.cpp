@@ -78,7 +78,11 @@ task<fuse_entry_out> operations::entry_of(inode& target) {
   fuse_entry_out out{};
   // Before it is described: what changes meanwhile has somebody to tell.
   target.introduced();
-  const attributes a = co_await describe(target);
+  attributes a = co_await describe(target);
+  // Notifications may overtake an answer that goes through a ring. Of what the kernel knows already
+  // it then drops the answer's attributes; of what it learns by this answer it would keep them.
+  if (mount_.kernel.uses_uring() && !target.is_known())
+    a.kernel_may_keep = false;
   out.nodeid = target.number();
   out.entry_valid = out.attr_valid = seconds_kept(a);
   out.attr = to_wire(a, target.number());

@@ -70,7 +70,8 @@ private:
     void await_resume() const noexcept {}
   };
 
-  enum class kind : u8 { inode, attributes, name, wake, told };
+  // Those that wait for nobody first: merging puts them in this order. Who waits for all comes last.
+  enum class kind : u8 { attributes, wake, name, inode, told };
   struct message {
     kind what = kind::inode;
     u64 number = 0; // of an inode, or of an open file

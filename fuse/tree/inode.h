@@ -59,6 +59,8 @@ public:
 
   [[nodiscard]] u64 number() const { return number_; }
   [[nodiscard]] const std::string& path() const { return path_; } // "" is the mount point
+  // The kernel was told its number, and has not forgotten it.
+  [[nodiscard]] bool is_known() const { return lookups_ > 0; }
 
 protected:
   inode() = default;
