@@ -5,6 +5,8 @@
 
 #include "config/graph_config.h"
 
+#include <span>
+
 namespace bgfs {
 
 struct image_glance {
@@ -14,8 +16,10 @@ struct image_glance {
 };
 
 // nullopt where it takes more than a look at one file: networks, drivers that cannot tell from the
-// first bytes, an image that will not open. Blocks.
+// first bytes, an image that will not open. No path is followed into the directories `kept_out`.
+// Blocks.
 [[nodiscard]] std::optional<image_glance> glance_at(const graph_config& config,
-                                                    const export_spec& root);
+                                                    const export_spec& root,
+                                                    std::span<const std::string> kept_out);
 
 } // namespace bgfs

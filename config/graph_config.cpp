@@ -301,15 +301,30 @@ bool graph_config::is_shared(const export_spec& root) const {
   });
 }
 
+namespace {
+
+void add_host_paths(const node_definition& top, std::set<std::string>& to) {
+  for_each_definition(top, [&](const node_definition& d) {
+    for (const option& o : d.type->open_options->options)
+      if (o.is_host_path && !d.given.text(o.name).empty())
+        to.insert(std::filesystem::absolute(d.given.text(o.name)).string());
+  });
+}
+
+} // namespace
+
 std::vector<std::string> graph_config::host_paths() const {
   std::set<std::string> paths;
   for (const graph_document& document : content_->documents)
     for (const auto& top : document.nodes)
-      for_each_definition(*top, [&](const node_definition& d) {
-        for (const option& o : d.type->open_options->options)
-          if (o.is_host_path && !d.given.text(o.name).empty())
-            paths.insert(std::filesystem::absolute(d.given.text(o.name)).string());
-      });
+      add_host_paths(*top, paths);
+  return {paths.begin(), paths.end()};
+}
+
+std::vector<std::string> graph_config::host_paths_below(std::string_view node_name) const {
+  std::set<std::string> paths;
+  for (const std::string& name : opening_order(node_name))
+    add_host_paths(*content_->named.find(name)->second, paths);
   return {paths.begin(), paths.end()};
 }
 

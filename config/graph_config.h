@@ -106,6 +106,8 @@ public:
   [[nodiscard]] bool is_shared(const export_spec& root) const;
   // Every host path the definitions name, absolute; to be refused where they lie in our own mount.
   [[nodiscard]] std::vector<std::string> host_paths() const;
+  // The same of what the node and all that it needs are made of.
+  [[nodiscard]] std::vector<std::string> host_paths_below(std::string_view node_name) const;
   // The effective configuration with defaults and secrets hidden, for .bgfs/graph.yaml and .json.
   [[nodiscard]] value effective() const;
   // Carries out the `references` policy for this root; lives as long as the config.

@@ -97,6 +97,9 @@ task<void> exported_root::open_uninterrupted() {
 // Nothing else is opened or reloaded meanwhile, anywhere in the mount.
 task<void> exported_root::open_disk() {
   const auto guard = co_await mount_.opening.lock();
+  // Since the mount was made, or reloaded, it may have been bound to where the images are (F14).
+  for (const std::string& path : mount_.config().host_paths_below(spec_.node_name))
+    co_await mount_.require_outside(path);
   graph* const nodes = co_await mount_.graph_of(spec_.iothread);
   place_.move_to(*nodes);
   co_await place_.run([this] { return open_below(); });
@@ -147,21 +150,20 @@ task<void> exported_root::load_time() {
 
 namespace {
 
-std::optional<disk_extent> extent_from_outside(const graph_config& config, const export_spec& spec,
-                                               std::timespec otherwise) {
-  const std::optional<image_glance> seen = glance_at(config, spec);
+std::optional<disk_extent> extent_from_outside(const mount_state& mount, const export_spec& spec) {
+  const std::optional<image_glance> seen = glance_at(mount.config(), spec, mount.places.now());
   if (!seen)
     return std::nullopt;
   return disk_extent{.length = seen->length,
                      .allocated = seen->allocated,
-                     .modified = load_content_time(seen->path).value_or(otherwise)};
+                     .modified = load_content_time(seen->path).value_or(mount.started)};
 }
 
 } // namespace
 
 task<std::optional<disk_extent>> exported_root::look_from_outside() {
-  std::optional<disk_extent> seen = co_await offload(
-      [this] { return extent_from_outside(mount_.config(), spec_, mount_.started); });
+  std::optional<disk_extent> seen =
+      co_await offload([this] { return extent_from_outside(mount_, spec_); });
   co_return seen;
 }
 
