@@ -86,7 +86,7 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   residence& place = root->place();
   payload_budget::hold held;
   if (what.storage != nullptr) {
-    held = mount_.payloads.try_take(root->share, what.storage->length());
+    held = mount_.payloads.try_take(root->share, memory_of(what));
     if (!held)
       held = co_await wait_for_room(root->share, what);
   }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/operations/leased_requests.h"
 
+#include "fuse/operations/kept_storage.h"
 #include "graph/base/endian.h"
 #include "graph/io/buffer_pool.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/uio.h>
@@ -53,7 +55,7 @@ struct leased_requests::waiting {
   leased_requests* of = nullptr;
   job what;
   received request;
-  buffer room;
+  u64 memory = 0; // of leased_requests::held
   unsigned out = 0;
   bool has_failed = false;
   std::array<item, pieces_max> items;
@@ -65,11 +67,12 @@ void leased_requests::attempts::failed() {
 }
 
 leased_requests::leased_requests(loop& on, unsigned queue, const leased_files& files,
-                                 transport& answers, home_sink& home)
-    : on_(on), queue_(queue), files_(files), answers_(answers), home_(home) {}
+                                 u64 memory_max, transport& answers, home_sink& home)
+    : on_(on), queue_(queue), files_(files), answers_(answers), home_(home),
+      memory_max_(memory_max) {}
 
 leased_requests::~leased_requests() {
-  BGFS_ASSERT(running_ == 0, "a queue ends after its requests");
+  BGFS_ASSERT(running_ == 0 && held() == 0, "a queue ends after its requests");
 }
 
 std::optional<resolved_extent> leased_requests::find(lease& by, u64 offset) const {
@@ -181,18 +184,55 @@ void leased_requests::answer(const job& j, answer_place* place) {
   }
 }
 
-void leased_requests::wait_for_rest(job& j, received& request) {
+// The request in memory of its own length, with the bytes read or written on the second page. What
+// was read until now comes along; `request` keeps its storage, for another.
+received leased_requests::copy_of(job& j, received& request) {
+  constexpr std::size_t fixed_length = sizeof(fuse_in_header) + sizeof(fuse_write_in);
+  constexpr std::size_t begin = buffer_pool::alignment - fixed_length;
+  received own{.storage = on_.buffers().allocate(buffer_pool::alignment + j.guest.length),
+               .bytes = {},
+               .place = request.place};
+  std::ranges::copy(request.bytes, own.storage.data() + begin);
+  own.bytes = own.storage.bytes().subspan(begin, request.bytes.size());
+  std::byte* const bytes = own.storage.data() + buffer_pool::alignment;
+  for (const piece& p : j.all())
+    if (!j.is_write)
+      std::copy_n(j.bytes + p.begin, p.done, bytes + p.begin);
+  j.bytes = bytes;
+  if (request.place != nullptr)
+    request.place->let_go();
+  return own;
+}
+
+// What a request that waits lies in from now on. False: there is no memory for it, and nothing was
+// done.
+bool leased_requests::keep(job& j, received& request, waiting& by) {
+  if (request.place != nullptr && !request.place->room().empty()) { // an entry is its own
+    by.memory = 0;
+    by.request = std::exchange(request, {});
+    return true;
+  }
+  const bool is_copied = !j.is_write || request.storage.is_empty() ||
+                         is_better_copied(j.guest.length, request.storage.length(), running_);
+  const u64 memory = is_copied ? buffer_pool::alignment + j.guest.length : request.storage.length();
+  if (memory > memory_max_ - held())
+    return false;
+  by.memory = memory;
+  by.request = is_copied ? copy_of(j, request) : std::exchange(request, {});
+  held_.store(held() + memory, std::memory_order_relaxed);
+  return true;
+}
+
+bool leased_requests::wait_for_rest(job& j, received& request) {
   if (free_.empty())
     free_.push_back(std::make_unique<waiting>());
+  if (!keep(j, request, *free_.back()))
+    return false;
   waiting* const w = free_.back().release(); // until its last item has ended
   free_.pop_back();
   w->of = this;
   w->what = j;
   w->what.kept = j.by->shared_from_this();
-  w->request = std::move(request);
-  request = {};
-  if (j.bytes == room_.data()) // it stays ours until the I/O has ended
-    w->room = std::move(room_);
   w->out = 0;
   w->has_failed = false;
   running_++;
@@ -218,6 +258,7 @@ void leased_requests::wait_for_rest(job& j, received& request) {
   }
   for (unsigned i = 0, count = w->out; i < count; i++)
     on_.submit(w->items[i]);
+  return true;
 }
 
 void leased_requests::item_ended(waiting& w) {
@@ -229,15 +270,14 @@ void leased_requests::item_ended(waiting& w) {
   w.what.by->leave(queue_, w.what.epoch); // L3
   if (is_done) {
     answer(w.what, w.request.place);
-    w.request = {};
   } else {
     home_.take_home(std::move(w.request));
   }
+  w.request = {};
+  held_.store(held() - w.memory, std::memory_order_relaxed);
   if (running_ == 0)
     home_.queue_is_idle();
   w.what.kept.reset();
-  if (!w.room.is_empty())
-    room_ = std::move(w.room);
   free_.push_back(std::move(owned));
 }
 
@@ -251,10 +291,8 @@ bool leased_requests::serve(job& j, received& request) {
       return false;
     waits = waits || p_is == progress::waits;
   }
-  if (waits) {
-    wait_for_rest(j, request);
-    return true;
-  }
+  if (waits)
+    return wait_for_rest(j, request);
   count(j);
   j.by->leave(queue_, j.epoch); // L3: counted, then left, then answered
   answer(j, request.place);

@@ -4,14 +4,17 @@
 // by side. Everything else, and what turns out to be more than system calls, is left to the home.
 //
 // What does not wait is done on the spot, in system calls of this thread, and answered at once; the
-// rest goes through the loop's ring. A piece that fails or comes short is left to the home, which
-// does the whole request again and knows how to say what is wrong.
+// rest goes through the loop's ring, as long as the memory of all that waits stays within a bound.
+// A piece that fails or comes short is left to the home, which does the whole request again and
+// knows how to say what is wrong.
 #pragma once
 
 #include "fuse/operations/leased_files.h"
 #include "fuse/protocol/request.h"
 #include "fuse/transport/transport.h"
 #include "graph/io/io_operation.h"
+
+#include <atomic>
 
 namespace bgfs {
 
@@ -27,8 +30,9 @@ public:
   // More extents than that in one request, and the home does it.
   static constexpr std::size_t pieces_max = 32;
 
-  leased_requests(loop& on, unsigned queue, const leased_files& files, transport& answers,
-                  home_sink& home);
+  // Requests that wait take no more than `memory_max` bytes; entries of a ring have their own.
+  leased_requests(loop& on, unsigned queue, const leased_files& files, u64 memory_max,
+                  transport& answers, home_sink& home);
   ~leased_requests();
   leased_requests(const leased_requests&) = delete;
   leased_requests& operator=(const leased_requests&) = delete;
@@ -38,6 +42,8 @@ public:
   [[nodiscard]] bool take(const fuse_in_header& header, received& request);
   // Of those that take returned true for; by any thread.
   [[nodiscard]] u64 served() const { return served_.get(); }
+  // Memory of those that wait; by any thread.
+  [[nodiscard]] u64 held() const { return held_.load(std::memory_order_relaxed); }
   // Whose I/O has not ended.
   [[nodiscard]] unsigned running() const { return running_; }
 
@@ -52,7 +58,9 @@ private:
   progress do_at_once(job& j, piece& p);
   bool serve(job& j, received& request);
   [[nodiscard]] std::span<std::byte> room_for(u64 length, const received& request);
-  void wait_for_rest(job& j, received& request);
+  [[nodiscard]] bool keep(job& j, received& request, waiting& by);
+  [[nodiscard]] received copy_of(job& j, received& request);
+  [[nodiscard]] bool wait_for_rest(job& j, received& request);
   void answer(const job& j, answer_place* place);
   void count(const job& j) const;
   void item_ended(waiting& w);
@@ -70,11 +78,13 @@ private:
   const leased_files& files_;
   transport& answers_;
   home_sink& home_;
+  const u64 memory_max_;
+  std::atomic<u64> held_{0}; // changed by this queue only
   attempts reads_, writes_;
   own_counter served_;
   unsigned running_ = 0;
   std::vector<std::unique_ptr<waiting>> free_;
-  buffer room_; // for answers that do not lie where the kernel takes them from
+  buffer room_; // for answers that do not lie where the kernel takes them from, and do not wait
 };
 
 } // namespace bgfs

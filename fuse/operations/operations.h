@@ -65,7 +65,8 @@ private:
   task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
   task<reply> read_elsewhere(raw_disk& disk, residence& place, byte_range range,
                              std::span<std::byte> room);
-  // waiting.cpp: a write that came while there is no room for it.
+  // waiting.cpp: what a write holds of the budget, and one that came while there is no room for it.
+  [[nodiscard]] static u64 memory_of(const ask::write& what);
   task<payload_budget::hold> wait_for_room(payload_share& share, ask::write& what);
   [[nodiscard]] result<reply> read_view(view_handle& h, byte_range range) const;
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/operations/request_queue.h"
 
+#include "fuse/operations/kept_storage.h"
 #include "fuse/transport/device_transport.h"
 #include "fuse/transport/next_turn.h"
 #include "graph/io/processors.h"
 #include "graph/io/run_on.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,11 +38,15 @@ descriptor clone_session(int fd) {
 }
 
 // A request of /dev/fuse on its way to the mount's loop. Its storage belongs to the pool of the
-// loop that took it, so that is where it ends.
+// loop that took it, so that is where it ends: with the answer, or before, when it was let go.
 class traveller final : public answer_place, public run_item {
 public:
-  traveller(loop& own, transport& through, buffer storage)
-      : own_(own), through_(through), storage_(std::move(storage)) {}
+  traveller(loop& own, transport& through, buffer storage, storage_away* counted)
+      : own_(own), through_(through), storage_(std::move(storage)), counted_(counted) {
+    back_.of = this;
+    if (counted_ != nullptr)
+      counted_->count++;
+  }
 
   void answer(u64 unique, int os_error, std::span<const std::byte> head,
               std::span<const std::byte> body) override {
@@ -48,8 +54,14 @@ public:
     drop();
   }
   void drop() override {
-    run = [](run_item& self) { delete &static_cast<traveller&>(self); };
+    run = [](run_item& self) { static_cast<traveller&>(self).end(); };
     own_.post_remote(*this);
+  }
+  void let_go() override {
+    if (std::exchange(has_let_go_, true))
+      return;
+    back_.run = [](run_item& self) { static_cast<trip_back&>(self).of->give_back(); };
+    own_.post_remote(back_);
   }
   [[nodiscard]] std::span<std::byte> room() override { return {}; }
   void send_home(received request, home_address to) override {
@@ -63,11 +75,37 @@ public:
   }
 
 private:
+  // The two trips back may end in any order.
+  struct trip_back : run_item {
+    traveller* of = nullptr;
+  };
+  void give_back() {
+    storage_ = {};
+    is_back_ = true;
+    if (counted_ != nullptr && counted_->count-- == request_queue::storage_away_max)
+      counted_->less.wake_all();
+    if (has_ended_)
+      delete this;
+  }
+  void end() {
+    has_ended_ = true;
+    if (is_back_) {
+      delete this;
+    } else if (!has_let_go_) {
+      give_back();
+    }
+  }
+
   loop& own_;
   transport& through_;
   buffer storage_;
+  storage_away* const counted_; // null: the storage is short
   std::span<const std::byte> bytes_;
   home_address to_;
+  trip_back back_;
+  bool has_let_go_ = false; // the mount's loop says so before it answers
+  bool is_back_ = false;    // these two on the own loop
+  bool has_ended_ = false;
 };
 
 } // namespace
@@ -76,6 +114,7 @@ result<std::unique_ptr<request_queue>> request_queue::start(setup how) {
   std::unique_ptr<request_queue> made(new request_queue(std::move(how)));
   BGFS_TRY(made->loop_, loop::create({.offload_threads = 1, .processors = {}}));
   made->loop_->set_log(made->how_.home.at->log());
+  made->loop_->buffers().set_kept_bytes_max(made->how_.kept_bytes_max);
   if (made->how_.queues.empty()) {
     made->clone_ = clone_session(made->how_.fd);
     made->device_ = make_device_transport(*made->loop_, made->clone_.get());
@@ -83,8 +122,9 @@ result<std::unique_ptr<request_queue>> request_queue::start(setup how) {
     made->device_ = std::make_unique<no_transport>();
   }
   home_sink& rest = *made;
-  made->by_lease_ = std::make_unique<leased_requests>(*made->loop_, made->how_.index,
-                                                      *made->how_.files, *made->device_, rest);
+  made->by_lease_ =
+      std::make_unique<leased_requests>(*made->loop_, made->how_.index, *made->how_.files,
+                                        made->how_.leased_memory_max, *made->device_, rest);
   try {
     made->thread_ = std::thread([queue = made.get()] { queue->work(); });
   } catch (const std::system_error& e) { // the only way std::thread has to say it
@@ -130,6 +170,8 @@ task<void> request_queue::take_all() {
       co_return;
     take_from(*std::move(next));
     reuse = {}; // what was served at once has given it back to the pool
+    while (away_.count >= storage_away_max)
+      co_await away_.less.wait();
   }
 }
 
@@ -140,11 +182,24 @@ void request_queue::take_from(received request) {
 }
 
 void request_queue::take_home(received request) {
-  answer_place* place = request.place;
-  if (place == nullptr) // rare enough for a trip to the heap
-    place = new traveller(*loop_, *device_, std::move(request.storage));
-  request.place = place;
+  if (request.place == nullptr)
+    prepare_for_journey(request);
+  answer_place* const place = request.place;
   place->send_home(std::move(request), how_.home);
+}
+
+// It may be long until the answer: what is short does not keep storage for the longest request.
+void request_queue::prepare_for_journey(received& request) {
+  storage_away* counted = &away_;
+  if (is_better_copied(request.bytes.size(), request.storage.length(), 0)) {
+    buffer own = loop_->buffers().allocate(request.bytes.size());
+    std::ranges::copy(request.bytes, own.data());
+    request.bytes = own.bytes();
+    request.storage = std::move(own);
+    counted = nullptr;
+  }
+  // Rare enough for a trip to the heap.
+  request.place = new traveller(*loop_, *device_, std::move(request.storage), counted);
 }
 
 task<void> request_queue::finish() {

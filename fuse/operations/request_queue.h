@@ -13,6 +13,12 @@
 
 namespace bgfs {
 
+// Storage with long requests that the mount's loop has not taken over yet, of one queue.
+struct storage_away {
+  unsigned count = 0;
+  wait_queue less;
+};
+
 class request_queue final : private request_sink, private home_sink {
 public:
   struct setup {
@@ -20,10 +26,16 @@ public:
     int fd = -1;                       // of the session; borrowed
     std::vector<u16> queues;           // of the kernel's ring; empty: /dev/fuse, through a clone
     unsigned depth = 1;                // entries for each of them
+    u64 leased_memory_max = 0;         // as leased_requests takes it
+    std::size_t kept_bytes_max = 0;    // free buffers kept for the next request
     std::optional<unsigned> processor; // where the thread stays; nullopt: anywhere
     const leased_files* files = nullptr;
     home_address home;
   };
+  // Over /dev/fuse no further request is taken while the mount's loop has so many long ones before
+  // it, each in storage of its own.
+  static constexpr unsigned storage_away_max = 4;
+
   // Starts the thread; nothing is taken before open().
   [[nodiscard]] static result<std::unique_ptr<request_queue>> start(setup how);
   ~request_queue();
@@ -36,12 +48,14 @@ public:
   // answered before.
   task<void> finish();
   [[nodiscard]] u64 served() const { return by_lease_->served(); }
+  [[nodiscard]] u64 held() const { return by_lease_->held(); }
 
 private:
   explicit request_queue(setup how) : how_(std::move(how)) {}
   void take_from(received request) override;
   void take_home(received request) override;
   void queue_is_idle() override { idle_.wake_all(); }
+  void prepare_for_journey(received& request);
   task<void> open_here();
   task<void> finish_here();
   task<void> take_all();
@@ -53,6 +67,7 @@ private:
   descriptor clone_;
   std::unique_ptr<leased_requests> by_lease_;
   std::unique_ptr<ring_transport> ring_;
+  storage_away away_;
   cancel_state stopping_;
   bool is_open_ = false;
   event taken_all_;

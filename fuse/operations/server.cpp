@@ -2,6 +2,7 @@
 #include "fuse/operations/server.h"
 
 #include "fuse/operations/interruption.h"
+#include "fuse/operations/kept_storage.h"
 #include "fuse/protocol/opcode_name.h"
 #include "fuse/transport/backing.h"
 #include "graph/io/processors.h"
@@ -56,7 +57,8 @@ struct server::serving {
 
 server::server(mount_state& mount, transport& requests)
     : mount_(mount), transport_(requests), operations_(mount),
-      by_lease_(mount.home, 0, operations_.leased(), requests, *this), interruptions_(mount.home) {}
+      by_lease_(mount.home, 0, operations_.leased(), mount.leased_memory_max(), requests, *this),
+      interruptions_(mount.home) {}
 
 server::~server() {
   BGFS_ASSERT(pending_ == nullptr, "the server goes while requests run");
@@ -75,6 +77,12 @@ task<void> server::run() {
     for (const auto& q : queues_)
       served += q->served();
     return served;
+  };
+  mount_.leased_memory_held = [this] {
+    u64 held = by_lease_.held();
+    for (const auto& q : queues_)
+      held += q->held();
+    return held;
   };
   const task_context here = co_await current_context();
   event taken;
@@ -126,14 +134,17 @@ result<> server::start_queues(const std::vector<std::vector<u16>>& kernel_queues
   const bool is_one_each = mount_.kernel.uses_uring() && allowed.size() == kernel_queues.size();
   for (std::size_t i = 1; i < kernel_queues.size(); i++) {
     request_sink& here = *this;
-    BGFS_TRY(auto queue, request_queue::start(
-                             {.index = static_cast<unsigned>(i),
-                              .fd = mount_.session_fd,
-                              .queues = kernel_queues[i],
-                              .depth = mount_.ring_depth,
-                              .processor = is_one_each ? std::optional(allowed[i]) : std::nullopt,
-                              .files = &operations_.leased(),
-                              .home = {&mount_.home, &here}}));
+    BGFS_TRY(auto queue,
+             request_queue::start(
+                 {.index = static_cast<unsigned>(i),
+                  .fd = mount_.session_fd,
+                  .queues = kernel_queues[i],
+                  .depth = mount_.ring_depth,
+                  .leased_memory_max = mount_.leased_memory_max(),
+                  .kept_bytes_max = mount_.home.buffers().kept_bytes_max() / kernel_queues.size(),
+                  .processor = is_one_each ? std::optional(allowed[i]) : std::nullopt,
+                  .files = &operations_.leased(),
+                  .home = {&mount_.home, &here}}));
     queues_.push_back(std::move(queue));
   }
   // Anywhere else it would be woken across processors for requests of its own queue. What it hands
@@ -206,19 +217,19 @@ buffer server::take_long_way(const fuse_in_header& header, received request) {
   return std::move(request.storage);
 }
 
-// What a write holds as long as it runs: the storage that it came in, or, when that is much longer
-// than its payload and there is other work for it, a buffer of its own length.
-buffer server::keep_payload(ask::write& what, received& request) {
-  constexpr std::size_t copied_gladly = 16 << 10; // sooner done than a fresh storage is touched
-  constexpr unsigned few = 4;
+// What a write holds as long as it runs. Empty: an entry of a ring, which is the entry's own.
+buffer server::keep_payload(ask::write& what, received& request) const {
+  const bool is_elsewhere = request.place != nullptr && request.storage.is_empty();
+  if (is_elsewhere && !request.place->room().empty())
+    return {};
   const std::size_t length = what.payload.size();
-  const bool is_small =
-      length <= copied_gladly || (running_ >= few && length <= request.storage.length() / 4);
-  if (request.place != nullptr || !is_small)
+  if (!is_elsewhere && !is_better_copied(length, request.storage.length(), running_))
     return std::move(request.storage);
   buffer own = mount_.home.buffers().allocate(length);
   std::ranges::copy(what.payload, own.data());
   what.payload = own.bytes();
+  if (is_elsewhere)
+    request.place->let_go();
   return own;
 }
 

@@ -12,6 +12,10 @@ namespace bgfs {
 
 class server final : private request_sink, private home_sink {
 public:
+  // Interrupts that came before what they interrupt, which are remembered: the two travel different
+  // ways.
+  static constexpr std::size_t early_interrupts_max = 32;
+
   server(mount_state& mount, transport& requests);
   ~server() override;
   server(const server&) = delete;
@@ -45,7 +49,7 @@ private:
   // Returns the storage if it is not needed any more.
   buffer take(received request);
   buffer take_long_way(const fuse_in_header& header, received request);
-  [[nodiscard]] buffer keep_payload(ask::write& what, received& request);
+  [[nodiscard]] buffer keep_payload(ask::write& what, received& request) const;
   bool take_at_once(const fuse_in_header& header, request_body& body, place to);
   static serving serve(server& self, fuse_in_header header, request_body body, buffer storage,
                        place to);
@@ -68,8 +72,6 @@ private:
   operations operations_;
   leased_requests by_lease_;                           // of the mount's own loop
   std::vector<std::unique_ptr<request_queue>> queues_; // on threads of their own
-  // Interrupts that came before what they interrupt: the two travel different ways.
-  static constexpr std::size_t early_interrupts_max = 32;
   std::array<u64, early_interrupts_max> early_interrupts_{};
   std::size_t early_interrupt_count_ = 0;
   pending* pending_ = nullptr; // in flight, newest first

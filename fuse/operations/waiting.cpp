@@ -6,6 +6,12 @@
 
 namespace bgfs {
 
+// Storage for the longest request counts as that, not with the pages around its payload: of a
+// budget of 16 such requests half is eight.
+u64 operations::memory_of(const ask::write& what) {
+  return std::min<u64>(what.storage->length(), kernel::payload_length_max);
+}
+
 // Until it is its turn the bytes lie in a file. Where there is none they stay in memory: over the
 // budget, but no more than the callers themselves hold in what they are writing from.
 task<payload_budget::hold> operations::wait_for_room(payload_share& share, ask::write& what) {
@@ -16,7 +22,7 @@ task<payload_budget::hold> operations::wait_for_room(payload_share& share, ask::
     *what.storage = buffer();
   }
   payload_budget::hold held =
-      co_await mount_.payloads.take(share, parked ? length : what.storage->length());
+      co_await mount_.payloads.take(share, parked ? length : memory_of(what));
   if (parked) {
     *what.storage = mount_.home.buffers().allocate(length);
     co_await parked.take_back(what.storage->bytes());

@@ -274,7 +274,8 @@ std::optional<transfer_request> parse_transfer(const fuse_in_header& header,
   const auto in =
       load<fuse_write_in>(bytes, sizeof(fuse_in_header)); // a read's fields lie there too
   const auto payload = bytes.subspan(fixed_length);
-  const bool fits = is_write ? in.size == payload.size() : in.size <= kernel::payload_length_max;
+  const bool fits = is_write ? in.size == payload.size()
+                             : payload.empty() && in.size <= kernel::payload_length_max;
   if (!fits || static_cast<i64>(in.offset) < 0 ||
       !checked_add<i64>(static_cast<i64>(in.offset), in.size))
     return std::nullopt;

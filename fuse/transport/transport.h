@@ -30,6 +30,8 @@ struct answer_place {
   // Page-aligned memory for the body, of payload_length_max bytes: a body that lies there is not
   // copied. It held the payload of the request. Empty: there is none.
   [[nodiscard]] virtual std::span<std::byte> room() = 0;
+  // The bytes of the request are no longer needed, though its answer is yet to come.
+  virtual void let_go() {}
   // Instead of an answer, to a request that gets none.
   virtual void drop() = 0;
   // The request goes on to the loop of the mount, which answers it.

@@ -64,6 +64,9 @@ struct mount_state {
   u64 requests_served = 0;
   // Those that were served by lease, by all queues.
   std::function<u64()> requests_leased = [] { return u64{0}; };
+  // What those hold that wait for I/O, beside `payloads`, and how much that may be in each queue.
+  std::function<u64()> leased_memory_held = [] { return u64{0}; };
+  [[nodiscard]] u64 leased_memory_max() const { return payloads.total() / 4 / queue_count(false); }
   unsigned ring_depth = 0; // entries of each of the kernel's queues; 0: it all comes by /dev/fuse
 
   [[nodiscard]] const graph_config& config() const { return request.config; }

@@ -39,10 +39,10 @@ payload_budget::hold payload_budget::try_take(payload_share& share, u64 length) 
 task<payload_budget::hold> payload_budget::take(payload_share& share, u64 length) {
   if (hold taken = try_take(share, length))
     co_return taken;
-  payload_share::waiter me{.length = length, .granted = {}};
+  payload_share::waiter me{.length = length, .granted = {}, .place = {}};
   if (share.waiting_.empty())
     queue_.push_back(&share);
-  share.waiting_.push_back(&me);
+  me.place = share.waiting_.insert(share.waiting_.end(), &me);
   waiting_count_++;
   const result<> waited = co_await as_result(me.granted.wait());
   if (me.granted.is_set()) { // what was given is taken, or given back if nobody wants it any more
@@ -50,7 +50,7 @@ task<payload_budget::hold> payload_budget::take(payload_share& share, u64 length
     co_await waited;
     co_return taken;
   }
-  std::erase(share.waiting_, &me);
+  share.waiting_.erase(me.place);
   waiting_count_--;
   if (share.waiting_.empty())
     std::erase(queue_, &share);

@@ -38,6 +38,7 @@ private:
   struct waiter {
     u64 length;
     event granted;
+    std::list<waiter*>::iterator place{}; // thousands may give up at once
   };
   u64 held_ = 0;
   std::list<waiter*> waiting_; // first come, first served

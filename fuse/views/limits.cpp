@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // .bgfs/limits: every bound of the mount by its name, and what of the shared ones is taken. Each
 // key is explained in fuse/README.md.
+#include "fuse/operations/request_queue.h"
+#include "fuse/operations/server.h"
 #include "fuse/transport/device_transport.h"
 #include "fuse/transport/ring_transport.h"
 #include "fuse/views/common.h"
@@ -19,6 +21,9 @@ void add_requests(std::string& text, const mount_state& mount) {
   add_line(text, "payload-held-most", mount.payloads.held_max());
   add_line(text, "payload-waiting", mount.payloads.waiting());
   add_line(text, "payload-parked", mount.parked.parked());
+  add_line(text, "leased-memory-max", mount.leased_memory_max() * mount.queue_count(false));
+  add_line(text, "leased-memory-held", mount.leased_memory_held());
+  add_line(text, "storage-away-max", request_queue::storage_away_max);
   add_line(text, "buffers-kept-max", mount.home.buffers().kept_bytes_max());
   add_line(text, "request-length-max", kernel::payload_length_max);
   add_line(text, "readahead-length-max", readahead_length_max);
@@ -27,6 +32,8 @@ void add_requests(std::string& text, const mount_state& mount) {
   add_line(text, "requests-running", mount.requests_running);
   add_line(text, "ring-entries", mount.ring_depth * count_possible_processors());
   add_line(text, "ring-queue-depth-max", ring_transport::queue_depth_max);
+  add_line(text, "queues-max", lease::queues_max);
+  add_line(text, "early-interrupts-max", server::early_interrupts_max);
 }
 
 void add_kernel(std::string& text) {
