@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/format/qcow2/metadata_store.h"
 
+#include "graph/io/buffer_pool.h"
 #include "graph/io/spawn.h"
+
+#include <algorithm>
 
 namespace bgfs::qcow2 {
 
 namespace {
+
+// Changed pages that lie side by side go in one write, up to this length; so many writes at once.
+constexpr u64 write_back_length_max = 256 * KiB;
+constexpr std::size_t write_back_count_max = 8;
 
 metadata_kinds kind_on_disk(table_kind kind) {
   return kind == table_kind::l2_slice ? metadata_kind::active_l2 : metadata_kind::refcount_block;
@@ -115,13 +122,62 @@ void metadata_store::forget(byte_range host) {
   refcounts_.forget(host);
 }
 
-task<void> metadata_store::write_pages(table_cache& cache) {
-  // Pages change only with the lock held, which we have: what is written is what is marked clean.
-  for (const u32 page : cache.dirty_pages()) {
-    const host_offset at = cache.place(page);
-    co_await file_.write_structure(at, cache.bytes(page), kind_on_disk(cache.kind()));
-    cache.set_clean(page);
+namespace {
+
+// How the pages, which are sorted by place, fall into pieces of one write each.
+std::vector<std::vector<u32>> adjacent_pages(const table_cache& cache, std::vector<u32> pages) {
+  const u64 step = cache.page_bytes();
+  std::vector<std::vector<u32>> pieces;
+  for (const u32 page : pages) {
+    const bool continues = !pieces.empty() &&
+                           cache.place(pieces.back().back()) + step == cache.place(page) &&
+                           (pieces.back().size() + 1) * step <= write_back_length_max;
+    if (!continues)
+      pieces.emplace_back();
+    pieces.back().push_back(page);
   }
+  return pieces;
+}
+
+} // namespace
+
+// Pages in no particular order, and adjacent ones in one request. If we stop here, the disk has any
+// of their sectors and not the others, as it would if each page had a request of its own: between
+// two flushes nothing is ordered, and no request is atomic beyond a sector. That is safe because an
+// L2 entry or a count lies within one sector, and none relies on another of the same cache: what
+// relies on what is between the caches, and there a flush keeps the order (R1 to R3).
+task<void> metadata_store::write_pages(table_cache& cache) {
+  const std::vector<std::vector<u32>> pieces = adjacent_pages(cache, cache.dirty_pages());
+  if (pieces.size() == 1) {
+    co_await write_adjacent(cache, pieces.front());
+    co_return;
+  }
+  const task_context here = co_await current_context();
+  for (std::size_t i = 0; i < pieces.size(); i += write_back_count_max) {
+    const std::size_t end = std::min(pieces.size(), i + write_back_count_max);
+    task_group group(*here.home);
+    for (std::size_t k = i; k < end; k++)
+      group.spawn(write_adjacent(cache, pieces[k]));
+    co_await group.join(); // the others have ended when the first failure is reported
+  }
+}
+
+// Pages change only with the lock held, which write_pages has until all of them have ended: what is
+// written is what is marked clean. If the write fails, all of its pages stay dirty.
+task<void> metadata_store::write_adjacent(table_cache& cache, std::vector<u32> pages) {
+  const host_offset at = cache.place(pages.front());
+  const metadata_kinds kind = kind_on_disk(cache.kind());
+  if (pages.size() == 1) {
+    co_await file_.write_structure(at, cache.bytes(pages.front()), kind);
+  } else {
+    const task_context here = co_await current_context();
+    const buffer joined = here.home->buffers().allocate(pages.size() * cache.page_bytes());
+    for (std::size_t i = 0; i < pages.size(); i++)
+      std::ranges::copy(cache.bytes(pages[i]), joined.data() + i * cache.page_bytes());
+    co_await file_.write_structure(at, joined.bytes(), kind);
+  }
+  for (const u32 page : pages)
+    cache.set_clean(page);
 }
 
 task<void> metadata_store::write_refcounts() {

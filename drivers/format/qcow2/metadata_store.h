@@ -71,6 +71,7 @@ private:
   task<std::span<std::byte>> load(table_cache& cache, host_offset at, metadata_lock holds);
   task<void> make_room(table_cache& cache, metadata_lock holds);
   task<void> write_pages(table_cache& cache);
+  task<void> write_adjacent(table_cache& cache, std::vector<u32> pages);
   void mark_changed(table_cache& cache, host_offset at);
 
   host_file& file_;

@@ -5,6 +5,7 @@
 #include "graph/io/sleep.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/lib/background.h"
 #include "tests/unit/lib/heap_trips.h"
 
 #include <sys/mman.h>
@@ -100,6 +101,69 @@ TEST_CASE("qcow2 map: data cut off by the end of the file reads as zeroes") {
   std::vector<std::byte> seen(65536);
   b.bench.must(again.read(0, seen));
   CHECK(seen == model);
+}
+
+TEST_CASE("qcow2 cache: dirty pages side by side are written together, and fail together") {
+  for (u64 failing = 1; failing <= 3; failing++) { // the refcount block, or either table
+    CAPTURE(failing);
+    qcow2_bench b;
+    memory_disk& disk = b.create("d", 4 << 20, {{"cluster_size", "4K"}});
+    // 64 clusters a page, 8 pages a table: two tables of which every page is dirty.
+    root& way = b.open("d", {{"l2-cache-entry-size", "512"}});
+    const auto bytes = pattern(100, 1);
+    std::vector<std::byte> model(4 << 20);
+    for (u64 at = 0; at < model.size(); at += u64{64} * 4096) {
+      b.bench.must(way.write(at, bytes));
+      std::ranges::copy(bytes, model.begin() + static_cast<i64>(at));
+    }
+    u64 writes = 0;
+    disk.fault = [&](std::string_view operation, byte_range) -> std::optional<error> {
+      if (operation != "write" || ++writes != failing)
+        return std::nullopt;
+      return error::from_errno(EIO, "the test says so");
+    };
+    CHECK_FALSE(b.bench.run(way.flush()).has_value());
+    CHECK(writes == (failing == 1 ? 1 : 3)); // R1: without refcounts no table
+    disk.fault = nullptr;
+    CHECK(check_image(disk.bytes).errors.empty());
+    disk.keeps_log = true;
+    b.bench.must(way.flush());
+    disk.keeps_log = false;
+    // What has landed is not written again; what has not is, all of it.
+    const auto again = std::ranges::count(disk.log, memory_event::kind::write, &memory_event::what);
+    CHECK(again == (failing == 1 ? 3 : 1));
+    require_sound(disk);
+    CHECK(read_disk(disk.bytes) == model);
+    b.close();
+  }
+}
+
+TEST_CASE("qcow2 cache: only so many writes of tables are under way at once") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 2 << 20, {{"cluster_size", "512"}});
+  root& way = b.open("d");
+  for (u64 at = 0; at < 2 << 20; at += u64{64} * 512) // a table each, and data between them
+    b.bench.must(way.write(at, pattern(100, 1)));
+  event gate;
+  u64 held = 0;
+  bool is_flushed = false; // what comes after the refcounts is tables
+  disk.hold = [&](std::string_view operation, byte_range) -> event* {
+    is_flushed = is_flushed || operation == "flush";
+    if (operation != "write" || !is_flushed)
+      return nullptr;
+    held++;
+    return &gate;
+  };
+  background tasks(b.bench);
+  tasks.start(way.flush());
+  tasks.settle();
+  CHECK(held == 8);
+  gate.set();
+  CHECK(tasks.finish().has_value());
+  CHECK(held == 64);
+  disk.hold = nullptr;
+  b.close();
+  require_sound(disk);
 }
 
 TEST_CASE("qcow2 cache: pages know what they are, without pointers, and dirty ones are marked") {
