@@ -11,6 +11,7 @@
 #include "drivers/format/qcow2/allocation_list.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
+#include "drivers/format/qcow2/inflated_cache.h"
 #include "drivers/format/qcow2/settings.h"
 
 namespace bgfs::qcow2 {
@@ -58,6 +59,7 @@ public:
   [[nodiscard]] driver_info info() const override;
 
   [[nodiscard]] u64 cached_l2_pages() const { return store_->l2_cache().pages_in_use(); }
+  [[nodiscard]] std::size_t inflated_clusters() const { return inflated_.count(); }
 
   task<void> read(u64 offset, std::span<std::byte> bytes) override;
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override;
@@ -118,6 +120,7 @@ private:
   task<void> read_guest(guest_offset at, std::span<std::byte> bytes);
   task<void> read_backing(guest_offset at, std::span<std::byte> bytes);
   task<void> read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes);
+  task<void> inflate(l2_entry entry, std::span<std::byte> cluster);
   // Whether nothing in this image or below it makes the range anything but zeroes.
   task<bool> reads_as_zero(byte_range guest);
   [[nodiscard]] u64 backing_length() const;
@@ -204,6 +207,7 @@ private:
   bool may_be_preallocated_ = false;
 
   allocation_list allocations_;
+  inflated_cache inflated_;
 
   struct cleaning_timer : timer {
     image* owner = nullptr;

@@ -165,6 +165,10 @@ task<void> image::read_guest(guest_offset at, std::span<std::byte> bytes) {
   while (!bytes.empty()) {
     const guest_run run =
         co_await find_run(at, bytes.size(), split_at::kind, metadata_lock::not_held);
+    if (run.kind == subcluster_kind::compressed && inflated_.is_loading(run.entry)) {
+      co_await inflated_.changed(); // and looks again: the cluster may have been freed (Q9)
+      continue;
+    }
     const auto part = bytes.first(std::min<u64>(run.length, bytes.size()));
     switch (run.kind) {
     case subcluster_kind::normal:
@@ -208,26 +212,34 @@ task<void> image::read_backing(guest_offset at, std::span<std::byte> bytes) {
 }
 
 task<void> image::read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes) {
+  if (const auto known = inflated_.find(entry)) {
+    std::memcpy(bytes.data(), known->data() + within, bytes.size());
+    co_return;
+  }
+  if (within == 0 && bytes.size() == g().cluster()) { // nothing is left for another read
+    co_await inflate(entry, bytes);
+    co_return;
+  }
+  // If the cluster is freed meanwhile, its bytes stay where they are for us (Q6), and nobody else
+  // gets to see them (Q9).
+  inflated_cache::loading cluster = inflated_.begin(g(), entry, home_->buffers());
+  co_await inflate(entry, cluster.bytes());
+  std::memcpy(bytes.data(), cluster.bytes().data() + within, bytes.size());
+  cluster.publish();
+}
+
+task<void> image::inflate(l2_entry entry, std::span<std::byte> cluster) {
   const byte_range host = compressed_range(g(), entry);
   if (host.offset >= file_.length())
     co_await fail(error_kind::corrupt_image,
                   "its data at {:#x} lies beyond the end of the file at {:#x}", host.offset,
                   file_.length());
-  buffer_pool& buffers = home_->buffers();
   // At most two clusters (spec: the count of sectors has cluster_bits - 8 bits).
-  const buffer stream = buffers.allocate(host.length);
+  const buffer stream = home_->buffers().allocate(host.length);
   co_await file_.read_data(host_offset(host.offset), stream.bytes());
   const compression_type type = header_.compression;
-  if (within == 0 && bytes.size() == g().cluster()) {
-    result<> whole = co_await offload([&] { return decompress(type, stream.bytes(), bytes); });
-    co_await std::move(whole);
-    co_return;
-  }
-  const buffer cluster = buffers.allocate(g().cluster());
-  result<> done =
-      co_await offload([&] { return decompress(type, stream.bytes(), cluster.bytes()); });
+  result<> done = co_await offload([&] { return decompress(type, stream.bytes(), cluster); });
   co_await std::move(done);
-  std::memcpy(bytes.data(), cluster.data() + within, bytes.size());
 }
 
 task<bool> image::reads_as_zero(byte_range guest) {

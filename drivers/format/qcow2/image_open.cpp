@@ -53,6 +53,7 @@ image::image(image_request request, header h, const settings& s)
   cleaning_.run = [](run_item& item) {
     image& self = *static_cast<cleaning_timer&>(item).owner;
     self.store_->drop_unused();
+    self.inflated_.clear();
     self.arm_cleaning();
   };
 }
@@ -63,6 +64,7 @@ image::~image() {
 
 void image::detach_loop() {
   home_->disarm(cleaning_);
+  inflated_.clear(); // its buffers are the loop's
 }
 
 void image::attach_loop(loop& home) {
@@ -282,6 +284,7 @@ task<void> image::begin_metadata_change() {
 task<void> image::close() {
   home_->disarm(cleaning_);
   cleaning_.interval = {};
+  inflated_.clear();
   if (!request_.is_read_only)
     co_await shielded(close_writable());
 }

@@ -60,6 +60,7 @@ void image::commit_reopen() noexcept {
     store_->use_region(std::move(next.region));
   if (next.overlaps)
     file_.set_overlaps(*std::move(next.overlaps));
+  inflated_.clear();
   settings_ = next.how;
   is_lazy_ = settings_.has_lazy_refcounts && !next.is_read_only;
   store_->set_lazy(is_lazy_);

@@ -266,7 +266,9 @@ task<void> image::write_merged(const write_plan& plan) {
 
 void image::free_entry(l2_entry entry, free_reason reason) {
   if (entry.is_compressed()) {
-    allocator_->free_later(clusters_of(g(), compressed_range(g(), entry)), reason);
+    const byte_range host = compressed_range(g(), entry);
+    inflated_.forget(host); // Q9
+    allocator_->free_later(clusters_of(g(), host), reason);
   } else if (entry.has_cluster()) {
     allocator_->free_later({entry.host().value >> g().cluster_bits, 1}, reason);
   }

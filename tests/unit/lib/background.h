@@ -13,9 +13,11 @@ public:
   explicit background(graph_bench& bench) : bench_(bench), group_(bench.home()) {}
   ~background() { (void)finish(); }
   void start(task<void> t) {
-    group_.spawn(std::move(t));
+    spawn(std::move(t));
     settle();
   }
+  // Without letting it run yet.
+  void spawn(task<void> t) { group_.spawn(std::move(t)); }
   // Lets everything run that can.
   void settle() { bench_.must(pause()); }
   result<> finish() { return bench_.run(group_.join()); }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Snapshots, bitmaps, compressed clusters, feature bits: what is kept, refused, cleared or marked.
 #include "drivers/format/qcow2/bitmap_table.h"
+#include "tests/unit/drivers/qcow2/deflate.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 
 #include <libdeflate.h>
 #include <random>
-#include <zlib.h>
 #include <zstd.h>
 
 using namespace bgfs;
@@ -23,20 +23,6 @@ std::vector<std::byte> text(std::size_t length, char seed) {
 }
 
 // Raw deflate in a window of 4 KiB, as qcow2 writers use.
-std::vector<std::byte> deflate_raw(std::span<const std::byte> in) {
-  z_stream z{};
-  REQUIRE(deflateInit2(&z, 6, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) == Z_OK);
-  std::vector<std::byte> out(in.size() + 1000);
-  z.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(in.data()));
-  z.avail_in = static_cast<uInt>(in.size());
-  z.next_out = reinterpret_cast<Bytef*>(out.data());
-  z.avail_out = static_cast<uInt>(out.size());
-  REQUIRE(deflate(&z, Z_FINISH) == Z_STREAM_END);
-  out.resize(out.size() - z.avail_out);
-  deflateEnd(&z);
-  return out;
-}
-
 std::vector<std::byte> compress_zstd(std::span<const std::byte> in) {
   std::vector<std::byte> out(ZSTD_compressBound(in.size()));
   out.resize(ZSTD_compress(out.data(), out.size(), in.data(), in.size(), 3));
