@@ -22,8 +22,8 @@ class Load:
     is_direct: bool = True
     options: tuple = ()  # more of fio's
     length: int = 0  # of the area of a round, where is_once
-    # Each request into a cluster that no other one touches, in this round or another, until there
-    # is none left in the area of the round.
+    # Nothing is touched twice, in this round or another: random requests go into a cluster each,
+    # sequential ones from the beginning of the round's area on, until there is nothing left of it.
     is_once: bool = False
     warms_up: bool = False  # the file is read before
 
@@ -58,6 +58,8 @@ def command_of(load, path, length, seconds, number, scratch):
              f"--direct={int(load.is_direct)}", f"--numjobs={load.threads}", "--thread",
              "--group_reporting", "--invalidate=0", f"--size={length}",
              f"--runtime={round(seconds * 1000)}ms", "--output-format=json"]
+    if load.is_once and load.pattern == "write":
+        return words + [f"--offset={load.length * number}"]
     if load.is_once:
         script = scratch / "requests"
         script.write_text(once_script(path, load.length, number), encoding="utf-8")
@@ -96,6 +98,8 @@ def run_fio(command, core, scratch):
 
 def measure(load, path, length, seconds, number, core, pids, scratch):
     """One round."""
+    if load.is_once:
+        length = load.length
     served_before = sum(map(machine.process_seconds, pids))
     kernel_before = machine.kernel_thread_seconds()
     job = run_fio(command_of(load, path, length, seconds, number, scratch), core, scratch)

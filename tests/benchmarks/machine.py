@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 BGFS = os.path.abspath(os.environ.get("BGFS", "build/release/fuse/bgfs"))
@@ -166,6 +167,16 @@ def require_space(directory, length):
     free = shutil.disk_usage(directory).free
     if free < length:
         raise Unavailable(f"{directory} has {free // MiB} MiB free, {length // MiB} are needed")
+
+
+def touch_memory(directory, length):
+    """Memory that a virtual machine's host has given back, or never gave, costs whoever touches it
+    first several times what the writing costs. So what is about to be filled on tmpfs is taken
+    once, by nobody's account, and is free again."""
+    zeroes = bytes(MiB)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        for _ in range(length // MiB):
+            file.write(zeroes)
 
 
 def require_commands(*names):

@@ -44,6 +44,11 @@ def once(depth, area):
     return Load("randwrite", "4k", depth, is_once=True, length=area)
 
 
+def onwards(block, depth, area):
+    """One write behind the other, over nothing."""
+    return Load("write", block, depth, is_once=True, length=area)
+
+
 def image_rows(stage, suffix, goals):
     """The same clients on one stage."""
     clients = (
@@ -79,6 +84,12 @@ def all_rows():
         yield Row(f"allocate-4k-qd{depth}",
                   f"qcow2, 4 KiB writes into an empty image, depth {depth}", EmptyImage(depth),
                   once(depth, EmptyImage.AREA), {BEST_PEER: 2.0})
+    for block, depth, suffix in (("4k", 32, "-qd32"), ("64k", 8, "-qd8"), ("1M", 4, "")):
+        area = EmptyImage.SEQUENTIAL_AREA
+        yield Row(f"allocate-sequential-{block.lower()}{suffix}",
+                  f"qcow2, {block.replace('k', ' KiB').replace('M', ' MiB')} writes one behind the "
+                  f"other into an empty image, depth {depth}", EmptyImage(depth, area),
+                  onwards(block, depth, area), {BEST_PEER: 1.0} if block == "1M" else {})
     for depth in (1, 32):
         yield Row(f"allocate-over-base-4k-qd{depth}",
                   f"qcow2, 4 KiB writes into an empty overlay, depth {depth}", Overlay(depth),

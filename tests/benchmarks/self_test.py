@@ -151,6 +151,7 @@ class TheTable(unittest.TestCase):
             "read-1m": {BEST_PEER: 3.5}, "write-1m": {BEST_PEER: 1.0},
             "read-4k-16-threads-unpinned": {BEST_PEER: 2.0},
             "allocate-4k-qd1": {BEST_PEER: 2.0}, "allocate-4k-qd32": {BEST_PEER: 2.0},
+            "allocate-sequential-1m": {BEST_PEER: 1.0},
             "allocate-over-base-4k-qd1": {BEST_PEER: 10.0},
             "allocate-over-base-4k-qd32": {BEST_PEER: 10.0},
             "chain-read-4k-qd1": {CHAIN: 0.95}, "chain-read-4k-qd32": {CHAIN: 0.95},
@@ -329,6 +330,14 @@ class Loads(unittest.TestCase):
             clusters += [at // fio.CLUSTER for at, _ in writes]
         self.assertEqual(sorted(clusters), list(range(3 * area // fio.CLUSTER)))
         self.assertNotEqual(clusters, sorted(clusters))
+
+    def test_sequential_allocating_writes_begin_where_the_round_before_ended(self):
+        load = rows.onwards("1M", 4, 8 * MiB)
+        words = fio.command_of(load, "/f", load.length, 0.25, 3, pathlib.Path("/"))
+        self.assertIn("--rw=write", words)
+        self.assertIn(f"--offset={24 * MiB}", words)
+        self.assertIn(f"--size={8 * MiB}", words)
+        self.assertNotIn("--time_based", words)
 
     def test_a_load_says_what_fio_needs(self):
         words = fio.command_of(rows.READ_16_THREADS, "/f", 64 * MiB, 0.25, 0, pathlib.Path("/"))

@@ -162,14 +162,21 @@ class FullImage(Stage):
 class EmptyImage(Stage):
     """A qcow2 image without a single cluster, of which every round takes another part."""
     AREA = 4 * GiB
+    SEQUENTIAL_AREA = 256 * MiB
+    # What a round may write; see machine.touch_memory.
+    FRESH_MEMORY = 384 * MiB
 
-    def __init__(self, depth):
+    def __init__(self, depth, area=0):
         super().__init__()
-        self.depth = depth
+        self.depth, self.area = depth, area or self.AREA
 
     @property
     def length(self):
-        return self.AREA * self.settings.rounds + MiB
+        return self.area * self.settings.rounds + MiB
+
+    def measure(self, load, server, number):
+        machine.touch_memory(self.settings.places["tmpfs"], self.FRESH_MEMORY)
+        return super().measure(load, server, number)
 
     def candidates(self):
         yield self.make(Native, self.sparse_file())
@@ -187,16 +194,22 @@ class EmptyImage(Stage):
 
     @property
     def mark_offset(self):
-        return self.AREA * self.settings.rounds
+        return self.length - MiB
 
     def check(self, server):
-        images.require_zeroes(server.path, self.AREA // 2, MiB)
+        images.require_zeroes(server.path, self.area // 2, MiB)
         self.write_mark(server)
 
 
 class Overlay(EmptyImage):
-    """An empty qcow2 image over a raw base full of data."""
+    """An empty qcow2 image over a raw base full of data, so long that who asks for each write where
+    the data of the base end notices it (on tmpfs that is a walk over every page)."""
     AREA = 256 * MiB
+    BASE = 4 * GiB
+
+    @property
+    def length(self):
+        return max(self.BASE, super().length)
 
     def candidates(self):
         base = self.base()
@@ -209,7 +222,8 @@ class Overlay(EmptyImage):
 
     def base(self):
         if "base" not in self.settings.kept:
-            machine.require_space(self.settings.places[self.place], 3 * self.length)
+            written = 3 * self.area * self.settings.rounds
+            machine.require_space(self.settings.places[self.place], self.length + written)
             path = self.settings.work(self.place) / "base.raw"
             images.write_raw(path, self.length)
             self.settings.kept["base"] = path
