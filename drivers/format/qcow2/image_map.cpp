@@ -144,6 +144,11 @@ std::optional<extent> image::try_map(byte_range range) {
   if (!run || run->kind == subcluster_kind::invalid)
     return std::nullopt;
   extent e = to_extent(at, *run);
+  // Behind the end of a file that is written, zeroes last until a write has lengthened it, be it
+  // one of another cluster: too short to be kept by whoever asks here, and nobody would retire it
+  // (L1).
+  if (run->kind == subcluster_kind::normal && e.kind == extent_kind::zero && !request_.is_read_only)
+    return std::nullopt;
   e.may_overwrite = e.kind == extent_kind::data && run->is_copied && is_prepared_;
   return e;
 }

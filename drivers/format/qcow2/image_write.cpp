@@ -34,10 +34,7 @@ task<void> image::write(u64 offset, std::span<const std::byte> bytes, write_flag
       // In place. Should the cluster be freed while we write, nobody gets it before we have ended
       // (Q6), because the node's request that we serve is still on its list.
       const auto part = bytes.first(std::min<u64>(run->length, bytes.size()));
-      const bool lengthens = run->host.value + part.size() > file_.length();
       co_await file_.write_data(run->host, part);
-      if (lengthens) // what lay past the end read as zeroes, whatever the table said
-        mapping_changed({at.value, part.size()});
       at += part.size();
       bytes = bytes.subspan(part.size());
       continue;
@@ -87,8 +84,6 @@ task<void> image::link_then_write(const write_plan& plan, async_mutex::guard loc
   // In place from here on: Q6 keeps the clusters for us should they be freed.
   const u64 within = plan.at.within(g().cluster());
   co_await file_.write_data(plan.clusters.offset(g()) + within, plan.data);
-  // Until the file reached there, the clusters were known as zeroes, whatever the table said.
-  mapping_changed({plan.at.value, plan.data.size()});
 }
 
 task<void> image::write_then_link(const write_plan& plan, async_mutex::guard lock) {

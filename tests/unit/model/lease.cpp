@@ -161,6 +161,75 @@ TEST_CASE("who narrows what an extent allows waits for those who write by it") {
   CHECK(!visitor(b.by(), 1).is_inside());
 }
 
+// Danger: a cluster behind the end of its file is known as zeroes, and stays so when data are
+// there. The root that writes finds out anew with each request; the others have to be told, or not
+// to be led astray.
+namespace {
+
+// A write into a cluster that was never used is held with its table entry made and its data on the
+// way, while another root asks what is there; then it goes on, or fails.
+struct fresh_cluster : lease_bench {
+  static constexpr u64 held_length = 600;
+  lease& other;
+  event gate;
+  bool fails = false;
+
+  fresh_cluster() : other(*bench.attach(top(), may_read).shared_lease()) {
+    write(8 * cluster, 512); // so that there is a table
+    memory_disk& disk = *memory_disks()["d"];
+    disk.hold = [this](std::string_view operation, byte_range range) {
+      return operation == "write" && range.length == held_length ? &gate : nullptr;
+    };
+    disk.fault = [this](std::string_view operation, byte_range range) -> std::optional<error> {
+      if (!fails || operation != "write" || range.length != held_length)
+        return std::nullopt;
+      return error::from_errno(EIO, "the test says so");
+    };
+  }
+  [[nodiscard]] bool knows_zeroes(u64 offset) const {
+    const visitor inside(other, 2);
+    const auto e = inside.find(offset);
+    return e && e->is_zero;
+  }
+};
+
+} // namespace
+
+TEST_CASE("a fresh cluster is not known as zeroes when its first data are there") {
+  fresh_cluster b;
+  const auto bytes = pattern(fresh_cluster::held_length, 3);
+  beside writes(b.bench, b.top_root->write(0, bytes));
+  (void)b.other.resolve(0);
+  (void)b.other.resolve(cluster - 512);
+  b.gate.set();
+  CHECK(writes.has_ended());
+  CHECK(!b.knows_zeroes(0));
+  const auto now = b.other.resolve(0);
+  REQUIRE(now);
+  CHECK(!now->is_zero);
+}
+
+TEST_CASE("a fresh cluster that the file has outgrown is not known as zeroes either") {
+  for (const bool fails : {false, true}) {
+    CAPTURE(fails);
+    fresh_cluster b;
+    b.fails = fails;
+    const auto bytes = pattern(fresh_cluster::held_length, 3);
+    background writes(b.bench);
+    writes.start(b.top_root->write(0, bytes));
+    (void)b.other.resolve(0);
+    b.write(2 * cluster, 512); // in a cluster behind it: the file is longer now
+    if (fails) {
+      b.gate.set();
+      CHECK(!writes.finish().has_value());
+    }
+    b.write(cluster / 2, 512); // in place, and it does not lengthen the file
+    CHECK(!b.knows_zeroes(cluster / 2));
+    b.gate.set();
+    (void)writes.finish();
+  }
+}
+
 // Danger: a request passes an observer (a bitmap, a threshold) that had been attached before.
 TEST_CASE("an observer sees every write that begins after it was attached") {
   lease_bench b;
