@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: MIT
 // How a read gets from a parent to where its bytes live.
 #include "graph/io/buffer_pool.h"
+#include "graph/io/spawn.h"
 #include "graph/model/graph.h"
 
 #include <cstring>
+#include <utility>
 
 namespace bgfs {
+namespace {
+
+// So many parts of one request are read at the same time.
+constexpr std::size_t read_parts_max = 16;
+
+} // namespace
 
 result<> node::check_read(byte_range range) {
   if (limits_.has_variable_length)
@@ -85,7 +93,16 @@ task<extent> node::map(byte_range range) {
   co_return extent{.length = range.length, .kind = extent_kind::data, .offset = range.offset};
 }
 
+// Parts that lie apart are read side by side. Their places stay theirs until this request ends
+// (request_list::oldest), so that it does not matter which is read first.
 task<void> node::read_mapped(u64 offset, std::span<std::byte> bytes) {
+  // Not a coroutine: the usual case takes no frame of its own.
+  const auto read_part = [this](const extent& e, u64 at, std::span<std::byte> part) {
+    if (e.kind == extent_kind::data)
+      return e.where->read(e.offset, part);
+    return e.kind == extent_kind::encoded ? readable_->read(at, part) : read_backing(at, part);
+  };
+  std::vector<task<void>> parts;
   while (!bytes.empty()) {
     const byte_range range{offset, bytes.size()};
     std::optional<extent> known;
@@ -99,23 +116,17 @@ task<void> node::read_mapped(u64 offset, std::span<std::byte> bytes) {
     const u64 length = e.kind == extent_kind::end ? bytes.size() : std::min(e.length, range.length);
     BGFS_ASSERT(length > 0, "M5: a mapping makes progress");
     const auto part = bytes.first(length);
-    switch (e.kind) {
-    case extent_kind::data:
-      co_await e.where->read(e.offset, part);
-      break;
-    case extent_kind::zero:
-    case extent_kind::end:
-      std::memset(part.data(), 0, part.size());
-      break;
-    case extent_kind::unallocated:
-      co_await read_backing(offset, part);
-      break;
-    case extent_kind::encoded:
-      co_await readable_->read(offset, part);
-      break;
-    }
     bytes = bytes.subspan(length);
+    if (e.kind == extent_kind::zero || e.kind == extent_kind::end) {
+      std::memset(part.data(), 0, part.size());
+    } else if (parts.empty() && bytes.empty()) { // the usual case: it lies in one place
+      co_await read_part(e, offset, part);
+    } else {
+      parts.push_back(read_part(e, offset, part));
+    }
     offset += length;
+    if (parts.size() == read_parts_max || (bytes.empty() && !parts.empty()))
+      co_await when_all(std::exchange(parts, {}));
   }
 }
 

@@ -103,6 +103,51 @@ TEST_CASE("qcow2 map: data cut off by the end of the file reads as zeroes") {
   CHECK(seen == model);
 }
 
+TEST_CASE("qcow2 map: parts of a read that lie apart are read side by side, each once") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 4 << 20, {{"cluster_size", "64K"}});
+  const auto base = pattern(1 << 20, 9);
+  b.place("base", base);
+  root& way = b.open("d", {}, "base");
+  std::vector<std::byte> model(4 << 20);
+  std::ranges::copy(base, model.begin());
+  for (u64 i = 64; i-- > 16;) { // the last first, so that no cluster follows its neighbour
+    const auto bytes = pattern(65536, i);
+    b.bench.must(way.write(i << 16, bytes));
+    std::ranges::copy(bytes, model.begin() + static_cast<i64>(i << 16));
+  }
+  b.bench.must(way.write_zeroes({20 << 16, 65536}));
+  std::fill_n(model.begin() + (20 << 16), 65536, std::byte{0});
+  event gate;
+  u64 held = 0;
+  const auto hold = [&](std::string_view operation, byte_range) -> event* {
+    held += operation == "read";
+    return &gate;
+  };
+  disk.hold = hold;
+  memory_disks()["base"]->hold = hold;
+  // 17 pieces of our own and one of the base, with zeroes between.
+  std::vector<std::byte> seen(22 << 16);
+  background reads(b.bench);
+  reads.start(way.read(12 << 16, seen));
+  CHECK(held == 16); // the limit
+  gate.set();
+  CHECK(reads.finish().has_value());
+  CHECK(held == 18);
+  CHECK(std::ranges::equal(seen, std::span(model).subspan(12 << 16, seen.size())));
+  held = 0;
+  disk.fault = [&](std::string_view operation, byte_range) -> std::optional<error> {
+    if (operation != "read" || held != 3)
+      return std::nullopt;
+    return error::from_errno(EIO, "the test says so");
+  };
+  CHECK_FALSE(b.bench.run(way.read(16 << 16, seen)).has_value());
+  disk.fault = nullptr;
+  disk.hold = nullptr;
+  memory_disks()["base"]->hold = nullptr;
+  b.close();
+}
+
 TEST_CASE("qcow2 cache: dirty pages side by side are written together, and fail together") {
   for (u64 failing = 1; failing <= 3; failing++) { // the refcount block, or either table
     CAPTURE(failing);
