@@ -150,6 +150,7 @@ private:
   task<void> write_plan_data(const write_plan& plan);
   task<void> write_edge(byte_range guest, const write_plan& plan);
   task<void> write_merged(const write_plan& plan);
+  task<void> read_around(const write_plan& plan, std::span<std::byte> whole);
   task<void> link_plan(const write_plan& plan);
   void free_entry(l2_entry entry, free_reason reason);
   task<void> make_l2_writable(u64 l1_index);

@@ -249,14 +249,26 @@ task<void> image::write_merged(const write_plan& plan) {
   const u64 base = align_down(plan.at.value, g().cluster());
   const buffer whole = home_->buffers().allocate(plan.written.length);
   const u64 before = plan.at.value - plan.written.offset;
-  const u64 after = before + plan.data.size();
-  if (before > 0)
-    co_await read_guest(guest_offset(plan.written.offset), whole.bytes().first(before));
+  co_await read_around(plan, whole.bytes());
   std::memcpy(whole.data() + before, plan.data.data(), plan.data.size());
-  if (after < whole.length())
-    co_await read_guest(plan.at + plan.data.size(), whole.bytes().subspan(after));
   co_await file_.write_data(plan.clusters.offset(g()) + (plan.written.offset - base),
                             whole.bytes());
+}
+
+// What is copied around the data. One read over all of it is shorter than two, where what it reads
+// for nothing is no more than what is needed; but bytes that are overwritten need not be readable.
+task<void> image::read_around(const write_plan& plan, std::span<std::byte> whole) {
+  const u64 before = plan.at.value - plan.written.offset;
+  const u64 after = before + plan.data.size();
+  if (before > 0 && after < whole.size() && plan.data.size() <= whole.size() / 2) {
+    const result<> read = co_await as_result(read_guest(guest_offset(plan.written.offset), whole));
+    if (read)
+      co_return;
+  }
+  if (before > 0)
+    co_await read_guest(guest_offset(plan.written.offset), whole.first(before));
+  if (after < whole.size())
+    co_await read_guest(plan.at + plan.data.size(), whole.subspan(after));
 }
 
 void image::free_entry(l2_entry entry, free_reason reason) {

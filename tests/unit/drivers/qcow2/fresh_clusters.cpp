@@ -5,6 +5,7 @@
 #include "graph/io/sleep.h"
 #include "graph/io/spawn.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/lib/background.h"
 
 using namespace bgfs;
 using namespace bgfs::test;
@@ -184,4 +185,60 @@ TEST_CASE("qcow2: a cluster that was used before is not fresh: its old bytes nev
   b.close();
   require_sound(disk);
   CHECK(read_disk(disk.bytes) == content);
+}
+
+TEST_CASE("qcow2: writers into one cluster over a base wait for one copy, which is one read") {
+  for (u64 seed = 1; seed <= 4; seed++) {
+    CAPTURE(seed);
+    qcow2_bench b({.shuffle_seed = seed});
+    memory_disk& disk = b.create("d", 16 << 16, {{"cluster_size", "64K"}});
+    const auto base = pattern(8 << 16, 9);
+    memory_disk& below = b.place("base", base);
+    root& way = b.open("d", {}, "base");
+    u64 reads = 0;
+    below.fault = [&](std::string_view operation, byte_range) -> std::optional<error> {
+      reads += operation == "read";
+      return std::nullopt;
+    };
+    auto model = base;
+    model.resize(16 << 16);
+    std::vector<std::vector<std::byte>> data;
+    for (u64 i = 0; i < 12; i++)
+      data.push_back(pattern(1000, i));
+    background writers(b.bench);
+    for (u64 i = 0; i < data.size(); i++) {
+      const u64 at = 65536 + 2000 + i * 4096; // off the edges: whoever is first copies both sides
+      writers.spawn(way.write(at, data[i]));
+      std::ranges::copy(data[i], model.begin() + static_cast<i64>(at));
+    }
+    CHECK(writers.finish().has_value());
+    CHECK(reads == 1);
+    CHECK(read_all(b.bench, way) == model);
+    b.close();
+    require_sound(disk);
+    CHECK(read_disk(disk.bytes, base) == model);
+  }
+}
+
+TEST_CASE("qcow2: what a write covers need not be readable in the base") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 4 << 16, {{"cluster_size", "64K"}});
+  const auto base = pattern(4 << 16, 9);
+  memory_disk& below = b.place("base", base);
+  root& way = b.open("d", {}, "base");
+  const byte_range bad{65536 + 8192, 512};
+  below.fault = [&](std::string_view operation, byte_range range) -> std::optional<error> {
+    if (operation != "read" || !range.overlaps(bad))
+      return std::nullopt;
+    return error::from_errno(EIO, "the test says so");
+  };
+  CHECK_FALSE(b.bench.run(way.write(65536, pattern(4096, 1))).has_value());
+  require_sound(disk);
+  const auto bytes = pattern(4096, 2);
+  b.bench.must(way.write(65536 + 8192, bytes));
+  auto model = base;
+  std::ranges::copy(bytes, model.begin() + 65536 + 8192);
+  CHECK(read_all(b.bench, way) == model);
+  b.close();
+  require_sound(disk);
 }
