@@ -13,8 +13,9 @@
 namespace bgfs {
 namespace {
 
-// More than that is worth a turn of the loop, in which others run and the kernel may use more than
-// one processor.
+// More than that of a file that may have to wait goes through the ring without a try. Of a file in
+// memory nothing waits, and the kernel's threads that a ring would wake stay on the processor where
+// this thread is kept: copying here saves the switches (1 MiB reads at depth 4: a third faster).
 constexpr std::size_t at_once_length_max = 128 << 10;
 
 } // namespace
@@ -138,7 +139,8 @@ leased_requests::progress leased_requests::do_at_once(job& j, piece& p) {
   if (address % file.memory_alignment != 0)
     return progress::cannot;
   attempts& tries = j.is_write ? writes_ : reads_;
-  if (file.passes_cache || p.length > at_once_length_max || (!file.is_in_memory && !tries.is_due()))
+  const bool may_wait = !file.is_in_memory;
+  if (file.passes_cache || (may_wait && (p.length > at_once_length_max || !tries.is_due())))
     return progress::waits;
   const ssize_t count = transfer(file, j.is_write, {j.bytes + p.begin, p.length}, p.offset);
   if (count == static_cast<ssize_t>(p.length)) {
