@@ -3,7 +3,9 @@
 
 #include "fuse/protocol/kernel.h"
 #include "fuse/transport/next_turn.h"
+#include "fuse/transport/spinning.h"
 #include "graph/io/io_operation.h"
+#include "graph/io/processors.h"
 
 #include <array>
 #include <cerrno>
@@ -38,6 +40,7 @@ public:
     for (;;) {
       const ssize_t count = ::read(fd_, room.data(), room.size());
       if (count > 0) {
+        spins_.found();
         const auto bytes = room.first(static_cast<std::size_t>(count));
         co_return received{std::move(storage), bytes};
       }
@@ -47,7 +50,12 @@ public:
       if (count == 0 || errno != EAGAIN)
         co_return std::nullopt; // ENODEV: unmounted; ECONNABORTED: aborted
       since_turn_ = 0;
+      if (spins_.lasts(std::chrono::steady_clock::now())) {
+        co_await next_turn(); // others run meanwhile
+        continue;
+      }
       const i64 events = co_await io_poll(fd_, POLLIN);
+      spins_.woke(std::chrono::steady_clock::now());
       if (events == -ECANCELED)
         co_return std::nullopt;
     }
@@ -75,6 +83,7 @@ private:
   loop& home_;
   int fd_;
   unsigned since_turn_ = 0;
+  spinning spins_{allowed_processors().size() > 1};
 };
 
 } // namespace
