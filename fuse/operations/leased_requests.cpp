@@ -215,7 +215,7 @@ bool leased_requests::keep(job& j, received& request, waiting& by) {
     return true;
   }
   const bool is_copied = !j.is_write || request.storage.is_empty() ||
-                         is_better_copied(j.guest.length, request.storage.length(), running_);
+                         is_better_copied(j.guest.length, request.storage.length(), running_ + 1);
   const u64 memory = is_copied ? buffer_pool::alignment + j.guest.length : request.storage.length();
   if (memory > memory_max_ - held())
     return false;

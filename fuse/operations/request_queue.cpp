@@ -191,7 +191,7 @@ void request_queue::take_home(received request) {
 // It may be long until the answer: what is short does not keep storage for the longest request.
 void request_queue::prepare_for_journey(received& request) {
   storage_away* counted = &away_;
-  if (is_better_copied(request.bytes.size(), request.storage.length(), 0)) {
+  if (is_better_copied(request.bytes.size(), request.storage.length(), 1)) {
     buffer own = loop_->buffers().allocate(request.bytes.size());
     std::ranges::copy(request.bytes, own.data());
     request.bytes = own.bytes();
