@@ -43,8 +43,8 @@ i64 call_write(int fd, std::span<const std::byte> bytes, u64 offset, bool durabl
   });
 }
 
-// More than that is worth a turn of the loop, in which others run and the kernel may use more than
-// one processor.
+// More than that of a file that may have to wait goes through the ring without a try (as in
+// fuse/operations/leased_requests).
 constexpr std::size_t at_once_length_max = 128 << 10;
 
 } // namespace
@@ -54,8 +54,13 @@ bool is_in_memory(int fd) {
   return fstatfs(fd, &found) == 0 && (found.f_type == TMPFS_MAGIC || found.f_type == RAMFS_MAGIC);
 }
 
+bool file::may_try(std::size_t length) const {
+  return at_once_ == at_once::everything ||
+         (at_once_ == at_once::cached && length <= at_once_length_max);
+}
+
 std::size_t file::try_read(u64 offset, std::span<std::byte> bytes) {
-  if (at_once_ == at_once::nothing || bytes.size() > at_once_length_max || !reads_.is_due())
+  if (!may_try(bytes.size()) || !reads_.is_due())
     return 0;
   const iovec vector{bytes.data(), bytes.size()};
   const int flags = at_once_ == at_once::cached ? RWF_NOWAIT : 0;
@@ -69,7 +74,7 @@ std::size_t file::try_read(u64 offset, std::span<std::byte> bytes) {
 }
 
 std::size_t file::try_write(u64 offset, std::span<const std::byte> bytes) {
-  if (at_once_ == at_once::nothing || bytes.size() > at_once_length_max || !writes_.is_due())
+  if (!may_try(bytes.size()) || !writes_.is_due())
     return 0;
   // An iovec cannot say that it is only read.
   const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
@@ -153,10 +158,13 @@ task<void> file::write(u64 offset, std::span<const std::byte> bytes, bool durabl
 task<void> file::sync(bool data_only) {
   i64 status = -EINTR;
   while (is_temporary(status)) {
-    if (on_threads_) {
-      status = co_await offload([&] {
-        return number_or_errno([&] { return data_only ? fdatasync(fd_.get()) : fsync(fd_.get()); });
-      });
+    const auto call = [&] {
+      return number_or_errno([&] { return data_only ? fdatasync(fd_.get()) : fsync(fd_.get()); });
+    };
+    if (at_once_ == at_once::everything) { // nothing to wait for; a ring would wake a thread
+      status = call();
+    } else if (on_threads_) {
+      status = co_await offload(call);
     } else {
       status = co_await io_sync(fd_.get(), data_only);
     }

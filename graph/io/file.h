@@ -98,6 +98,7 @@ private:
     u8 to_skip_ = 0;
     u8 skipped_last_ = 0;
   };
+  [[nodiscard]] bool may_try(std::size_t length) const;
   // How many bytes were read or written at once; 0: none.
   [[nodiscard]] std::size_t try_read(u64 offset, std::span<std::byte> bytes);
   [[nodiscard]] std::size_t try_write(u64 offset, std::span<const std::byte> bytes);
