@@ -186,6 +186,29 @@ void request_queue::take_home(received request) {
     prepare_for_journey(request);
   answer_place* const place = request.place;
   place->send_home(std::move(request), how_.home);
+  if (ring_ != nullptr)
+    watch_for_answers();
+}
+
+// To be woken on another processor twice, there and back, is most of what a flush or an allocating
+// write costs who waits for it. The way back it is looked for, turn by turn, instead of slept: who
+// asked on this processor sleeps itself.
+void request_queue::watch_for_answers() {
+  if (std::exchange(watch_.is_posted, true))
+    return;
+  spins_.found(); // whatever was waited for before
+  watch_.of = this;
+  watch_.run = [](run_item& self) {
+    request_queue& queue = *static_cast<watch&>(self).of;
+    queue.watch_.is_posted = false;
+    if (queue.ring_ == nullptr || queue.ring_->away() == 0) {
+      queue.spins_.found();
+    } else if (queue.spins_.lasts(std::chrono::steady_clock::now())) {
+      queue.watch_.is_posted = true;
+      queue.loop_->post(self);
+    }
+  };
+  loop_->post(watch_);
 }
 
 // It may be long until the answer: what is short does not keep storage for the longest request.

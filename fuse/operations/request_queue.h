@@ -6,6 +6,7 @@
 
 #include "fuse/operations/leased_requests.h"
 #include "fuse/transport/ring_transport.h"
+#include "fuse/transport/spinning.h"
 #include "graph/io/file.h"
 #include "graph/io/sync.h"
 
@@ -56,6 +57,7 @@ private:
   void take_home(received request) override;
   void queue_is_idle() override { idle_.wake_all(); }
   void prepare_for_journey(received& request);
+  void watch_for_answers();
   task<void> open_here();
   task<void> finish_here();
   task<void> take_all();
@@ -68,6 +70,12 @@ private:
   std::unique_ptr<leased_requests> by_lease_;
   std::unique_ptr<ring_transport> ring_;
   storage_away away_;
+  struct watch : run_item {
+    request_queue* of = nullptr;
+    bool is_posted = false;
+  };
+  watch watch_;
+  spinning spins_{true};
   cancel_state stopping_;
   bool is_open_ = false;
   event taken_all_;

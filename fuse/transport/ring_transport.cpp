@@ -55,6 +55,7 @@ public:
       e.home_.sink->take_from(std::exchange(e.away_, {}));
     };
     is_away_ = true;
+    of_.away_++;
     to.at->post_remote(trip_);
   }
 
@@ -83,6 +84,7 @@ public:
     trip_.run = [](run_item& self) {
       entry& e = *static_cast<trip&>(self).of;
       e.is_away_ = false;
+      e.of_.away_--;
       e.submit();
     };
     of_.home_.post_remote(trip_);

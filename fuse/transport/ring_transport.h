@@ -33,6 +33,8 @@ public:
   // of the loop's ring; until then the kernel may fill them, so what still is in its hands stays in
   // memory for good: a mount ends with its process.
   static void close(std::unique_ptr<ring_transport> ring);
+  // Requests that were sent to another loop and whose answers have not come back.
+  [[nodiscard]] unsigned away() const { return away_; }
 
   // How many entries of each queue have payloads of so many bytes together, if every queue has one
   // at least. Only what is used of their memory is ever touched.
@@ -47,6 +49,7 @@ private:
   request_sink& to_;
   std::vector<std::unique_ptr<entry>> entries_;
   unsigned out_ = 0; // entries that have not ended
+  unsigned away_ = 0;
   bool is_closing_ = false;
   int refusal_ = 0; // errno of the first entry that was not taken
 };
