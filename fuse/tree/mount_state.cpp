@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/mount_state.h"
 
-#include "graph/io/processors.h"
-
 #include "config/path_walk.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/offload.h"
@@ -42,7 +40,9 @@ mount_state::~mount_state() {
 std::size_t mount_state::queue_count(bool is_ring) const {
   if (wanted_queues)
     return *wanted_queues;
-  return is_ring ? std::clamp<std::size_t>(allowed_processors().size(), 1, lease::queues_max) : 1;
+  // Not those that this thread may run on: by now it may have been kept on one.
+  const std::size_t processors = home.offloads().processors().size();
+  return is_ring ? std::clamp<std::size_t>(processors, 1, lease::queues_max) : 1;
 }
 
 exported_root* mount_state::find_root(std::string_view name) const {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Several threads that take requests, and what they serve by lease."""
 import errno
+import glob
 import os
 import random
 import subprocess
@@ -19,6 +20,17 @@ def both(env):
     if RING_SWITCH.exists() and not os.environ.get("BGFS_TEST_NO_IO_URING"):
         options += ["queues=2", "queues=4"]
     return options
+
+
+@case("without being asked there is a queue for each processor over a ring, and one over /dev/fuse")
+def chosen(env):
+    image = env.raw("a.raw", MiB)
+    m = env.mount(env.simple(image))
+    over_ring = features(m)["transport"] == "uring"
+    wanted = min(len(os.sched_getaffinity(0)), 16) if over_ring else 1
+    equal(features(m)["queues"], str(wanted), "the queues shown")
+    equal(sum(open(f).read().startswith("queue-") for f in
+              glob.glob(f"/proc/{m.pid}/task/*/comm")), wanted - 1, "threads beside the first")
 
 
 @case("queues read and write what they know, and send home what they do not", needs=["qemu-img"])
