@@ -25,14 +25,16 @@ void notifier::wake_poll(u64 kernel_handle) {
   queue({.what = kind::wake, .number = kernel_handle});
 }
 
-// Keeps one message for each inode, about all of it, one for each name and for each open file.
+// Keeps one message for each inode, about all of it, one for each name and for each open file. Each
+// may speak for the oldest of those that are gone: who waits for that one waits for all of them.
 void notifier::merge() {
+  const u64 oldest = queue_.front().ticket;
   std::ranges::sort(queue_, {}, &message::subject);
   const auto [first, last] = std::ranges::unique(queue_, {}, &message::subject);
   queue_.erase(first, last);
   for (message& kept : queue_) {
     kept.range = {0, 0};
-    kept.ticket = last_ticket_; // it speaks for those that are gone
+    kept.ticket = oldest;
   }
 }
 

@@ -43,8 +43,8 @@ i64 call_write(int fd, std::span<const std::byte> bytes, u64 offset, bool durabl
   });
 }
 
-// More than that of a file that may have to wait goes through the ring without a try (as in
-// fuse/operations/leased_requests).
+// More than that of a file that may have to wait goes through the ring without a try. In memory
+// nothing waits, and a thread of the kernel's would copy no sooner.
 constexpr std::size_t at_once_length_max = 128 << 10;
 
 } // namespace

@@ -212,6 +212,18 @@ class Mount:
     def read(self, name):
         return (self.path / name).read_text()
 
+    def refusal(self, name, text):
+        """The errno and the sentence that a control file answers a command with; (0, "") if it
+        took it."""
+        fd = os.open(self / name, os.O_RDWR)
+        try:
+            os.write(fd, text.encode())
+            return 0, ""
+        except OSError as e:
+            return e.errno, os.read(fd, 4096).decode()
+        finally:
+            os.close(fd)
+
     def command(self, name, text):
         """Writes a control file."""
         fd = os.open(self.path / name, os.O_WRONLY)

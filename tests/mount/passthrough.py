@@ -37,19 +37,6 @@ def metric(m, name, **labels):
                if line.startswith(f"{name}_total") and all(w in line for w in wanted))
 
 
-def refusal(m, name, text):
-    """The errno and the sentence that a control file answers a command with; (0, "") if it took
-    it."""
-    fd = os.open(m / name, os.O_RDWR)
-    try:
-        os.write(fd, text.encode())
-        return 0, ""
-    except OSError as e:
-        return e.errno, os.read(fd, 4096).decode()
-    finally:
-        os.close(fd)
-
-
 def closed(m, root="disk"):
     """The kernel tells of a close when it likes."""
     wait_for(lambda: not modes(m, root), "the file to be closed")
@@ -246,19 +233,19 @@ def busy(env):
     fd = os.open(m / "disk", os.O_RDWR)
     for word in ("1", "force"):
         graph(name="b.raw")
-        check_busy(refusal(m, ".bgfs/reload", word), "nodes of root 'disk' cannot be changed now")
+        check_busy(m.refusal(".bgfs/reload", word), "nodes of root 'disk' cannot be changed now")
         graph(**{"detect-zeroes": "on"})
-        check_busy(refusal(m, ".bgfs/reload", word), "cannot be changed now")
+        check_busy(m.refusal(".bgfs/reload", word), "cannot be changed now")
         graph({"passthrough": "off"})
-        check_busy(refusal(m, ".bgfs/reload", word), "root 'disk' cannot be changed now")
+        check_busy(m.refusal(".bgfs/reload", word), "root 'disk' cannot be changed now")
         graph({"name": "other"})
-        check_busy(refusal(m, ".bgfs/reload", word), "root 'disk' cannot be removed now")
+        check_busy(m.refusal(".bgfs/reload", word), "root 'disk' cannot be removed now")
     contains(m.read(".bgfs/reload-plan"), "would be refused: root 'disk' cannot be removed now")
-    check_busy(refusal(m, "disk.d/size", "+1M"), "cannot be given another length now")
-    check_busy(refusal(m, "disk.d/nodes/top/write-threshold", "1M"), "cannot be used for")
+    check_busy(m.refusal("disk.d/size", "+1M"), "cannot be given another length now")
+    check_busy(m.refusal("disk.d/nodes/top/write-threshold", "1M"), "cannot be used for")
     check_busy((errno.EBUSY, m.read("disk.d/nodes/top/blockers")), "internal-snapshot", "replace")
     graph({"mode": "0640"})
-    equal(refusal(m, ".bgfs/reload", "1"), (0, ""), "what changes no data")
+    equal(m.refusal(".bgfs/reload", "1"), (0, ""), "what changes no data")
     os.pwrite(fd, b"A", 0)
     equal(pread(image, 0, 1), b"A", "the file is served as before")
     os.close(fd)
@@ -276,9 +263,9 @@ def busy_reading(env):
     graph = env.simple(env.raw("a.raw", MiB, b"a"), writable=False)
     m = require_passthrough(env.mount(graph))
     fd = os.open(m / "disk", os.O_RDONLY)
-    check_busy(refusal(m, "disk.d/nodes/top/active", "0"), "cannot be changed now")
+    check_busy(m.refusal("disk.d/nodes/top/active", "0"), "cannot be changed now")
     graph.write_text(graph.read_text().replace("a.raw", "b.raw"))
-    check_busy(refusal(m, ".bgfs/reload", "force"), "nodes of root 'disk'")
+    check_busy(m.refusal(".bgfs/reload", "force"), "nodes of root 'disk'")
     equal(os.pread(fd, 1, 0), b"a", "what is read")
     os.close(fd)
     closed(m)
@@ -332,13 +319,13 @@ def reloaded(env):
     m = require_passthrough(env.mount(graph("off")))
     plain = os.open(m / "disk", os.O_RDWR)
     graph("on", "qcow2", "b.qcow2")
-    contains(refusal(m, ".bgfs/reload", "force")[1], "cannot be passed through: node 'top' (qcow2")
+    contains(m.refusal(".bgfs/reload", "force")[1], "cannot be passed through: node 'top' (qcow2")
     graph("off", "qcow2", "b.qcow2")
     os.close(plain)
     closed(m)
     m.command(".bgfs/reload", "1")
     graph("on", "qcow2", "b.qcow2")  # nothing but the option
-    contains(refusal(m, ".bgfs/reload", "1")[1], "cannot be passed through: node 'top' (qcow2")
+    contains(m.refusal(".bgfs/reload", "1")[1], "cannot be passed through: node 'top' (qcow2")
     graph("off")
     m.command(".bgfs/reload", "1")
     plain = os.open(m / "disk", os.O_RDWR)
@@ -481,7 +468,7 @@ def on_thread(env):
     equal(os.fstat(fd).st_size, 2 * MiB + 3, "st_size")
     equal(pread(m / "disk.d/layers/0/disk", 2 * MiB, 10), b"end", "the layer")
     os.fsync(fd)
-    check_busy(refusal(m, "disk.d/size", "+1M"))
+    check_busy(m.refusal("disk.d/size", "+1M"))
     os.close(fd)
     closed(m)
     m.command("disk.d/size", "+1M")

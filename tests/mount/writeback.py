@@ -16,17 +16,6 @@ def requests(m):
                 if line.startswith("bgfs_fuse_requests_total"))
 
 
-def refusal(m, name, text):
-    fd = os.open(m / name, os.O_RDWR)
-    try:
-        os.write(fd, text.encode())
-        return 0, ""
-    except OSError as e:
-        return e.errno, os.read(fd, 4096).decode()
-    finally:
-        os.close(fd)
-
-
 @case("export=NAME shows one root and opens no other image")
 def one_export(env):
     nodes = [{"node-name": n, "driver": "raw",
@@ -104,7 +93,7 @@ def lengths(env):
     os.pwrite(fd, b"end", 3 * MiB + 5)
     equal(os.fstat(fd).st_size, 3 * MiB + 8, "st_size")
     equal(os.pread(fd, 10, 3 * MiB), b"\0" * 5 + b"end", "what is past the old end")
-    found = refusal(m, "disk.d/size", "+1M")
+    found = m.refusal("disk.d/size", "+1M")
     equal(found[0], errno.EBUSY, "size")
     contains(found[1], "the kernel owns the length of 'disk' while it is mounted with -o writeback")
     os.fsync(fd)
@@ -183,7 +172,7 @@ def reloaded(env):
     equal(pread(images[0], 0, 6), b"before", "the image")
     for text in (good.replace("a.raw", "b.raw"), good.replace('"top"', '"pot"')):
         graph.write_text(text)
-        found = refusal(m, ".bgfs/reload", "force")
+        found = m.refusal(".bgfs/reload", "force")
         equal(found[0], errno.EBUSY, f"other nodes ({found[1]})")
         contains(found[1], "the nodes of 'disk' cannot be changed while it is mounted with -o write")
     graph.write_text(good)

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -91,6 +92,25 @@ TEST_CASE("who waits for notifications does not wait for a kernel that takes non
   ::shutdown(to.ends[1], SHUT_RDWR);
   n.stop();
   CHECK_FALSE(n.has_queued());
+}
+
+TEST_CASE("who waits is not told too early because what is queued was merged with later things") {
+  const wire to;
+  const int small = 4096;
+  ::setsockopt(to.ends[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+  notifier n(to.ends[0]);
+  for (u64 i = 0; i < 500; i++) // more than the socket takes
+    n.forget_attributes(i);
+  bool is_sent = true;
+  std::thread waits([&] { is_sent = n.wait_until_sent(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (unsigned i = 0; i < 2 * notifier::queued_max; i++)
+    n.invalidate(5, {i, 1});
+  for (int i = 0; i < 40; i++) // the sender comes to what was merged, and is stuck again
+    (void)to.next();
+  waits.join();
+  CHECK_FALSE(is_sent);
+  ::shutdown(to.ends[1], SHUT_RDWR);
 }
 
 TEST_CASE("too many notifications about one thing become one, and names are all kept") {
