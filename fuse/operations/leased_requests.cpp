@@ -62,11 +62,6 @@ struct leased_requests::waiting {
   std::array<item, pieces_max> items;
 };
 
-void leased_requests::attempts::failed() {
-  constexpr u8 skipped_max = 63;
-  to_skip = skipped_last = static_cast<u8>(std::min<unsigned>(skipped_last * 2U + 1, skipped_max));
-}
-
 leased_requests::leased_requests(loop& on, unsigned queue, const leased_files& files,
                                  u64 memory_max, transport& answers, home_sink& home)
     : on_(on), queue_(queue), files_(files), answers_(answers), home_(home),
@@ -138,7 +133,7 @@ leased_requests::progress leased_requests::do_at_once(job& j, piece& p) {
   const auto address = reinterpret_cast<std::uintptr_t>(j.bytes + p.begin);
   if (address % file.memory_alignment != 0)
     return progress::cannot;
-  attempts& tries = j.is_write ? writes_ : reads_;
+  back_off& tries = j.is_write ? writes_ : reads_;
   const bool may_wait = !file.is_in_memory;
   if (file.passes_cache || (may_wait && (p.length > at_once_length_max || !tries.is_due())))
     return progress::waits;

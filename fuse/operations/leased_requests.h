@@ -12,6 +12,7 @@
 #include "fuse/operations/leased_files.h"
 #include "fuse/protocol/request.h"
 #include "fuse/transport/transport.h"
+#include "graph/base/back_off.h"
 #include "graph/io/io_operation.h"
 
 #include <atomic>
@@ -65,14 +66,6 @@ private:
   void count(const job& j) const;
   void item_ended(waiting& w);
 
-  // Tries past the page cache's fast way are given up for a while where they fail.
-  struct attempts {
-    u8 to_skip = 0, skipped_last = 0;
-    [[nodiscard]] bool is_due() { return to_skip == 0 || to_skip-- == 1; }
-    void succeeded() { to_skip = skipped_last = 0; }
-    void failed();
-  };
-
   loop& on_;
   const unsigned queue_;
   const leased_files& files_;
@@ -80,7 +73,7 @@ private:
   home_sink& home_;
   const u64 memory_max_;
   std::atomic<u64> held_{0}; // changed by this queue only
-  attempts reads_, writes_;
+  back_off reads_, writes_;  // tries of what the page cache may hold
   own_counter served_;
   unsigned running_ = 0;
   std::vector<std::unique_ptr<waiting>> free_;

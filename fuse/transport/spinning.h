@@ -5,9 +5,9 @@
 // who has nothing to do sleeps.
 #pragma once
 
+#include "graph/base/back_off.h"
 #include "graph/io/loop.h"
 
-#include <algorithm>
 #include <chrono>
 #include <optional>
 
@@ -16,7 +16,6 @@ namespace bgfs {
 class spinning {
 public:
   static constexpr std::chrono::microseconds length{50};
-  static constexpr unsigned skipped_max = 63;
 
   // Where there is one processor only, it would keep those from running that it waits for.
   explicit spinning(bool has_other_processors) : is_useful_(has_other_processors) {}
@@ -27,12 +26,11 @@ public:
       return false;
     if (!began_) {
       began_ = now;
-      is_spinning_ = to_skip_ == 0;
-      to_skip_ -= is_spinning_ ? 0 : 1;
+      is_spinning_ = sleeps_.is_due();
     }
     if (is_spinning_ && now - *began_ >= length) {
       is_spinning_ = false;
-      to_skip_ = skipped_last_ = std::min(skipped_last_ * 2 + 1, skipped_max);
+      sleeps_.failed();
     }
     return is_spinning_;
   }
@@ -40,12 +38,12 @@ public:
   // worth it.
   void woke(steady_time now) {
     if (began_ && now - *began_ < 2 * length)
-      to_skip_ = skipped_last_ = 0;
+      sleeps_.succeeded();
   }
   // Something was there.
   void found() {
     if (is_spinning_)
-      to_skip_ = skipped_last_ = 0;
+      sleeps_.succeeded();
     is_spinning_ = false;
     began_.reset();
   }
@@ -54,8 +52,7 @@ private:
   const bool is_useful_;
   bool is_spinning_ = false;
   std::optional<steady_time> began_; // the first look that found nothing
-  unsigned to_skip_ = 0;             // sleeps that no spinning comes before
-  unsigned skipped_last_ = 0;
+  back_off sleeps_;                  // that spinning comes before
 };
 
 } // namespace bgfs

@@ -2,10 +2,10 @@
 // An open file of the host, with asynchronous operations that report errors as tasks do.
 #pragma once
 
+#include "graph/base/back_off.h"
 #include "graph/base/byte_range.h"
 #include "graph/io/task.h"
 
-#include <algorithm>
 #include <optional>
 #include <span>
 #include <string>
@@ -87,24 +87,14 @@ private:
   std::string name_;
   bool on_threads_;
 
-  // Tries are given up for a while where they fail: a cold cache should cost nothing.
-  class attempts {
-  public:
-    [[nodiscard]] bool is_due() { return to_skip_ == 0 || to_skip_-- == 1; }
-    void succeeded() { skipped_last_ = to_skip_ = 0; }
-    void failed() { to_skip_ = skipped_last_ = std::min<u8>(skipped_last_ * 2 + 1, 63); }
-
-  private:
-    u8 to_skip_ = 0;
-    u8 skipped_last_ = 0;
-  };
   [[nodiscard]] bool may_try(std::size_t length) const;
   // How many bytes were read or written at once; 0: none.
   [[nodiscard]] std::size_t try_read(u64 offset, std::span<std::byte> bytes);
   [[nodiscard]] std::size_t try_write(u64 offset, std::span<const std::byte> bytes);
   at_once at_once_ = at_once::nothing;
-  attempts reads_;
-  attempts writes_;
+  // A cold cache should cost nothing.
+  back_off reads_;
+  back_off writes_;
 };
 
 } // namespace bgfs

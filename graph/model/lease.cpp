@@ -140,7 +140,7 @@ void lease::open() {
 void lease::bind(root& of) {
   BGFS_ASSERT(root_ == nullptr && closures_ > 0, "L2: bound while nobody can enter");
   root_ = &of;
-  to_skip_ = skipped_last_ = 0;
+  resolving_.succeeded();
   home_.store(&of.top().owner().home());
   bound_nodes_ = nodes_below(of.top());
   table_.reset(granule_bits_for(of.top(), bound_nodes_));
@@ -199,13 +199,14 @@ std::optional<u16> lease::path_to(std::span<node* const> nodes, const direct_acc
 std::optional<resolved_extent> lease::resolve(u64 offset) {
   if (!is_open() || offset >= root_->top().length())
     return std::nullopt;
-  if (to_skip_ > 0) {
-    to_skip_--;
+  if (!resolving_.is_due())
     return std::nullopt;
-  }
   const std::optional<resolved_extent> found = resolve_now(offset);
-  skipped_last_ = found ? 0 : std::min(skipped_last_ * 2 + 1, skipped_max);
-  to_skip_ = skipped_last_;
+  if (found) {
+    resolving_.succeeded();
+  } else {
+    resolving_.failed();
+  }
   return found;
 }
 

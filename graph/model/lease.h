@@ -28,6 +28,7 @@
 //      else's, in a root whose nodes need no word about it.
 #pragma once
 
+#include "graph/base/back_off.h"
 #include "graph/io/run_item.h"
 #include "graph/io/wait_queue.h"
 #include "graph/model/extent_table.h"
@@ -173,9 +174,7 @@ private:
   u64 turns_ = 0;        // ended
   u64 turns_wanted_ = 0; // the last one asked for
   wait_queue turned_;
-  static constexpr unsigned skipped_max = 63;
-  unsigned to_skip_ = 0; // times that resolving is not tried
-  unsigned skipped_last_ = 0;
+  back_off resolving_;
   settled_counters settled_;
 };
 
