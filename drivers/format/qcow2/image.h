@@ -117,6 +117,7 @@ private:
   [[nodiscard]] u64 slice_span() const;                      // guest bytes one slice describes
   [[nodiscard]] u64 index_in_slice(guest_offset at) const;
   task<void> report_invalid(guest_offset at, const guest_run& run);
+  task<void> read_stored(guest_offset at, host_offset host, std::span<std::byte> bytes);
   task<void> read_guest(guest_offset at, std::span<std::byte> bytes);
   task<void> read_backing(guest_offset at, std::span<std::byte> bytes);
   task<void> read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes);
@@ -139,6 +140,8 @@ private:
     bool reads_zero = false;         // the clusters are known to read as zeroes
     bool is_fresh = false;           // so they do, and the guest had zeroes there
   };
+  task<void> write_stored(guest_offset at, host_offset host, std::span<const std::byte> bytes);
+  task<void> write_stored_zeroes(guest_offset at, host_offset host, u64 length);
   task<u64> write_slowly(guest_offset at, std::span<const std::byte> bytes);
   task<std::optional<write_plan>> plan_write(guest_offset at, std::span<const std::byte> bytes);
   task<void> link_then_write(const write_plan& plan, async_mutex::guard lock);

@@ -162,6 +162,12 @@ task<extent> image::map(byte_range range) {
   co_return to_extent(at, run);
 }
 
+// What a cluster holds of the guest's bytes. Everything that is not compressed goes through here.
+task<void> image::read_stored(guest_offset at, host_offset host, std::span<std::byte> bytes) {
+  (void)at; // stored as they are
+  return file_.read_data(host, bytes);
+}
+
 task<void> image::read(u64 offset, std::span<std::byte> bytes) {
   co_await read_guest(guest_offset(offset), bytes);
 }
@@ -177,7 +183,7 @@ task<void> image::read_guest(guest_offset at, std::span<std::byte> bytes) {
     const auto part = bytes.first(std::min<u64>(run.length, bytes.size()));
     switch (run.kind) {
     case subcluster_kind::normal:
-      co_await file_.read_data(run.host, part);
+      co_await read_stored(at, run.host, part);
       break;
     case subcluster_kind::zero:
     case subcluster_kind::zero_in_cluster:

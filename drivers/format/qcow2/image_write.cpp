@@ -23,6 +23,18 @@ constexpr u64 merged_copies_max = 256 * KiB;
 
 } // namespace
 
+// What a cluster holds of the guest's bytes. Everything that is not compressed goes through here.
+task<void> image::write_stored(guest_offset at, host_offset host,
+                               std::span<const std::byte> bytes) {
+  (void)at; // stored as they are
+  return file_.write_data(host, bytes);
+}
+
+task<void> image::write_stored_zeroes(guest_offset at, host_offset host, u64 length) {
+  (void)at;
+  return file_.write_zeroes({host.value, length}, 0);
+}
+
 task<void> image::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
   (void)flags; // none is supported, so none is passed
   if (!is_prepared_)
@@ -34,7 +46,7 @@ task<void> image::write(u64 offset, std::span<const std::byte> bytes, write_flag
       // In place. Should the cluster be freed while we write, nobody gets it before we have ended
       // (Q6), because the node's request that we serve is still on its list.
       const auto part = bytes.first(std::min<u64>(run->length, bytes.size()));
-      co_await file_.write_data(run->host, part);
+      co_await write_stored(at, run->host, part);
       at += part.size();
       bytes = bytes.subspan(part.size());
       continue;
@@ -83,7 +95,7 @@ task<void> image::link_then_write(const write_plan& plan, async_mutex::guard loc
   lock.unlock();
   // In place from here on: Q6 keeps the clusters for us should they be freed.
   const u64 within = plan.at.within(g().cluster());
-  co_await file_.write_data(plan.clusters.offset(g()) + within, plan.data);
+  co_await write_stored(plan.at, plan.clusters.offset(g()) + within, plan.data);
 }
 
 task<void> image::write_then_link(const write_plan& plan, async_mutex::guard lock) {
@@ -227,7 +239,7 @@ task<void> image::write_plan_data(const write_plan& plan) {
   if (needs_head)
     co_await write_edge(head, plan);
   const u64 base = align_down(plan.at.value, g().cluster());
-  co_await file_.write_data(plan.clusters.offset(g()) + (plan.at.value - base), plan.data);
+  co_await write_stored(plan.at, plan.clusters.offset(g()) + (plan.at.value - base), plan.data);
   if (needs_tail)
     co_await write_edge(tail, plan);
 }
@@ -237,12 +249,12 @@ task<void> image::write_edge(byte_range guest, const write_plan& plan) {
   host_offset to = plan.clusters.offset(g()) + (guest.offset - base);
   const bool zero = co_await reads_as_zero(guest);
   if (zero) {
-    co_await file_.write_zeroes({to.value, guest.length}, 0);
+    co_await write_stored_zeroes(guest_offset(guest.offset), to, guest.length);
     co_return;
   }
   const buffer copy = home_->buffers().allocate(guest.length); // at most a cluster
   co_await read_guest(guest_offset(guest.offset), copy.bytes());
-  co_await file_.write_data(to, copy.bytes());
+  co_await write_stored(guest_offset(guest.offset), to, copy.bytes());
 }
 
 task<void> image::write_merged(const write_plan& plan) {
@@ -251,8 +263,8 @@ task<void> image::write_merged(const write_plan& plan) {
   const u64 before = plan.at.value - plan.written.offset;
   co_await read_around(plan, whole.bytes());
   std::memcpy(whole.data() + before, plan.data.data(), plan.data.size());
-  co_await file_.write_data(plan.clusters.offset(g()) + (plan.written.offset - base),
-                            whole.bytes());
+  co_await write_stored(guest_offset(plan.written.offset),
+                        plan.clusters.offset(g()) + (plan.written.offset - base), whole.bytes());
 }
 
 // What is copied around the data. One read over all of it is shorter than two, where what it reads
