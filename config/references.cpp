@@ -103,22 +103,16 @@ result<std::string> locate_reference(const reference_policy& policy, const std::
 
 namespace {
 
-class backing_maker {
+class definition_maker {
 public:
-  backing_maker(const registry& drivers, const reference_policy& policy, std::string image_path)
+  definition_maker(const registry& drivers, const reference_policy& policy, std::string image_path)
       : drivers_(drivers), policy_(policy), image_path_(std::move(image_path)) {}
 
   // The definition of the whole backing node.
   result<value> define(const image_reference& reference) const {
-    const std::string& name = reference.filename;
-    if (name.starts_with("json:"))
-      return define_json(name, reference.format);
-    const std::string_view protocol = protocol_of_name(name);
-    std::string path = name;
-    if (!protocol.empty()) {
-      BGFS_TRY(path, strip_protocol(name, protocol));
-    }
-    BGFS_TRY(const std::string located, locate_reference(policy_, image_path_, path));
+    if (reference.filename.starts_with("json:"))
+      return define_json(reference.filename, reference.format);
+    BGFS_TRY(const std::string located, locate(reference.filename));
     BGFS_TRY(const driver_type* format, find_format(reference.format, located));
     value v = value::map();
     v.set("driver", format->name);
@@ -126,7 +120,34 @@ public:
     return v;
   }
 
+  // Of a file as it is: a part of an image, which its header says where to find.
+  result<value> define_protocol(const std::string& name) const {
+    if (!name.starts_with("json:")) {
+      BGFS_TRY(const std::string located, locate(name));
+      return define_host_file(located, drivers_);
+    }
+    BGFS_TRY(value v, parse_image_name(name, drivers_));
+    v = with_file_driver(std::move(v));
+    const std::string* driver = v.find("driver")->as_text();
+    const driver_type* type = driver == nullptr ? nullptr : drivers_.find(*driver);
+    if (type == nullptr || type->kind != driver_kind::protocol)
+      return fail(error_kind::invalid_image, "which is no plain file; {}", policy_.how_to_declare);
+    if (v.find("node-name") != nullptr)
+      return fail(error_kind::permission, "which claims a node-name; {}", policy_.how_to_declare);
+    BGFS_CHECK(without_value(check_protocol_node(v)));
+    return v;
+  }
+
 private:
+  result<std::string> locate(const std::string& name) const {
+    const std::string_view protocol = protocol_of_name(name);
+    std::string path = name;
+    if (!protocol.empty()) {
+      BGFS_TRY(path, strip_protocol(name, protocol));
+    }
+    return locate_reference(policy_, image_path_, path);
+  }
+
   result<std::string> strip_protocol(const std::string& name, std::string_view protocol) const {
     if (protocol != "file" && protocol != "host_device")
       return fail(error_kind::permission,
@@ -289,31 +310,49 @@ private:
 
 // As it was named where that is a path, so that names built from it look as the user expects.
 std::string image_path_of(const node& overlay) {
+  if (!overlay.is_open()) // it is being opened, and its parts come first
+    return overlay.host_path();
   std::string name = filename_of(overlay);
   return name.starts_with("json:") ? overlay.host_path() : name;
 }
 
-std::unexpected<error> refused(const node& overlay, const image_reference& reference,
-                               const error& why) {
-  return fail(error(why.kind(),
-                    fmt::format("{} names the backing file '{}', {}", overlay.describe(),
-                                reference.filename.substr(0, reference_length_max), why.message()),
-                    why.os_error()));
+std::unexpected<error> refused(const node& image, const named_child& named, const error& why) {
+  return fail(
+      error(why.kind(),
+            fmt::format("{} names the {} '{}', {}", image.describe(), named.slot,
+                        named.where.filename.substr(0, reference_length_max), why.message()),
+            why.os_error()));
 }
 
 } // namespace
 
 result<node_spec> policy_resolver::resolve_backing(const node& overlay,
                                                    const image_reference& reference) {
-  const backing_maker maker(drivers_, policy_, image_path_of(overlay));
-  result<value> given = maker.define(reference);
+  const definition_maker maker(drivers_, policy_, image_path_of(overlay));
+  return spec_of(overlay, drivers_, maker.define(reference), {"backing file", reference},
+                 role::backing);
+}
+
+result<node_spec> policy_resolver::resolve_part(const node& image, const named_child& part) {
+  // What users read about backing files holds for this child as well.
+  reference_policy policy = policy_;
+  if (const auto at = policy.how_to_declare.find("'backing'"); at != std::string::npos)
+    policy.how_to_declare.replace(at, 9, fmt::format("'{}'", part.slot));
+  const definition_maker maker(drivers_, policy, image_path_of(image));
+  const auto slot = std::ranges::find(image.type().children, part.slot, &child_slot::name);
+  return spec_of(image, drivers_, maker.define_protocol(part.where.filename), part, slot->roles);
+}
+
+result<node_spec> policy_resolver::spec_of(const node& image, const registry& drivers,
+                                           result<value> given, const named_child& named,
+                                           child_role roles) {
   if (!given)
-    return refused(overlay, reference, given.error());
-  const definition_rules rules{.drivers = drivers_, .has_implied_drivers = true};
+    return refused(image, named, given.error());
+  const definition_rules rules{.drivers = drivers, .has_implied_drivers = true};
   auto defined = define_node(*given, rules);
   if (!defined)
-    return refused(overlay, reference, defined.error());
-  return make_spec(**defined, {.inherited = &overlay.generic(), .inherited_as = role::backing});
+    return refused(image, named, defined.error());
+  return make_spec(**defined, {.inherited = &image.generic(), .inherited_as = roles});
 }
 
 } // namespace bgfs

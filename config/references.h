@@ -39,8 +39,11 @@ public:
       : drivers_(drivers), policy_(std::move(policy)) {}
 
   result<node_spec> resolve_backing(const node& overlay, const image_reference& reference) override;
+  result<node_spec> resolve_part(const node& image, const named_child& part) override;
 
 private:
+  static result<node_spec> spec_of(const node& image, const registry& drivers, result<value> given,
+                                   const named_child& named, child_role roles);
   const registry& drivers_;
   reference_policy policy_;
 };

@@ -4,6 +4,7 @@
 
 #include "config/commands/progress.h"
 #include "graph/base/text.h"
+#include "graph/io/file.h"
 #include "graph/jobs/copy.h"
 
 #include <sys/stat.h>
@@ -57,14 +58,6 @@ u64 total_length(const open_sources& sources) {
   return total;
 }
 
-bool is_same_file(const std::string& a, const std::string& b) {
-  struct stat at{};
-  struct stat bt{};
-  if (a.empty() || b.empty() || ::stat(a.c_str(), &at) != 0 || ::stat(b.c_str(), &bt) != 0)
-    return false;
-  return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
-}
-
 class conversion {
 public:
   conversion(command_session& session, const convert_options& options, open_sources& sources)
@@ -93,7 +86,7 @@ private:
 
   task<void> to_image() {
     if (!options_.is_existing) {
-      co_await check_not_a_source();
+      co_await check_not_a_source(options_.target.name);
       co_await create();
     }
     result<> copied = co_await as_result(copy_to_image());
@@ -102,16 +95,30 @@ private:
     // An image that is incomplete and was not there before is of no use to anybody.
     if (is_new_file_)
       (void)::unlink(target_path_.c_str());
+    for (const std::string& part : new_parts_)
+      (void)::unlink(part.c_str());
     co_await fail(std::move(copied).error());
   }
 
-  result<> check_not_a_source() const {
+  result<> check_not_a_source(const std::string& path) const {
     // Sources and all that lies below them.
     for (const auto& n : session_.nodes().nodes())
-      if (is_same_file(n->host_path(), options_.target.name))
+      if (is_same_file(n->host_path(), path))
         return fail(error_kind::invalid_argument,
-                    "'{}' is needed to read the source: creating it anew would destroy it",
-                    options_.target.name);
+                    "'{}' is needed to read the source: creating it anew would destroy it", path);
+    return {};
+  }
+
+  // Files beside the target: the user named them, so no policy about headers is asked.
+  result<> check_parts(std::span<const new_file> parts) {
+    for (const new_file& part : parts) {
+      BGFS_CHECK(check_not_a_source(part.filename));
+      if (!part.is_kept && ::access(part.filename.c_str(), F_OK) != 0)
+        new_parts_.push_back(part.filename);
+      target_options_ +=
+          fmt::format("{0}{1}.driver={2},{1}.filename={3}", target_options_.empty() ? "" : ",",
+                      part.slot, part.protocol->name, quote_option_value(part.filename));
+    }
     return {};
   }
 
@@ -121,7 +128,8 @@ private:
     request.length = total_;
     prepared_image prepared = co_await prepare_new_image(session_, std::move(request));
     has_backing_ = prepared.has_backing;
-    target_path_ = prepared.job.filename;
+    target_path_ = prepared.job.file.filename;
+    co_await check_parts(prepared.job.parts);
     struct stat found{};
     is_new_file_ = ::lstat(target_path_.c_str(), &found) != 0;
     co_await context(create_image(session_.nodes(), std::move(prepared.job)), "cannot create '{}'",
@@ -134,6 +142,7 @@ private:
     target.is_writable = true;
     target.needs_backing = has_backing_ || options_.is_existing;
     target.discards = true;
+    target.extra_options = target_options_;
     co_await with(open(session_.nodes(), target), [this](open_image& to) { return copy_to(to); });
   }
 
@@ -185,6 +194,8 @@ private:
   bool has_backing_ = false;
   bool is_new_file_ = false;
   std::string target_path_;
+  std::vector<std::string> new_parts_; // files beside it that were not there
+  std::string target_options_;         // which say where these files are
 };
 
 task<void> convert_open(command_session& session, const convert_options& options,

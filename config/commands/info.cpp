@@ -40,8 +40,10 @@ result<std::optional<image_choice>> layer_below(const value& info, const image_c
   if (name == nullptr)
     return std::nullopt;
   const std::string& written = *name->as_text();
-  image_choice below{
-      .name = written, .is_force_shared = layer.is_force_shared, .needs_backing = false};
+  image_choice below{.name = written,
+                     .is_force_shared = layer.is_force_shared,
+                     .needs_backing = false,
+                     .needs_data = false};
   if (const value* format = info.find("backing-filename-format"))
     below.format = *format->as_text();
   if (!written.starts_with("json:") && protocol_of_name(written).empty()) {
@@ -84,6 +86,7 @@ task<void> show(command_session& session, const info_options& options) {
 int run_info(const command_call& call) {
   info_options options;
   options.image.needs_backing = false;
+  options.image.needs_data = false;
   arguments known(call.name, "[OPTION]... FILE",
                   "Says what an image is: its format, lengths, backing file, and more.");
   known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",

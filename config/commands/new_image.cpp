@@ -4,8 +4,10 @@
 #include "config/image_name.h"
 #include "graph/base/option_values.h"
 #include "graph/base/text.h"
+#include "graph/io/file.h"
 
 #include <algorithm>
+#include <unistd.h>
 
 namespace bgfs {
 
@@ -34,12 +36,12 @@ const option* find_option(const option_schema* schema, std::string_view name) {
   return found == schema->options.end() ? nullptr : &*found;
 }
 
-struct new_file {
+struct named_file {
   const driver_type* protocol = nullptr;
   std::string filename; // without a protocol's prefix
 };
 
-result<new_file> find_file(const registry& drivers, const std::string& filename) {
+result<named_file> find_file(const registry& drivers, const std::string& filename) {
   if (filename.starts_with("json:"))
     return fail(error_kind::unsupported, "'{}': a new image is named by its path", filename);
   BGFS_TRY(const value definition, parse_image_name(filename, drivers));
@@ -48,7 +50,7 @@ result<new_file> find_file(const registry& drivers, const std::string& filename)
   if (protocol == nullptr || name == nullptr)
     return fail(error_kind::unsupported, "'{}' is not something an image can be created in",
                 filename);
-  return new_file{protocol, *name->as_text()};
+  return named_file{protocol, *name->as_text()};
 }
 
 // All lists in one; what is given again later counts.
@@ -88,9 +90,9 @@ public:
 private:
   result<> read_request() {
     BGFS_TRY(format_, find_creator(session_.drivers(), request_.format));
-    BGFS_TRY(const new_file file, find_file(session_.drivers(), request_.filename));
+    BGFS_TRY(const named_file file, find_file(session_.drivers(), request_.filename));
     protocol_ = file.protocol;
-    made_.job.filename = file.filename;
+    made_.job.file.filename = file.filename;
     BGFS_TRY(options_, merge_lists(request_.option_lists));
     if (const std::string size = take_text(options_, "size"); !size.empty() && !request_.length) {
       BGFS_TRY(request_.length, parse_size(size));
@@ -132,7 +134,7 @@ private:
   [[nodiscard]] std::string backing_path() const {
     const bool is_path =
         !request_.backing.starts_with("json:") && protocol_of_name(request_.backing).empty();
-    return is_path ? combine_paths(made_.job.filename, request_.backing) : request_.backing;
+    return is_path ? combine_paths(made_.job.file.filename, request_.backing) : request_.backing;
   }
 
   [[nodiscard]] std::string detected_format() const {
@@ -149,7 +151,8 @@ private:
       const image_choice backing{.name = backing_path(),
                                  .format = request_.backing_format,
                                  .is_force_shared = true,
-                                 .needs_backing = false};
+                                 .needs_backing = false,
+                                 .needs_data = false};
       const u64 length = co_await context(
           with(open(session_.nodes(), backing), [](open_image& image) { return length_of(image); }),
           "the backing file of '{}'", request_.filename);
@@ -170,20 +173,64 @@ private:
   result<> validate() {
     new_image& job = made_.job;
     job.format = format_;
-    job.protocol = protocol_;
+    job.file.protocol = protocol_;
     std::vector<const option_schema*> all = {format_->create_options};
     if (protocol_->create_options != nullptr)
       all.push_back(protocol_->create_options);
     BGFS_CHECK(without_value(validate_options(all, options_)));
     BGFS_TRY(job.format_options, validate_part(format_->create_options, options_));
     if (protocol_->create_options != nullptr) {
-      BGFS_TRY(job.protocol_options, validate_part(protocol_->create_options, protocol_part()));
+      BGFS_TRY(job.file.protocol_options,
+               validate_part(protocol_->create_options, protocol_part()));
     }
+    BGFS_CHECK(name_place(job.file));
+    return add_parts();
+  }
+
+  [[nodiscard]] static result<> name_place(new_file& file) {
     value place = value::map();
-    place.set("filename", job.filename);
-    const std::array<const option_schema*, 2> schemas = {protocol_->open_options,
+    place.set("filename", file.filename);
+    const std::array<const option_schema*, 2> schemas = {file.protocol->open_options,
                                                          &generic_node_schema};
-    BGFS_TRY(job.protocol_open_options, validate_options(schemas, place));
+    BGFS_TRY(file.open_options, validate_options(schemas, place));
+    return {};
+  }
+
+  // Files beside the image; their names are relative to it, as when it is opened.
+  result<> add_parts() {
+    if (format_->created_parts == nullptr)
+      return {};
+    BGFS_TRY(const std::vector<new_part> parts, format_->created_parts(made_.job.format_options));
+    for (const new_part& part : parts) {
+      BGFS_TRY(const named_file named, find_file(session_.drivers(), part.filename));
+      new_file file{.slot = part.slot,
+                    .protocol = named.protocol,
+                    .filename = combine_paths(made_.job.file.filename, named.filename),
+                    .is_kept = part.is_kept};
+      BGFS_CHECK(check_part(part, file.filename));
+      if (file.protocol->create_options != nullptr) {
+        BGFS_TRY(file.protocol_options,
+                 validate_part(file.protocol->create_options, value(value::map())));
+      }
+      BGFS_CHECK(name_place(file));
+      made_.job.parts.push_back(std::move(file));
+    }
+    return {};
+  }
+
+  result<> check_part(const new_part& part, const std::string& path) const {
+    const auto is_taken = [&](const std::string& other) {
+      return path == other || is_same_file(path, other);
+    };
+    if (is_taken(made_.job.file.filename) ||
+        (made_.has_backing && !request_.backing.starts_with("json:") && is_taken(backing_path())))
+      return fail(error_kind::invalid_argument,
+                  "'{}' would be the {} of '{}' and is the image itself or its backing file; "
+                  "nothing was written",
+                  path, part.slot, request_.filename);
+    if (part.is_kept && ::access(path.c_str(), F_OK) != 0)
+      return fail_errno(errno, "'{}' is to be kept as the {} of '{}'", path, part.slot,
+                        request_.filename);
     return {};
   }
 
@@ -249,7 +296,8 @@ private:
     const bool is_format_option = find_option(format_->create_options, name) != nullptr;
     const option* o =
         find_option(is_format_option ? format_->create_options : protocol_->create_options, name);
-    const options& given = is_format_option ? made_.job.format_options : made_.job.protocol_options;
+    const options& given =
+        is_format_option ? made_.job.format_options : made_.job.file.protocol_options;
     if (o == nullptr || (!given.is_set(name) && !is_always))
       return {};
     if (o->type == option_type::boolean)
@@ -318,7 +366,7 @@ result<std::string> describe_create_options(const registry& drivers, const std::
   std::map<std::string, std::string> lines;
   lines["size"] = "  size=<size>            - Virtual disk size\n";
   if (!filename.empty()) {
-    BGFS_TRY(const new_file file, find_file(drivers, filename));
+    BGFS_TRY(const named_file file, find_file(drivers, filename));
     if (file.protocol->create_options != nullptr)
       for (const option& o : file.protocol->create_options->options)
         lines[std::string(o.name)] = describe_option(o);

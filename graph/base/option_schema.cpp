@@ -277,4 +277,11 @@ result<value> parse_option_string(std::string_view text) {
   return parsed;
 }
 
+std::string quote_option_value(std::string_view value) {
+  std::string quoted;
+  for (const char c : value)
+    quoted.append(c == ',' ? 2 : 1, c);
+  return quoted;
+}
+
 } // namespace bgfs

@@ -100,5 +100,7 @@ private:
 // "a=b,c.d=e" as -o of create takes it (a doubled comma stands for one), nested at the dots; values
 // stay text, which validate_options understands for every type. A name alone is "on".
 [[nodiscard]] result<value> parse_option_string(std::string_view text);
+// As a value in such a text: its commas are doubled.
+[[nodiscard]] std::string quote_option_value(std::string_view value);
 
 } // namespace bgfs

@@ -49,6 +49,13 @@ constexpr std::size_t at_once_length_max = 128 << 10;
 
 } // namespace
 
+bool is_same_file(const std::string& a, const std::string& b) {
+  struct stat at{};
+  struct stat bt{};
+  return ::stat(a.c_str(), &at) == 0 && ::stat(b.c_str(), &bt) == 0 && at.st_dev == bt.st_dev &&
+         at.st_ino == bt.st_ino;
+}
+
 bool is_in_memory(int fd) {
   struct statfs found{};
   return fstatfs(fd, &found) == 0 && (found.f_type == TMPFS_MAGIC || found.f_type == RAMFS_MAGIC);

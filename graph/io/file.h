@@ -36,6 +36,9 @@ private:
 // Opens on an offload thread (a network file system may hang). `path` is named in the error.
 task<descriptor> open_descriptor(std::string path, int flags, unsigned mode = 0);
 
+// Both paths lead to one file, by whatever names. False where one leads nowhere. Blocks.
+[[nodiscard]] bool is_same_file(const std::string& a, const std::string& b);
+
 struct data_range {
   byte_range range;
   bool is_data = false;

@@ -6,19 +6,26 @@
 
 namespace bgfs {
 
-struct new_image {
-  const driver_type* format = nullptr; // can create
-  options format_options;              // passed format->create_options
+// A file that the protocol makes, unless it is there and stays.
+struct new_file {
+  std::string_view slot; // of the child that it will be; empty: the image's own
   const driver_type* protocol = nullptr;
   options protocol_options; // passed protocol->create_options; unused where it cannot create
   std::string filename;     // what the protocol creates or, if it cannot, what must be there
-  // The open options of the protocol node, which name the same file.
-  options protocol_open_options;
-  u64 length = 0; // of the disk
+  options open_options;     // of the protocol node, which name the same file
+  bool is_kept = false;
 };
 
-// An existing file is replaced. When it fails, a file that was not there before is removed again;
-// one that was there is left as far as it got. Nothing stays open.
+struct new_image {
+  const driver_type* format = nullptr; // can create
+  options format_options;              // passed format->create_options
+  new_file file;
+  std::vector<new_file> parts = {}; // beside it, as format->created_parts asks
+  u64 length = 0;                   // of the disk
+};
+
+// Existing files are replaced. When it fails, those that were not there before are removed again;
+// others are left as far as they got. Nothing stays open.
 task<void> create_image(graph& nodes, new_image what);
 
 } // namespace bgfs

@@ -24,10 +24,20 @@ struct open_request {
   node& self;
   const options& given;
   bool is_read_only;
+  // Nothing of the guest's will be read or written (`bgfs info`): what only that needs, such as
+  // data files, may be absent.
+  bool is_without_data;
   // Children already attached, in the order of the type's slots; null where optional and absent.
   // A backing child is attached after open (see driver::backing_reference), never before.
   std::span<edge* const> children;
   const registry& drivers;
+};
+
+// A file beside a new image that is going to hold a part of it.
+struct new_part {
+  std::string_view slot; // of the child that it will be
+  std::string filename;  // as the image will name it
+  bool is_kept = false;  // it is there already, and its content stays
 };
 
 struct create_request {
@@ -35,7 +45,20 @@ struct create_request {
   const options& given; // passed the driver's create_options
   std::string filename; // protocols: what to create
   edge* file = nullptr; // formats: the already created, empty protocol node, opened for writing
-  u64 length = 0;       // virtual length in bytes
+  std::span<edge* const> parts = {}; // as created_parts asked for; opened for writing
+  u64 length = 0;                    // virtual length in bytes
+};
+
+// A file name in an image's header, as it stands there.
+struct image_reference {
+  std::string filename;
+  std::string format; // empty: the header does not say
+};
+
+// A child that an image itself names, other than its backing file: where it keeps its data.
+struct named_child {
+  std::string_view slot;
+  image_reference where; // the format is empty: the bytes of the file, as a protocol has them
 };
 
 struct measure_result {
@@ -59,7 +82,12 @@ struct driver_type {
   // 0..100: how sure it is that an image that begins with these bytes is its own. Pure.
   int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
   task<std::unique_ptr<driver>> (*open)(open_request request) = nullptr;
+  // Children that the image names itself, for slots that the graph left empty: asked before open,
+  // with the child that holds the header. null: images of this type name none.
+  task<std::vector<named_child>> (*named_children)(edge& file) = nullptr;
   task<void> (*create)(create_request request) = nullptr;
+  // The files that an image made with these options has beside its own. null: none. Pure.
+  result<std::vector<new_part>> (*created_parts)(const options& given) = nullptr;
   std::string_view protocol_prefix = {}; // "file" opens "file:NAME"; protocols only
   // Takes out of `before`, options of an earlier open by dotted name, what giving `next` replaces
   // although the names differ; null: nothing (join_options.h).
@@ -74,12 +102,6 @@ struct driver_type {
 
 // Bytes that probes are shown.
 inline constexpr std::size_t probe_length = 512;
-
-// A file name in an image's header, as it stands there.
-struct image_reference {
-  std::string filename;
-  std::string format; // empty: the header does not say
-};
 
 struct driver_info {
   u64 cluster_size = 0; // 0: has none

@@ -53,8 +53,11 @@ public:
   void set_lease(lease* l) { lease_ = l; }
   [[nodiscard]] lease* root_lease() const { return lease_; }
   [[nodiscard]] bool stays_at_node() const { return stays_; }
+  // The image of the parent names the child, not the graph.
+  [[nodiscard]] bool is_named_by_image() const { return is_named_by_image_; }
 
 private:
+  friend class graph;
   friend class graph_transaction;
   friend class node;
   friend class permission_plan;
@@ -68,6 +71,7 @@ private:
   permissions granted_;
   unsigned frozen_ = 0;
   bool stays_ = false;
+  bool is_named_by_image_ = false;
   lease* lease_ = nullptr;
 };
 

@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "graph/model/graph.h"
 
+#include "graph/io/file.h"
 #include "graph/io/spawn.h"
 #include "graph/model/permission_plan.h"
 
 #include <algorithm>
-#include <sys/stat.h>
 
 namespace bgfs {
 namespace {
 
 // Layers of one chain; a header that names its own overlay would otherwise open files for ever.
 constexpr std::size_t opening_depth_max = 256;
-
-bool is_same_file(const std::string& a, const std::string& b) {
-  struct stat at{};
-  struct stat bt{};
-  if (stat(a.c_str(), &at) != 0 || stat(b.c_str(), &bt) != 0)
-    return false;
-  return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
-}
 
 // Who decides about headers while a definition and what it leads to is opened.
 struct current_resolver {
@@ -136,6 +128,9 @@ task<node*> graph::open_node(node_spec spec) {
   }
   co_await check_loop(n);
   n.has_no_backing_ = spec.has_no_backing;
+  n.is_without_data_ = spec.is_without_data;
+  if (!spec.is_without_data)
+    co_await open_named_children(n);
   co_await open_driver(n);
   if (!spec.has_no_backing && backing.empty())
     co_await open_backing(n);
@@ -214,6 +209,30 @@ result<> graph::check_loop(const node& n) const {
   return {};
 }
 
+// What the graph declares counts more than what the header says.
+task<void> graph::open_named_children(node& n) {
+  if (n.type().named_children == nullptr || n.primary_ == nullptr)
+    co_return;
+  const std::vector<named_child> named =
+      co_await context(n.type().named_children(*n.primary_), "{}", n.describe());
+  for (const named_child& part : named) {
+    if (n.child(part.slot) != nullptr)
+      continue;
+    if (references_ == nullptr)
+      co_await fail(error_kind::permission,
+                    "{} names '{}' as its '{}', and nothing allows following it", n.describe(),
+                    part.where.filename, part.slot);
+    node_spec spec = co_await references_->resolve_part(n, part);
+    node* below =
+        co_await context(open_node(std::move(spec)), "'{}' of {}", part.slot, n.describe());
+    below->is_owned_by_parent_ = true;
+    const auto slot = std::ranges::find(n.type().children, part.slot, &child_slot::name);
+    BGFS_ASSERT(slot != n.type().children.end(), "who names a child has a slot for it");
+    co_await add_edge(n, std::string(slot->name), slot->roles, *below);
+    n.children_.back()->is_named_by_image_ = true;
+  }
+}
+
 task<void> graph::open_driver(node& n) {
   std::vector<edge*> children;
   for (const child_slot& slot : n.type().children)
@@ -222,6 +241,7 @@ task<void> graph::open_driver(node& n) {
                                               .self = n,
                                               .given = n.given(),
                                               .is_read_only = n.is_read_only(),
+                                              .is_without_data = n.is_without_data_,
                                               .children = children,
                                               .drivers = drivers_}),
                                "{}", n.describe());

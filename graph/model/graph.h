@@ -39,6 +39,7 @@ struct node_spec {
   reference_resolver* references = nullptr;
   // Goes with its last parent, as a definition in place does.
   bool is_owned_by_parent = false;
+  bool is_without_data = false; // see open_request
   source_mark mark;
 };
 
@@ -58,6 +59,8 @@ struct reference_resolver {
   // `overlay_path` is the host path of the image that names it, for relative names.
   virtual result<node_spec> resolve_backing(const node& overlay,
                                             const image_reference& reference) = 0;
+  // A file beside the image that holds a part of it, as the image names it: a protocol node.
+  virtual result<node_spec> resolve_part(const node& image, const named_child& part) = 0;
 };
 
 // Told about changes below a root. None may suspend.
@@ -206,6 +209,7 @@ private:
   void add_name(node& n);
   void remove_name(node& n);
   task<node*> open_node(node_spec spec);
+  task<void> open_named_children(node& n);
   task<void> open_driver(node& n);
   task<void> open_child(node& n, child_spec child);
   task<void> open_backing(node& n);

@@ -51,6 +51,8 @@ std::string path_in_header(const node& n, std::string_view name) {
 
 // Nodes made from a header need no definition: they are found again.
 bool is_found_again(const node& n, const edge& e) {
+  if (e.is_named_by_image())
+    return true;
   return e.has_role(role::backing) && !has_own_name(e.child()) && !is_backing_overridden(n);
 }
 
@@ -65,7 +67,7 @@ std::string exact_filename(const node& n) {
       is_backing_overridden(n) || file->child().type().kind != driver_kind::protocol)
     return {};
   for (const auto& e : n.children())
-    if (e.get() != file && !e->has_role(role::backing))
+    if (e.get() != file && !e->has_role(role::backing) && !e->is_named_by_image())
       return {};
   return exact_filename(file->child());
 }

@@ -300,6 +300,7 @@ private:
   bool is_owned_by_parent_ = false; // defined in place: closed with its last parent
   bool has_no_backing_ = false;
   bool has_backing_of_header_ = false;
+  bool is_without_data_ = false; // see open_request
   // graph/model/suspend.cpp. The driver of a suspended format is closed, though still there to be
   // looked at; that of a protocol or filter stays open and has given up its locks.
   bool is_suspended_ = false;

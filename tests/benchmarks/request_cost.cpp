@@ -190,12 +190,12 @@ private:
     const value nothing{value::map{}};
     new_image what;
     what.format = &qcow2_driver_type;
-    what.protocol = &file_driver_type;
     what.format_options = must(validate_options(format, nothing));
-    what.protocol_options = must(validate_options(protocol, nothing));
-    what.protocol_open_options =
-        must(validate_options(open, value(value::map{{"filename", image()}})));
-    what.filename = image();
+    what.file = {.protocol = &file_driver_type,
+                 .protocol_options = must(validate_options(protocol, nothing)),
+                 .filename = image(),
+                 .open_options =
+                     must(validate_options(open, value(value::map{{"filename", image()}})))};
     what.length = disk_length;
     graph nodes(*home_, drivers_, nullptr);
     must(run_to_end(*home_, create_image(nodes, std::move(what))));

@@ -285,8 +285,8 @@ void cluster_allocator::free_later(cluster_run run, free_reason reason) {
   wait_with({run, file_.newest_request(), reason, false});
 }
 
-void cluster_allocator::discard_later(cluster_run run) {
-  wait_with({run, file_.newest_request(), free_reason::request, true});
+void cluster_allocator::discard_later(cluster_run run, free_reason reason) {
+  wait_with({run, file_.newest_request(), reason, true});
 }
 
 void cluster_allocator::wait_with(freed entry) {
@@ -385,8 +385,13 @@ task<void> cluster_allocator::apply_frees() {
     if (!policy_.passes(kept.reason))
       continue;
     // Nobody allocates while we hold the lock, so the clusters are still nobody's.
-    for (const cluster_run run : unused)
-      co_await file_.discard(run.bytes(header_.g));
+    for (const cluster_run run : unused) {
+      if (kept.is_discard_only) {
+        co_await file_.discard_data(run.bytes(header_.g));
+      } else {
+        co_await file_.discard(run.bytes(header_.g));
+      }
+    }
   }
   std::erase_if(frees_, [](const freed& f) { return f.run.count == 0; });
 }

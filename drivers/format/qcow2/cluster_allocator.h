@@ -73,8 +73,9 @@ public:
 
   // One reference is gone; see above for what happens when.
   void free_later(cluster_run run, free_reason reason);
-  // The clusters stay referenced, but their content does not matter any more.
-  void discard_later(cluster_run run);
+  // The clusters stay where they are, but their content does not matter any more: they lie in the
+  // external data file, if there is one.
+  void discard_later(cluster_run run, free_reason reason);
   // Their content matters again.
   void keep_content(cluster_run run);
   // Whether apply_frees has anything to do now.

@@ -52,6 +52,17 @@ constexpr option option_list[] = {
      .type = option_type::boolean,
      .help = "32 subclusters in a cluster, allocated one by one; needs clusters of 16K or more",
      .default_text = "off"},
+    {.name = "data_file",
+     .type = option_type::text,
+     .help = "a file beside the image that holds the disk's data; replaced if it is there"},
+    {.name = "data_file_raw",
+     .type = option_type::boolean,
+     .help = "the data file is a raw image of the disk at all times",
+     .default_text = "off"},
+    {.name = "keep_data_file",
+     .type = option_type::boolean,
+     .help = "the data file is there already and stays as it is: the new disk shows its content",
+     .default_text = "off"},
 };
 
 result<> check_version(const options& given, const header& h) {
@@ -72,6 +83,30 @@ result<> check_version(const options& given, const header& h) {
   if (h.g.is_extended)
     return fail(error_kind::invalid_argument, "{}'extended_l2' needs version 3; use 'compat=1.1'",
                 given.mark("extended_l2").prefix());
+  if (h.has_data_file())
+    return fail(error_kind::invalid_argument, "{}'data_file' needs version 3; use 'compat=1.1'",
+                given.mark("data_file").prefix());
+  return {};
+}
+
+result<> read_data_file(const options& given, header& h) {
+  const std::string& name = given.text("data_file");
+  for (const std::string_view flag : {"data_file_raw", "keep_data_file"})
+    if (name.empty() && given.flag(flag))
+      return fail(error_kind::invalid_argument, "{}'{}' is given without 'data_file'",
+                  given.mark(flag).prefix(), flag);
+  if (name.empty())
+    return {};
+  h.incompatible |= incompatible_bit::data_file;
+  h.extensions.push_back(make_data_file(name));
+  if (!given.flag("data_file_raw"))
+    return {};
+  h.autoclear |= autoclear_bit::raw_data_file;
+  if (!given.text("backing_file").empty())
+    return fail(error_kind::invalid_argument,
+                "{}'data_file_raw' and 'backing_file' contradict each other: a raw data file holds "
+                "all of the disk",
+                given.mark("data_file_raw").prefix());
   return {};
 }
 
@@ -132,6 +167,7 @@ result<header> make_header(const options& given) {
       given.text("compression_type") == "zstd" ? compression_type::zstd : compression_type::zlib;
   if (given.flag("lazy_refcounts"))
     h.compatible |= compatible_bit::lazy_refcounts;
+  BGFS_CHECK(read_data_file(given, h));
   BGFS_CHECK(check_version(given, h));
   if (h.compression != compression_type::zlib)
     h.incompatible |= incompatible_bit::compression;
@@ -164,8 +200,11 @@ result<> check_length(const header& h, u64 length) {
   return {};
 }
 
+// What a kept or a raw data file holds is seen only through clusters in use.
 preallocation read_preallocation(const options& given) {
   const std::string& text = given.text("preallocation");
+  if (text == "off" && (given.flag("data_file_raw") || given.flag("keep_data_file")))
+    return preallocation::metadata;
   if (text == "metadata")
     return preallocation::metadata;
   if (text == "falloc")
@@ -181,13 +220,23 @@ struct open_image {
 
 task<open_image> open_new(create_request request) {
   std::unique_ptr<image> opened =
-      co_await image::open({.home = request.home, .file = request.file});
+      co_await image::open({.home = request.home,
+                            .file = request.file,
+                            .data_file = request.parts.empty() ? nullptr : request.parts.front(),
+                            .keeps_data_file = request.given.flag("keep_data_file")});
   co_return open_image{std::move(opened)};
 }
 
 } // namespace
 
 const option_schema create_schema{"driver 'qcow2'", option_list};
+
+result<std::vector<new_part>> created_parts(const options& given) {
+  std::vector<new_part> parts;
+  if (const std::string& name = given.text("data_file"); !name.empty())
+    parts.push_back({"data-file", name, given.flag("keep_data_file")});
+  return parts;
+}
 
 task<void> create_image(create_request request) {
   const auto length = checked_align_up(request.length, 512);

@@ -99,10 +99,15 @@ result<> check_features(const header& h, u32 crypt_method) {
                 "the image is encrypted ({}), which this version cannot read; decrypt it with "
                 "'qemu-img convert'",
                 crypt_method == 1 ? "AES" : "LUKS");
-  if ((h.incompatible & incompatible_bit::data_file) != 0)
-    return fail(error_kind::unsupported,
-                "the image keeps its data in an external data file, which this version cannot "
-                "read; put it into one file with 'qemu-img convert'");
+  if ((h.autoclear & autoclear_bit::raw_data_file) != 0 && !h.has_data_file())
+    return fail(error_kind::corrupt_image,
+                "the image claims that its external data file is raw (autoclear bit 1), but it has "
+                "no external data file; the image is corrupt");
+  if (h.has_data_file() && h.snapshot_count != 0)
+    return fail(error_kind::corrupt_image,
+                "the image has {} snapshots, which are impossible with an external data file; the "
+                "image is corrupt",
+                h.snapshot_count);
   if ((h.incompatible & incompatible_bit::extended_l2) != 0 &&
       h.g.cluster_bits < cluster_bits_min_extended)
     return fail(error_kind::corrupt_image,
@@ -239,6 +244,11 @@ const header_extension* header::find(u32 type) const {
 
 std::string header::backing_format() const {
   const header_extension* e = find(extension_type::backing_format);
+  return e == nullptr ? std::string() : text_of(e->bytes);
+}
+
+std::string header::data_file() const {
+  const header_extension* e = find(extension_type::data_file);
   return e == nullptr ? std::string() : text_of(e->bytes);
 }
 
@@ -406,6 +416,10 @@ std::vector<std::byte> serialise_extensions(std::span<const header_extension> ex
 
 header_extension make_backing_format(std::string_view format) {
   return {extension_type::backing_format, bytes_of(format)};
+}
+
+header_extension make_data_file(std::string_view name) {
+  return {extension_type::data_file, bytes_of(name)};
 }
 
 header_extension make_feature_names() {

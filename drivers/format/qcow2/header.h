@@ -59,6 +59,15 @@ struct header {
 
   [[nodiscard]] const header_extension* find(u32 type) const;
   [[nodiscard]] std::string backing_format() const; // empty: the header does not say
+  // The guest's data lie in another file, at the guest's offsets (spec, "External data file").
+  [[nodiscard]] bool has_data_file() const {
+    return (incompatible & incompatible_bit::data_file) != 0;
+  }
+  // That file is a raw image of the disk at all times.
+  [[nodiscard]] bool has_raw_data_file() const {
+    return has_data_file() && (autoclear & autoclear_bit::raw_data_file) != 0;
+  }
+  [[nodiscard]] std::string data_file() const; // its name; empty: the header does not say
   [[nodiscard]] std::vector<feature_name> feature_names() const;
   // What the bitmaps extension says; nullopt if there is none, or if the autoclear bit does not say
   // that it counts (spec: it is then to be considered inconsistent).
@@ -84,6 +93,7 @@ struct header {
 // The feature name table as written into new images: the names of the bits known here.
 [[nodiscard]] header_extension make_feature_names();
 [[nodiscard]] header_extension make_backing_format(std::string_view format);
+[[nodiscard]] header_extension make_data_file(std::string_view name);
 
 // The extensions with their end marker, as they lie behind the header's fields.
 [[nodiscard]] std::vector<std::byte>

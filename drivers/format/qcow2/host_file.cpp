@@ -21,10 +21,18 @@ task<void> host_file::read_structure(host_offset at, std::span<std::byte> bytes,
 }
 
 task<void> host_file::read_data(host_offset at, std::span<std::byte> bytes) {
-  const u64 inside = at.value >= length() ? 0 : std::min<u64>(bytes.size(), length() - at.value);
+  co_await check_has_data();
+  const u64 end = data_length();
+  const u64 inside = at.value >= end ? 0 : std::min<u64>(bytes.size(), end - at.value);
   std::memset(bytes.data() + inside, 0, bytes.size() - inside);
   if (inside > 0)
-    co_await options_.file->read(at.value, bytes.first(inside));
+    co_await data().read(at.value, bytes.first(inside));
+}
+
+result<> host_file::check_has_data() const {
+  if (!header_.has_data_file() || has_data_file())
+    return {};
+  return fail(error_kind::unsupported, "the image was opened without its data file");
 }
 
 task<void> host_file::check_overlap(byte_range host, metadata_kinds own) {
@@ -46,21 +54,32 @@ task<void> host_file::write_structure(host_offset at, std::span<const std::byte>
 }
 
 bool host_file::may_write_data(byte_range host) const {
-  return !is_stopped_ && !overlaps_.find(host, metadata_kind::none);
+  if (is_stopped_)
+    return false;
+  return header_.has_data_file() ? has_data_file() : !overlaps_.find(host, metadata_kind::none);
 }
 
 task<void> host_file::write_data(host_offset at, std::span<const std::byte> bytes) {
   BGFS_ASSERT(options_.is_writable, "Q1: a read-only image is never written");
   const byte_range host{at.value, bytes.size()};
   if (!may_write_data(host))
-    co_await check_overlap(host, metadata_kind::none);
-  co_await options_.file->write(at.value, bytes);
+    co_await refuse_data(host);
+  co_await data().write(at.value, bytes);
+}
+
+// Why may_write_data says no.
+task<void> host_file::refuse_data(byte_range host) {
+  co_await check_has_data();
+  if (header_.has_data_file())
+    co_await stopped();
+  co_await check_overlap(host, metadata_kind::none);
 }
 
 task<void> host_file::write_zeroes(byte_range host, write_flags flags) {
   BGFS_ASSERT(options_.is_writable, "Q1: a read-only image is never written");
-  co_await check_overlap(host, metadata_kind::none);
-  co_await options_.file->write_zeroes(host, flags);
+  if (!may_write_data(host))
+    co_await refuse_data(host);
+  co_await data().write_zeroes(host, flags);
 }
 
 task<void> host_file::write_header(u64 at, std::span<const std::byte> bytes) {
@@ -93,8 +112,9 @@ std::unexpected<error> host_file::stopped() const {
   return fail(error_kind::io, "the image takes no more writes: {}", stop_reason_);
 }
 
-task<void> host_file::extend(u64 length, truncate_options options) {
-  co_await options_.file->truncate(length, options);
+task<void> host_file::extend_data(u64 length, truncate_options options) {
+  co_await check_has_data();
+  co_await data().truncate(length, options);
 }
 
 task<void> host_file::discard(byte_range host) {
@@ -106,9 +126,23 @@ task<void> host_file::discard(byte_range host) {
   (void)co_await as_result(options_.file->discard(host));
 }
 
+task<void> host_file::discard_data(byte_range host) {
+  if (!has_data_file()) {
+    co_await discard(host);
+    co_return;
+  }
+  BGFS_ASSERT(options_.is_writable, "Q1: a read-only image is never written");
+  if (is_stopped_ || host.offset >= data_length())
+    co_return;
+  host.length = std::min(host.length, data_length() - host.offset);
+  (void)co_await as_result(data().discard(host)); // advisory, as above
+}
+
 task<void> host_file::flush() {
   if (is_stopped_)
     co_await stopped();
+  if (has_data_file())
+    co_await data().flush();
   co_await options_.file->flush();
 }
 

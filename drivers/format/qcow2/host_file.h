@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The file that holds an image, as the driver uses it: reads of structures that must lie inside it,
-// writes that are checked against the known metadata first, and what happens when the image
-// turns out to be corrupt. Everything the driver writes goes through here.
+// The files that hold an image, as the driver uses them: reads of structures that must lie inside
+// the image's file, writes that are checked against the known metadata first, and what happens when
+// the image turns out to be corrupt. Everything the driver writes goes through here.
+//
+// The guest's data lie in the same file, or in an external data file of their own, where there is
+// no metadata that they could go over.
 #pragma once
 
 #include "drivers/format/qcow2/header.h"
@@ -12,7 +15,8 @@ namespace bgfs::qcow2 {
 
 struct host_file_options {
   edge* file = nullptr;
-  node* self = nullptr; // whose image it is; null while it is being created
+  edge* data_file = nullptr; // external; null: the image has none, or is open without its data
+  node* self = nullptr;      // whose image it is; null while it is being created
   bool is_writable = false;
 };
 
@@ -24,7 +28,7 @@ public:
   // A structure of the image; ends the task as corrupt if it reaches beyond the end of the file.
   // `what` names it in messages: "the L1 table".
   task<void> read_structure(host_offset at, std::span<std::byte> bytes, std::string_view what);
-  // Data: what lies beyond the end of the file reads as zeroes.
+  // Data: what lies beyond the end of their file reads as zeroes.
   task<void> read_data(host_offset at, std::span<std::byte> bytes);
 
   // Each first makes sure that no metadata of another kind than `own` is in the way.
@@ -40,9 +44,11 @@ public:
   // written any more: later changes would go to a table that may not count.
   task<void> write_location(u64 at, std::span<const std::byte> bytes,
                             std::span<const std::byte> old);
-  // Lengthens the file, with space reserved as `options` say.
-  task<void> extend(u64 length, truncate_options options);
+  // Lengthens the file of the data, with space reserved as `options` say.
+  task<void> extend_data(u64 length, truncate_options options);
   task<void> discard(byte_range host);
+  task<void> discard_data(byte_range host);
+  // Both files, that of the data first: what metadata refer to is never behind them.
   task<void> flush();
 
   // Whether the file can be so long: error_kind::no_space if it is shorter and cannot grow.
@@ -50,6 +56,7 @@ public:
   // Cuts off what nobody uses. Not essential: an error is only a longer file.
   task<void> trim_to(u64 end);
   [[nodiscard]] u64 length() const { return options_.file->length(); }
+  [[nodiscard]] u64 data_length() const { return data().length(); }
 
   // Says that the image contradicts itself: sets the corrupt bit if there is one (R10: before
   // anything else can happen), stops all writes, and ends the task with the error.
@@ -66,6 +73,10 @@ public:
 
   [[nodiscard]] overlap_map& overlaps() { return overlaps_; }
   [[nodiscard]] edge& file() const { return *options_.file; }
+  [[nodiscard]] bool has_data_file() const { return options_.data_file != nullptr; }
+  [[nodiscard]] edge& data() const {
+    return has_data_file() ? *options_.data_file : *options_.file;
+  }
   [[nodiscard]] node* self() const { return options_.self; }
   // Reads tagged by this node's requests; see request_list::newest.
   [[nodiscard]] u64 newest_request() const;
@@ -74,7 +85,9 @@ public:
 private:
   [[nodiscard]] std::unexpected<error> stopped() const;
   task<void> write_header_durably(u64 at, std::span<const std::byte> bytes);
+  [[nodiscard]] result<> check_has_data() const;
   task<void> check_overlap(byte_range host, metadata_kinds own);
+  task<void> refuse_data(byte_range host);
   task<void> set_corrupt_bit();
 
   host_file_options options_;

@@ -19,14 +19,19 @@ namespace bgfs::qcow2 {
 struct image_request {
   loop& home;
   edge* file = nullptr;
-  node* self = nullptr; // null while an image is being created
+  edge* data_file = nullptr; // external
+  node* self = nullptr;      // null while an image is being created
   bool is_read_only = false;
+  bool is_without_data = false;   // an external data file may be absent
+  bool keeps_data_file = false;   // of a new image: the content of the file is the disk
   const options* given = nullptr; // null: the defaults
 };
 
 task<header> read_header(edge& file);
 // Whether an image that is going to be written is fit for it.
 [[nodiscard]] result<> check_writable(const header& h, const image_request& request);
+// Whether there is a data file exactly where the header wants one.
+[[nodiscard]] result<> check_data_file(const header& h, const image_request& request);
 
 // Consecutive guest bytes that are stored in the same way.
 struct guest_run {
@@ -56,6 +61,8 @@ public:
   void refine_limits(block_limits& limits) const override;
   [[nodiscard]] std::optional<image_reference> backing_reference() const override;
   void backing_changed(edge* backing) override { backing_ = backing; }
+  [[nodiscard]] permissions child_permissions(const edge& child,
+                                              permissions parents) const override;
   [[nodiscard]] driver_info info() const override;
 
   [[nodiscard]] u64 cached_l2_pages() const { return store_->l2_cache().pages_in_use(); }
@@ -82,7 +89,14 @@ public:
 private:
   image(image_request request, header h, const settings& s);
   [[nodiscard]] const geometry& g() const { return header_.g; }
-  [[nodiscard]] entry_rules rules() const { return {header_.g, header_.version}; }
+  [[nodiscard]] entry_rules rules() const {
+    return {header_.g, header_.version, header_.has_data_file()};
+  }
+  // May be written in place: nobody else refers to the cluster. Those of an external data file are
+  // not counted and belong to one guest cluster each.
+  [[nodiscard]] bool is_own(l2_entry entry) const {
+    return entry.is_copied() || header_.has_data_file();
+  }
 
   // image_open.cpp
   task<void> load_tables(const settings& s);
@@ -113,6 +127,8 @@ private:
   [[nodiscard]] std::optional<guest_run> lookup(guest_offset at, u64 length, split_at split);
   task<guest_run> find_run(guest_offset at, u64 length, split_at split, metadata_lock holds);
   [[nodiscard]] extent to_extent(guest_offset at, const guest_run& run) const;
+  // kind_of, and whether the cluster is where an external data file has it.
+  [[nodiscard]] subcluster_kind kind_at(l2_entry entry, guest_offset cluster, unsigned sub) const;
   [[nodiscard]] host_offset slice_of(guest_offset at) const; // of an existing L2 table
   [[nodiscard]] u64 slice_span() const;                      // guest bytes one slice describes
   [[nodiscard]] u64 index_in_slice(guest_offset at) const;
@@ -137,6 +153,7 @@ private:
     byte_range written;              // guest bytes written with what is copied around the data
     cluster_run clusters;            // where it goes
     bool is_in_place = false;        // the clusters are the entry's own
+    bool is_taken = false;           // they were allocated for it
     bool reads_zero = false;         // the clusters are known to read as zeroes
     bool is_fresh = false;           // so they do, and the guest had zeroes there
   };
@@ -176,6 +193,12 @@ private:
   [[nodiscard]] std::optional<entry_change> change_of(const clear_request& request, l2_entry old,
                                                       guest_offset cluster) const;
   task<u64> clear_slice(clear_request request);
+
+  // image_data_file.cpp
+  // The clusters from `cluster` on, in the external data file.
+  [[nodiscard]] cluster_run place_in_data_file(guest_offset cluster, u64 count) const;
+  task<void> zero_raw_data(byte_range range, write_flags flags);
+  task<void> grow_data_file(u64 before, u64 length, truncate_options options);
 
   // image_resize.cpp
   task<void> grow(u64 length, truncate_options options);

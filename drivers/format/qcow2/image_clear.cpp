@@ -25,6 +25,10 @@ task<void> image::write_zeroes(byte_range range, write_flags flags) {
   if (!is_prepared_)
     co_await shielded(prepare_to_write());
   const bool may_unmap = (flags & write_flag::may_unmap) != 0;
+  if (header_.has_raw_data_file()) {
+    co_await zero_raw_data(range, flags);
+    co_return;
+  }
   range.length = align_up(range.end(), unit) - range.offset;
   co_await clear({.guest = range,
                   .rules = {rules(), may_have_backing(), may_unmap, settings_.keeps_reference}});
@@ -41,6 +45,10 @@ task<void> image::discard(byte_range range) {
                   "version 2 has no zero clusters to hide the backing file with");
   if (!is_prepared_)
     co_await shielded(prepare_to_write());
+  if (header_.has_raw_data_file()) {
+    co_await zero_raw_data(range, write_flag::may_unmap);
+    co_return;
+  }
   range.length = align_up(range.end(), g().cluster()) - range.offset;
   co_await clear(
       {.guest = range, .rules = {rules(), may_have_backing(), true, settings_.keeps_reference}});
@@ -110,7 +118,7 @@ task<u64> image::clear_slice(clear_request request) {
     for (u64 i = 0; i < count; i++) {
       const l2_entry old = load_entry(g(), slice, index + i);
       const guest_offset cluster = first + i * g().cluster();
-      if (kind_of(rules(), old, 0) == subcluster_kind::invalid)
+      if (kind_at(old, cluster, 0) == subcluster_kind::invalid)
         co_await report_invalid(cluster,
                                 {.kind = subcluster_kind::invalid, .host = {}, .entry = old});
       const auto change = change_of(request, old, cluster);
@@ -135,7 +143,7 @@ task<u64> image::clear_slice(clear_request request) {
     if (change->effect == cluster_effect::freed)
       free_entry(old, request.reason);
     if (change->effect == cluster_effect::content_dropped)
-      allocator_->discard_later({old.host().value >> g().cluster_bits, 1});
+      allocator_->discard_later({old.host().value >> g().cluster_bits, 1}, request.reason);
   }
   store_->l2_changed(slice_at);
   mapping_changed({first.value, count * g().cluster()});

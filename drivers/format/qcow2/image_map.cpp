@@ -45,8 +45,8 @@ std::optional<guest_run> image::lookup(guest_offset at, u64 length, split_at spl
   u64 index = index_in_slice(at);
   auto sub = static_cast<unsigned>(at.within(g().cluster()) / g().subcluster());
   const l2_entry first = load_entry(g(), *slice, index);
-  guest_run run{.kind = kind_of(r, first, sub), .entry = first};
-  run.is_copied = first.is_copied();
+  guest_run run{.kind = kind_at(first, at.aligned_down(g().cluster()), sub), .entry = first};
+  run.is_copied = is_own(first);
   if (has_host(run.kind))
     run.host = first.host() + at.within(g().cluster());
   const bool is_single =
@@ -62,7 +62,7 @@ std::optional<guest_run> image::lookup(guest_offset at, u64 length, split_at spl
     sub = 0;
     if (kind_of(r, entry, 0) != run.kind)
       break;
-    if (split == split_at::kind_and_copied && entry.is_copied() != run.is_copied)
+    if (split == split_at::kind_and_copied && is_own(entry) != run.is_copied)
       break;
     if (has_host(run.kind) && entry.host().value != run.host.value + (run_end - at.value))
       break;
@@ -92,10 +92,22 @@ task<void> image::report_invalid(guest_offset at, const guest_run& run) {
     co_await file_.corrupt(fmt::format("L2 table {} at {:#x} is not aligned to the cluster size "
                                        "{:#x}",
                                        l1_index, table, g().cluster()));
+  const bool is_elsewhere = kind_of(rules(), run.entry, 0) != subcluster_kind::invalid;
+  const std::string why =
+      is_elsewhere ? fmt::format("it places data at {:#x} of the external data file, where other "
+                                 "guest bytes are",
+                                 run.entry.host().value)
+                   : explain_invalid(rules(), run.entry);
   co_await file_.corrupt(fmt::format("the L2 entry of guest offset {:#x} (table {} at {:#x}, entry "
                                      "{}) is invalid: {}",
-                                     at.value, l1_index, table, g().l2_index(at),
-                                     explain_invalid(rules(), run.entry)));
+                                     at.value, l1_index, table, g().l2_index(at), why));
+}
+
+subcluster_kind image::kind_at(l2_entry entry, guest_offset cluster, unsigned sub) const {
+  const subcluster_kind kind = kind_of(rules(), entry, sub);
+  const bool is_elsewhere = header_.has_data_file() && kind != subcluster_kind::invalid &&
+                            entry.has_cluster() && entry.host().value != cluster.value;
+  return is_elsewhere ? subcluster_kind::invalid : kind;
 }
 
 // Data past the end of the file reads as zeroes: the last cluster of a file may be cut short, and
@@ -104,7 +116,11 @@ extent image::to_extent(guest_offset at, const guest_run& run) const {
   extent e;
   e.length = std::min(run.length, header_.disk_length - at.value);
   if (has_host(run.kind)) {
-    e.where = &file_.file();
+    if (header_.has_data_file() && !file_.has_data_file()) {
+      e.kind = extent_kind::encoded; // so that reads end in an error
+      return e;
+    }
+    e.where = &file_.data();
     e.offset = run.host.value;
   }
   switch (run.kind) {
@@ -121,7 +137,7 @@ extent image::to_extent(guest_offset at, const guest_run& run) const {
     e.is_compressed = true;
     break;
   case subcluster_kind::normal: {
-    const u64 file_length = file_.length();
+    const u64 file_length = file_.data_length();
     e.kind = run.host.value < file_length ? extent_kind::data : extent_kind::zero;
     if (e.kind == extent_kind::data)
       e.length = std::min(e.length, file_length - run.host.value);

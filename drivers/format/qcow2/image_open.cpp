@@ -45,7 +45,10 @@ result<> check_writable(const header& h, const image_request& request) {
 
 image::image(image_request request, header h, const settings& s)
     : home_(&request.home), request_(request), header_(std::move(h)),
-      file_({.file = request.file, .self = request.self, .is_writable = !request.is_read_only},
+      file_({.file = request.file,
+             .data_file = request.data_file,
+             .self = request.self,
+             .is_writable = !request.is_read_only},
             header_, s.overlap_checks),
       settings_(s), is_lazy_(s.has_lazy_refcounts && !request.is_read_only) {
   cleaning_.owner = this;
@@ -83,6 +86,7 @@ task<std::unique_ptr<image>> image::open(image_request request) {
   header h = co_await read_header(*request.file);
   if (!request.is_read_only)
     co_await check_writable(h, request);
+  co_await check_data_file(h, request);
   const bool discards =
       request.self != nullptr && request.self->generic().discard == discard_mode::unmap;
   settings s;
@@ -183,9 +187,9 @@ task<void> image::find_inactive_l2(overlap_map& known, host_offset l1, u32 entri
 }
 
 // Spec, "autoclear_features": bits that are not maintained here are cleared before anything else is
-// written. The external data bit cannot be meant: there is no external data file.
+// written.
 task<void> image::make_writable() {
-  const u64 kept = header_.autoclear & autoclear_bit::bitmaps;
+  const u64 kept = header_.autoclear & autoclear_bit::known;
   if (header_.version < 3 || kept == header_.autoclear)
     co_return;
   const u64 before = std::exchange(header_.autoclear, kept);
@@ -209,6 +213,11 @@ task<void> image::write_features() {
 // Metadata preallocation: far more clusters are in use than the file has space for, so data may lie
 // in holes, and status asks the file. Only worth a look at the refcounts if the file is sparse.
 task<void> image::detect_preallocation() {
+  if (header_.has_data_file()) {
+    // A raw one is preallocated always: where it has holes is its own business.
+    may_be_preallocated_ = header_.has_raw_data_file();
+    co_return;
+  }
   const result<u64> known = co_await as_result(file_.file().child().allocated_length());
   if (!known)
     co_return;
@@ -326,6 +335,11 @@ driver_info image::info() const {
     data.set("lazy-refcounts", header_.has_lazy_refcounts());
   data.set("refcount-bits", g().refcount_bits());
   if (header_.version >= 3) {
+    if (header_.has_data_file()) {
+      if (const std::string name = header_.data_file(); !name.empty())
+        data.set("data-file", name);
+      data.set("data-file-raw", header_.has_raw_data_file());
+    }
     data.set("corrupt", header_.is_corrupt());
     data.set("extended-l2", g().is_extended);
   }

@@ -54,6 +54,10 @@ task<void> image::grow(u64 length, truncate_options options) {
     if (entries > l1_.size())
       co_await context(grow_l1(entries), "growing the L1 table");
   }
+  if (header_.has_raw_data_file() && options.prealloc == preallocation::off)
+    options.prealloc = preallocation::metadata;
+  if (header_.has_data_file())
+    co_await context(grow_data_file(before, length, options), "growing the data file");
   co_await context(clear_new_part(before, length), "clearing the new part of the disk");
   if (options.prealloc != preallocation::off)
     co_await context(preallocate(byte_range::between(before, length), options.prealloc),
@@ -158,6 +162,8 @@ task<void> image::shrink(u64 length) {
   co_await drop_l2_tables(g().l1_entries_for(length));
   co_await write_back_locked();
   co_await trim_file();
+  if (header_.has_data_file()) // a longer one is only longer
+    (void)co_await as_result(file_.extend_data(length, {}));
 }
 
 // R6: the L1 entries are gone from the disk before the tables are freed (Q6).
@@ -204,15 +210,23 @@ task<void> image::preallocate_table(byte_range guest, preallocation mode) {
   const guest_offset at(guest.offset);
   const async_mutex::guard lock = co_await store_->lock().lock();
   co_await make_l2_writable(g().l1_index(at));
-  const new_clusters place = co_await allocator_->allocate_at_end(guest.length >> g().cluster_bits);
-  const byte_range host = place.run.bytes(g());
-  truncate_options options;
-  options.prealloc = mode == preallocation::metadata ? preallocation::off : mode;
-  if (host.end() > file_.length())
-    co_await file_.extend(host.end(), options);
+  const u64 count = guest.length >> g().cluster_bits;
+  cluster_run place;
+  if (header_.has_data_file()) { // which is as long and as preallocated as it has to be
+    place = place_in_data_file(at, count);
+    allocator_->keep_content(place);
+  } else {
+    const new_clusters taken = co_await allocator_->allocate_at_end(count);
+    place = taken.run;
+    truncate_options options;
+    options.prealloc = mode == preallocation::metadata ? preallocation::off : mode;
+    if (place.bytes(g()).end() > file_.length())
+      co_await file_.extend_data(place.bytes(g()).end(), options);
+  }
+  const byte_range host = place.bytes(g());
   const host_offset slice_at = slice_of(at);
   const std::span<std::byte> slice = co_await store_->load_l2(slice_at, metadata_lock::held);
-  for (u64 i = 0; i < place.run.count; i++) {
+  for (u64 i = 0; i < place.count; i++) {
     const u64 offset = host.offset + (i << g().cluster_bits);
     const u64 index = index_in_slice(at) + i;
     // With extended entries the subclusters stay what they are: they only have their place.

@@ -115,7 +115,7 @@ task<void> image::write_then_link(const write_plan& plan, async_mutex::guard loc
 
 // Nothing refers to the new clusters. If they cannot be given back they leak.
 task<void> image::give_back(const write_plan& plan) {
-  if (!plan.is_in_place && !file_.is_stopped())
+  if (plan.is_taken && !file_.is_stopped())
     (void)co_await as_result(allocator_->free_unlinked(plan.clusters));
 }
 
@@ -180,7 +180,7 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
   const u64 within = at.within(g().cluster());
   const u64 wanted = std::min(divide_up(within + bytes.size(), g().cluster()),
                               slice.size() / g().l2_entry_bytes() - index);
-  const auto is_writable = [](l2_entry e) { return e.has_cluster() && e.is_copied(); };
+  const auto is_writable = [this](l2_entry e) { return e.has_cluster() && is_own(e); };
   const l2_entry first = load_entry(g(), slice, index);
   write_plan plan{.at = at, .is_in_place = is_writable(first)};
   const guest_offset cluster = at.aligned_down(g().cluster());
@@ -190,7 +190,7 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
   for (; count < wanted; count++) {
     const l2_entry next = load_entry(g(), slice, index + count);
     if (is_writable(next) != plan.is_in_place ||
-        kind_of(rules(), next, 0) == subcluster_kind::invalid ||
+        kind_at(next, cluster + count * g().cluster(), 0) == subcluster_kind::invalid ||
         (plan.is_in_place && next.host() != last.host() + g().cluster()) ||
         reads_as_zero(next, cluster + count * g().cluster()) != reads_zero)
       break;
@@ -199,9 +199,13 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
   if (plan.is_in_place) {
     plan.clusters = {first.host().value >> g().cluster_bits, count};
     allocator_->keep_content(plan.clusters);
+  } else if (header_.has_data_file()) {
+    plan.clusters = place_in_data_file(cluster, count);
+    allocator_->keep_content(plan.clusters);
   } else {
     const new_clusters taken = co_await allocator_->allocate(count);
     plan.clusters = taken.run;
+    plan.is_taken = true;
     plan.reads_zero = taken.reads_zero;
     plan.is_fresh = taken.reads_zero && reads_zero;
     if (taken.run.count < count) { // should this load fail, the clusters leak
@@ -213,6 +217,9 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
   plan.data =
       bytes.first(std::min<u64>(bytes.size(), plan.clusters.count * g().cluster() - within));
   plan.written = with_copies(g(), {at.value, plan.data.size()}, first, last, plan.is_in_place);
+  if (header_.has_data_file()) // which ends where the disk ends
+    plan.written =
+        plan.written.intersection({0, std::max(header_.disk_length, at.value + plan.data.size())});
   co_return plan;
 }
 
@@ -288,6 +295,8 @@ void image::free_entry(l2_entry entry, free_reason reason) {
     const byte_range host = compressed_range(g(), entry);
     inflated_.forget(host); // Q9
     allocator_->free_later(clusters_of(g(), host), reason);
+  } else if (entry.has_cluster() && header_.has_data_file()) {
+    allocator_->discard_later({entry.host().value >> g().cluster_bits, 1}, reason);
   } else if (entry.has_cluster()) {
     allocator_->free_later({entry.host().value >> g().cluster_bits, 1}, reason);
   }

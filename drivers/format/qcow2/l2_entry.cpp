@@ -32,6 +32,11 @@ bool is_misplaced(const entry_rules& rules, l2_entry entry) {
   return !entry.host().is_aligned_to(rules.g.cluster());
 }
 
+// Offset 0, where the header is.
+bool is_over_header(const entry_rules& rules, l2_entry entry) {
+  return !rules.has_data_file && entry.has_cluster() && entry.host().value == 0;
+}
+
 subcluster_kind standard_kind(const entry_rules& rules, l2_entry entry) {
   const bool has_cluster = entry.has_cluster();
   if ((entry.descriptor & entry_zero) != 0) {
@@ -39,10 +44,7 @@ subcluster_kind standard_kind(const entry_rules& rules, l2_entry entry) {
       return subcluster_kind::invalid;
     return has_cluster ? subcluster_kind::zero_in_cluster : subcluster_kind::zero;
   }
-  if (has_cluster)
-    return subcluster_kind::normal;
-  // Offset 0 with the copied bit is a data cluster at 0, which only external data files have.
-  return entry.is_copied() ? subcluster_kind::invalid : subcluster_kind::unallocated;
+  return has_cluster ? subcluster_kind::normal : subcluster_kind::unallocated;
 }
 
 subcluster_kind extended_kind(l2_entry entry, unsigned index) {
@@ -50,7 +52,7 @@ subcluster_kind extended_kind(l2_entry entry, unsigned index) {
   const bool reads_zero = (entry.bitmap & zero_bits(index, 1)) != 0;
   const bool has_cluster = entry.has_cluster();
   if ((entry.descriptor & entry_zero) != 0 || (is_allocated && reads_zero) ||
-      (is_allocated && !has_cluster) || (!has_cluster && entry.is_copied()))
+      (is_allocated && !has_cluster))
     return subcluster_kind::invalid;
   if (is_allocated)
     return subcluster_kind::normal;
@@ -62,20 +64,22 @@ subcluster_kind extended_kind(l2_entry entry, unsigned index) {
 } // namespace
 
 subcluster_kind kind_of(const entry_rules& rules, l2_entry entry, unsigned index) {
-  if (entry.is_compressed())
-    return subcluster_kind::compressed; // its bitmap is reserved and not looked at
-  if (is_misplaced(rules, entry))
+  if (entry.is_compressed()) // its bitmap is reserved and not looked at
+    return rules.has_data_file ? subcluster_kind::invalid : subcluster_kind::compressed;
+  if (is_misplaced(rules, entry) || is_over_header(rules, entry))
     return subcluster_kind::invalid;
   return rules.g.is_extended ? extended_kind(entry, index) : standard_kind(rules, entry);
 }
 
 std::string explain_invalid(const entry_rules& rules, l2_entry entry) {
+  if (entry.is_compressed())
+    return "it is compressed, which data in an external data file cannot be";
   if (is_misplaced(rules, entry))
     return fmt::format("its cluster offset {:#x} is not aligned to the cluster size {:#x}",
                        entry.host().value, rules.g.cluster());
   if (!rules.g.is_extended && (entry.descriptor & entry_zero) != 0)
     return "it uses the zero flag, which version 2 does not have";
-  if (entry.is_copied() && !entry.has_cluster())
+  if (is_over_header(rules, entry))
     return "it places data at host offset 0, where the header is";
   if (rules.g.is_extended && (entry.descriptor & entry_zero) != 0)
     return "it uses the zero flag, which extended L2 entries do not have";

@@ -25,12 +25,13 @@ struct l2_entry {
   [[nodiscard]] constexpr bool is_compressed() const {
     return (descriptor & entry_compressed) != 0;
   }
-  // Of the cluster; 0: none is allocated. Not for compressed entries.
+  // Of the cluster. Not for compressed entries.
   [[nodiscard]] constexpr host_offset host() const {
     return host_offset(descriptor & entry_offset_mask);
   }
+  // Offset 0 is a cluster where the copied bit says so, which only external data files can have.
   [[nodiscard]] constexpr bool has_cluster() const {
-    return !is_compressed() && (descriptor & entry_offset_mask) != 0;
+    return !is_compressed() && (descriptor & (entry_offset_mask | entry_copied)) != 0;
   }
   friend constexpr bool operator==(l2_entry, l2_entry) = default;
 };
@@ -70,11 +71,12 @@ inline constexpr u64 all_zero = zero_bits(0, subclusters_extended);
 struct entry_rules {
   geometry g;
   unsigned version = 3;
+  bool has_data_file = false;
 };
 
 // The kind of subcluster `index`. `invalid` if the entry's offset is not aligned to a cluster, its
-// bitmap claims a subcluster both allocated and zero, claims data where no cluster is, or a version
-// 2 image uses the zero flag.
+// bitmap claims a subcluster both allocated and zero, claims data where no cluster is, a version 2
+// image uses the zero flag, or one with an external data file has a compressed cluster.
 [[nodiscard]] subcluster_kind kind_of(const entry_rules& rules, l2_entry entry, unsigned index);
 
 // Why kind_of says `invalid`, for messages: "its cluster offset 0x... is not aligned to 0x10000".

@@ -8,7 +8,8 @@
 namespace bgfs {
 namespace {
 
-constexpr child_slot slots[] = {{"file", role::image}, {"backing", role::backing, false}};
+constexpr child_slot slots[] = {
+    {"file", role::image}, {"backing", role::backing, false}, {"data-file", role::data, false}};
 
 int probe(std::span<const std::byte> head, std::string_view) {
   if (head.size() < 8 || load<be32>(head) != qcow2::magic)
@@ -29,10 +30,20 @@ task<std::unique_ptr<driver>> open(open_request request) {
   std::unique_ptr<qcow2::image> opened =
       co_await qcow2::image::open({.home = request.home,
                                    .file = request.children[0],
+                                   .data_file = request.children[2],
                                    .self = &request.self,
                                    .is_read_only = request.is_read_only,
+                                   .is_without_data = request.is_without_data,
                                    .given = &request.given});
   co_return std::unique_ptr<driver>(std::move(opened));
+}
+
+task<std::vector<named_child>> named_children(edge& file) {
+  const qcow2::header h = co_await qcow2::read_header(file);
+  std::vector<named_child> named;
+  if (h.has_data_file() && !h.data_file().empty())
+    named.push_back({"data-file", {h.data_file(), {}}});
+  co_return named;
 }
 
 // Options that mean the same under several names, or of which a new whole makes old parts void.
@@ -69,7 +80,9 @@ const driver_type qcow2_driver_type{
     .supports_backing = true,
     .probe = probe,
     .open = open,
+    .named_children = named_children,
     .create = qcow2::create_image,
+    .created_parts = qcow2::created_parts,
     .drop_replaced = drop_replaced,
     .length_of = length_of,
 };

@@ -38,13 +38,14 @@ constexpr driver_type failing_type{
 
 new_image image(const std::string& path, const driver_type& format, u64 length) {
   const value name(value::map{{"filename", path}});
-  return {.format = &format,
-          .format_options = checked(format.create_options, value(value::map())),
-          .protocol = &file_driver_type,
-          .protocol_options = checked(file_driver_type.create_options, value(value::map())),
-          .filename = path,
-          .protocol_open_options = checked(file_driver_type.open_options, name),
-          .length = length};
+  return {
+      .format = &format,
+      .format_options = checked(format.create_options, value(value::map())),
+      .file = {.protocol = &file_driver_type,
+               .protocol_options = checked(file_driver_type.create_options, value(value::map())),
+               .filename = path,
+               .open_options = checked(file_driver_type.open_options, name)},
+      .length = length};
 }
 
 result<> create(new_image what) {

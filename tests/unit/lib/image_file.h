@@ -17,11 +17,11 @@ inline void make_image_file(graph_bench& bench, const std::string& name,
   const option_schema* open[] = {file_driver_type.open_options};
   new_image what;
   what.format = &qcow2_driver_type;
-  what.protocol = &file_driver_type;
   what.format_options = *validate_options(format, given);
-  what.protocol_options = *validate_options(protocol, value(value::map{}));
-  what.protocol_open_options = *validate_options(open, value(value::map{{"filename", name}}));
-  what.filename = name;
+  what.file = {.protocol = &file_driver_type,
+               .protocol_options = *validate_options(protocol, value(value::map{})),
+               .filename = name,
+               .open_options = *validate_options(open, value(value::map{{"filename", name}}))};
   what.length = MiB;
   bench.must(create_image(bench.graph(), std::move(what)));
 }

@@ -352,7 +352,8 @@ void run_on_qcow2(run_options how) {
   const options given = *validate_options(schemas, to_value(size));
   node& file = bench.open(disk_spec("d"));
   root& way = bench.attach(file, may_resize);
-  bench.must(make_image(bench.home(), way.as_edge(), given, disk_length));
+  edge* const to = &way.as_edge();
+  bench.must(make_image(bench.home(), {&to, 1}, given, disk_length));
   bench.detach(way);
   bench.must(bench.graph().close(file));
   memory_disk& base = bench.disk("base", disk_length - 3000); // shorter than what is above

@@ -34,6 +34,7 @@ struct layout {
   u64 incompatible = 0;
   u64 refcount_bits = 16;
   bool is_extended = false;
+  bool has_data_file = false;
   u64 entry_bytes = 8, entries = 0;
 
   explicit layout(std::span<const std::byte> image) : r{image} {
@@ -49,6 +50,7 @@ struct layout {
       incompatible = r.be64(72);
       refcount_bits = u64{1} << r.be32(96);
       is_extended = (incompatible & 0x10) != 0;
+      has_data_file = (incompatible & 4) != 0;
     }
     entry_bytes = is_extended ? 16 : 8;
     entries = cluster / entry_bytes;
@@ -113,6 +115,8 @@ private:
     }
   }
   void walk_l2(u64 table) {
+    if (l_.has_data_file)
+      return;
     for (u64 j = 0; j < l_.entries; j++) {
       const u64 entry = l_.r.be64(table + j * l_.entry_bytes);
       const u64 bitmap = l_.is_extended ? l_.r.be64(table + j * l_.entry_bytes + 8) : 0;
@@ -182,7 +186,7 @@ private:
         continue;
       if ((l1 & copied) != 0 && refs(table) != 1)
         error(fmt::format("L1 entry {} says copied", i));
-      for (u64 j = 0; j < l_.entries; j++) {
+      for (u64 j = 0; j < l_.entries && !l_.has_data_file; j++) {
         const u64 entry = l_.r.be64(table + j * l_.entry_bytes);
         if ((entry & copied) != 0 && ((entry & compressed) != 0 || refs(entry & offset_bits) != 1))
           error(fmt::format("L2 entry {} of table {} says copied", j, i));
@@ -214,7 +218,8 @@ check_report check_image(std::span<const std::byte> image) {
 }
 
 std::vector<std::byte> read_disk(std::span<const std::byte> image,
-                                 std::span<const std::byte> backing) {
+                                 std::span<const std::byte> backing,
+                                 std::span<const std::byte> data) {
   const layout l(image);
   std::vector<std::byte> disk(l.length);
   const u64 parts = l.is_extended ? 32 : 1;
@@ -228,10 +233,12 @@ std::vector<std::byte> read_disk(std::span<const std::byte> image,
     const u64 bitmap = table == 0 || !l.is_extended ? 0 : l.r.be64(place + 8);
     const u64 part = at % l.cluster / step;
     const bool zero = l.is_extended ? (bitmap >> 32 >> part & 1) != 0 : (entry & 1) != 0;
-    const bool data =
-        !zero && (l.is_extended ? (bitmap >> part & 1) != 0 : (entry & offset_bits) != 0);
-    const auto& from = data ? image : backing;
-    const u64 source = data ? (entry & offset_bits) + at % l.cluster : at;
+    const u64 in_use = l.has_data_file ? offset_bits | copied : offset_bits;
+    const bool has_data =
+        !zero && (l.is_extended ? (bitmap >> part & 1) != 0 : (entry & in_use) != 0);
+    const auto& holder = l.has_data_file ? data : image;
+    const auto& from = has_data ? holder : backing;
+    const u64 source = has_data ? (entry & offset_bits) + at % l.cluster : at;
     if (zero || source >= from.size())
       continue;
     std::ranges::copy(from.subspan(source, std::min<u64>(length, from.size() - source)),

@@ -22,7 +22,9 @@ struct check_report {
 [[nodiscard]] check_report check_image(std::span<const std::byte> image);
 
 // The disk, as the specification says it reads. Not for images with compressed clusters.
+// `data`: the external data file of an image that has one.
 [[nodiscard]] std::vector<std::byte> read_disk(std::span<const std::byte> image,
-                                               std::span<const std::byte> backing = {});
+                                               std::span<const std::byte> backing = {},
+                                               std::span<const std::byte> data = {});
 
 } // namespace bgfs::test

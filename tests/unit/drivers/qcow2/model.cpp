@@ -66,10 +66,23 @@ public:
     compare({0, model_.size()});
     b_.close();
     require_sound(*disk_);
-    CHECK(read_disk(disk_->bytes, backing_) == model_);
+    const std::vector<std::byte> data = data_file();
+    CHECK(read_disk(disk_->bytes, backing_, data) == model_);
+    if (option_of(shape_.create, "data_file_raw") == "on")
+      CHECK(data == model_);
   }
 
 private:
+  static std::string option_of(const option_list& list, std::string_view name) {
+    for (const auto& [key, text] : list)
+      if (key == name)
+        return text;
+    return {};
+  }
+  [[nodiscard]] std::vector<std::byte> data_file() const {
+    const std::string name = option_of(shape_.create, "data_file");
+    return name.empty() ? std::vector<std::byte>() : memory_disks()[name]->bytes;
+  }
   byte_range range() {
     const u64 unit = random_() % 3 == 0 ? cluster_ : random_() % 2 == 0 ? 512 : 1;
     const u64 most = random_() % 4 == 0 ? 6 * cluster_ : cluster_ / 2 + 1;
@@ -158,6 +171,22 @@ const shape shapes[] = {
     {"kept references",
      {{"cluster_size", "4K"}},
      {{"discard-no-unref", "on"}, {"pass-discard-request", "on"}}},
+    {"external data file",
+     {{"cluster_size", "4K"}, {"data_file", "data"}},
+     {{"data-file", "data"}}},
+    {"external data file over a backing file",
+     {{"cluster_size", "4K"}, {"data_file", "data"}},
+     {{"data-file", "data"}, {"discard-no-unref", "on"}},
+     1 << 20,
+     700001},
+    {"external data file, extended L2 over a backing file",
+     {{"cluster_size", "16K"}, {"extended_l2", "on"}, {"data_file", "data"}},
+     {{"data-file", "data"}},
+     1 << 20,
+     600000},
+    {"raw external data file",
+     {{"cluster_size", "4K"}, {"data_file", "data"}, {"data_file_raw", "on"}},
+     {{"data-file", "data"}}},
     {"the smallest caches",
      {{"cluster_size", "512"}},
      {{"l2-cache-size", "1"}, {"refcount-cache-size", "1"}},

@@ -65,7 +65,14 @@ const bad_header bad_headers[] = {
     {"encryption", [](bytes& b) { put32(b, 32, 1); }, "the image is encrypted (AES)"},
     {"LUKS", [](bytes& b) { put32(b, 32, 2); }, "the image is encrypted (LUKS)"},
     {"encryption 3", [](bytes& b) { put32(b, 32, 3); }, "encryption method 3 is not one of"},
-    {"data file", [](bytes& b) { put64(b, 72, 4); }, "keeps its data in an external data file"},
+    {"raw data file without a data file", [](bytes& b) { put64(b, 88, 2); },
+     "claims that its external data file is raw (autoclear bit 1), but it has no external data"},
+    {"snapshots with a data file",
+     [](bytes& b) {
+       put64(b, 72, 4);
+       put32(b, 60, 3);
+     },
+     "the image has 3 snapshots, which are impossible with an external data file"},
     {"unknown feature", [](bytes& b) { put64(b, 72, u64{1} << 40); }, "incompatible bit 40"},
     {"compression without type", [](bytes& b) { put64(b, 72, 8); },
      "compression type 0 contradicts the compression type bit, which is set"},

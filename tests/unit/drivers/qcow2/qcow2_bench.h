@@ -27,9 +27,14 @@ inline value to_value(const option_list& list) {
   return v;
 }
 
-inline task<void> make_image(loop& home, edge& file, const options& given, u64 length) {
-  co_await qcow2_driver_type.create(
-      {.home = home, .given = given, .filename = {}, .file = &file, .length = length});
+inline task<void> make_image(loop& home, std::span<edge* const> files, const options& given,
+                             u64 length) {
+  co_await qcow2_driver_type.create({.home = home,
+                                     .given = given,
+                                     .filename = {},
+                                     .file = files.front(),
+                                     .parts = files.subspan(1),
+                                     .length = length});
 }
 
 // One disk with an image on it, and its node while it is open.
@@ -44,11 +49,25 @@ public:
     result<options> given = validate_options(schemas, to_value(list));
     if (!given)
       return std::unexpected(std::move(given).error());
-    node& file = bench.open(disk_spec(name));
-    root& way = bench.attach(file, may_resize);
-    result<> made = bench.run(make_image(bench.home(), way.as_edge(), *given, length));
-    bench.detach(way);
-    bench.must(bench.graph().close(file));
+    std::vector<std::string> names = {name};
+    for (const new_part& part : *qcow2_driver_type.created_parts(*given)) {
+      if (!part.is_kept)
+        bench.disk(part.filename).bytes.clear();
+      names.push_back(part.filename);
+    }
+    std::vector<node*> files;
+    std::vector<root*> ways;
+    std::vector<edge*> edges;
+    for (const std::string& file : names) {
+      files.push_back(&bench.open(disk_spec(file)));
+      ways.push_back(&bench.attach(*files.back(), may_resize));
+      edges.push_back(&ways.back()->as_edge());
+    }
+    result<> made = bench.run(make_image(bench.home(), edges, *given, length));
+    for (root* way : ways)
+      bench.detach(*way);
+    for (node* file : files)
+      bench.must(bench.graph().close(*file));
     return made;
   }
   memory_disk& create(const std::string& name, u64 length, const option_list& list = {}) {
@@ -62,13 +81,19 @@ public:
     d.bytes = std::move(bytes);
     return d;
   }
+  // "data-file" among the options names a memory disk.
   static spec_builder image_spec(const std::string& disk, const option_list& list = {}) {
     spec_builder s("img-" + disk, qcow2_driver_type);
     s.set("discard", "unmap");
     const value all = to_value(list);
-    for (const auto& [key, v] : *all.as_map())
-      s.set(key, v);
     s.child("file", disk_spec(disk));
+    for (const auto& [key, v] : *all.as_map()) {
+      if (key == "data-file") {
+        s.child(key, disk_spec(*v.as_text()));
+      } else {
+        s.set(key, v);
+      }
+    }
     s.no_backing = true;
     return s;
   }
