@@ -170,7 +170,9 @@ task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice)
   const value definition = co_await define_image(choice, into.drivers());
   const definition_rules rules{.drivers = into.drivers(), .has_implied_drivers = true};
   const std::unique_ptr<node_definition> defined = co_await define_node(definition, rules);
-  node* image = co_await into.open(make_spec(*defined, {}));
+  node_spec spec = make_spec(*defined, {});
+  spec.generic.is_for_check = choice.is_for_check;
+  node* image = co_await into.open(std::move(spec));
   permissions wanted{permission::consistent_read, permission::all};
   if (choice.is_writable)
     wanted.used |= permission::write;
