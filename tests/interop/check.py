@@ -106,7 +106,8 @@ def make(path, rng, shape):
         if rng.random() < 0.5 and "refcount_bits=2" not in options:
             run("qemu-img", "snapshot", "-c", "two", path)
             touch(2)
-    if "compat" not in options and rng.random() < 0.3:
+    # Not both: qemu-img 7.2 loses the snapshots of images with bitmaps when it repairs them.
+    if not has_snapshots and "compat" not in options and rng.random() < 0.5:
         run("qemu-img", "bitmap", "--add", "--enable", "-f", "qcow2", path, "bits")
         touch(2)
 
@@ -166,11 +167,19 @@ NOT_NEEDED = ("Could not open backing file", "encrypt.key-secret", "Could not re
 OURS = (interop.PROGRAM, "check", "-f", "qcow2")
 
 
+def tell(done):
+    """What a check said, each finding once and not all of them."""
+    lines = list(dict.fromkeys(done.err.splitlines()))
+    more = [f"... {len(lines) - 30} more"] if len(lines) > 30 else []
+    return f"exit status {done.returncode}\n" + "\n".join(lines[:25] + more + lines[25:][-5:]) + \
+        f"\n{done.out}"
+
+
 def compare(path, what):
     """The reports of both; returns the exit status."""
     theirs, their_counts, their_lines = check(QEMU, path)
     ours, our_counts, our_lines = check(OURS, path)
-    said = f"{what}\n--- qemu-img\n{theirs.out}{theirs.err}--- bgfs\n{ours.out}{ours.err}"
+    said = f"{what}\n--- qemu-img\n{tell(theirs)}--- bgfs\n{tell(ours)}"
     if theirs.returncode == 1 and any(reason in theirs.err for reason in NOT_NEEDED):
         return ours.returncode
     assert ours.returncode == theirs.returncode, f"{ours.returncode} {theirs.returncode} {said}"
@@ -196,16 +205,17 @@ def compare_repairs(path, what, kind):
     shutil.copy(path, "ours.qcow2")
     theirs, _, _ = check(QEMU, "theirs.qcow2", "-r", kind)
     ours, _, _ = check(OURS, "ours.qcow2", "-r", kind)
-    said = f"{what}\n--- qemu-img -r {kind}\n{theirs.out}{theirs.err}--- bgfs\n{ours.out}{ours.err}"
+    said = f"{what}\n--- qemu-img -r {kind}\n{tell(theirs)}--- bgfs\n{tell(ours)}"
     after, _, _ = check(QEMU, "ours.qcow2")
     assert after.returncode == ours.returncode or ours.returncode == 1, \
-        f"{said}--- then qemu-img {after.returncode}\n{after.out}{after.err}"
+        f"{said}--- then qemu-img {tell(after)}"
     is_refused = "something else lies" in ours.err
-    assert ours.returncode == theirs.returncode or is_refused, said
+    # Where qemu-img gives up, bgfs may be able to repair.
+    assert ours.returncode == theirs.returncode or is_refused or theirs.returncode == 1, said
     now = content("ours.qcow2")
     if before is not None:
         assert now == before, f"the content has changed: {said}"
-    if now is not None and not is_refused:
+    if now is not None and not is_refused and theirs.returncode != 1:
         other = content("theirs.qcow2")
         assert other is None or other == now, f"the contents differ: {said}"
     return ours.returncode
@@ -317,7 +327,7 @@ def case_a_huge_image_takes_little_memory():
     words = [w for i in range(0, 16384, 512) for w in ("-c", f"write -q -P 1 {i}G 64k")]
     bgfs("io", "-f", "qcow2", *words, "huge.qcow2")
     image = "huge.qcow2"
-    length = (16 << 40) - 65536  # ext4 has no longer files
+    length = (16 << 40) - (1 << 30)  # ext4 has no files of 16 TiB
     try:
         os.truncate(image, length)
     except OSError as e:
