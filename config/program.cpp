@@ -26,6 +26,7 @@ constexpr command command_table[] = {
     {"create", "make a new image", run_create},
     {"info", "say what an image is", run_info},
     {"map", "say which parts of an image hold data, and where", run_map},
+    {"check", "look for contradictions in an image, and repair it", run_check},
     {"convert", "copy images into another format", run_convert},
     {"io", "read, write and examine an image by commands", run_io},
 };

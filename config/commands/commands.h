@@ -24,6 +24,7 @@ struct command {
 
 int run_info(const command_call& call);
 int run_map(const command_call& call);
+int run_check(const command_call& call);
 int run_create(const command_call& call);
 int run_convert(const command_call& call);
 int run_io(const command_call& call);

@@ -171,7 +171,8 @@ task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice)
   const definition_rules rules{.drivers = into.drivers(), .has_implied_drivers = true};
   const std::unique_ptr<node_definition> defined = co_await define_node(definition, rules);
   node_spec spec = make_spec(*defined, {});
-  spec.is_without_data = !choice.needs_data;
+  spec.is_without_data = !choice.needs_data || choice.is_for_check;
+  spec.generic.is_for_check = choice.is_for_check;
   node* image = co_await into.open(std::move(spec));
   permissions wanted{permission::consistent_read, permission::all};
   if (choice.is_writable)

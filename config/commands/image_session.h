@@ -22,6 +22,7 @@ struct image_choice {
   bool is_force_shared = false;   // -U
   bool needs_backing = true;      // false: only the image itself is opened
   bool needs_data = true;         // false: nothing of the disk is read or written
+  bool is_for_check = false;      // and that only to be checked (node_options::is_for_check)
   bool discards = false;          // discards reach the host
   std::string extra_options = {}; // name=value,... added to a path's definition
   host_cache cache = host_cache::writeback;

@@ -14,6 +14,7 @@
 #include "graph/base/option_schema.h"
 #include "graph/base/value.h"
 #include "graph/io/task.h"
+#include "graph/model/check.h"
 #include "graph/model/extent.h"
 #include "graph/model/permission.h"
 
@@ -205,6 +206,17 @@ struct transparent {
   // For those that show a file: from now on (until false) others write to it, so its length has to
   // be asked for each time.
   virtual void set_written_by_others(bool) noexcept {}
+};
+
+// Formats that can look through a whole image.
+struct checkable {
+  virtual ~checkable() = default;
+  // Findings are told to `sink`, which outlives the task, and counted in the result; the task fails
+  // where it cannot go on. Memory is bounded whatever the image says. Cancelled, or stopped in any
+  // other way, a repair leaves an image that can be checked and repaired again. With
+  // check_mode::report nothing is written. error_kind::unsupported where this instance cannot
+  // repair.
+  virtual task<check_result> check(check_mode mode, check_sink& sink) = 0;
 };
 
 // Drivers that hold locks outside the process follow the permissions of their node.

@@ -41,6 +41,9 @@ struct node_options {
   bool cache_no_flush = false;
   // False: every write of a root is durable before it is answered (write-through).
   bool cache_writeback = true;
+  // Opened for face checkable alone, which the driver then has to offer although nothing else about
+  // the image may be right (bgfs check). Not an option of users.
+  bool is_for_check = false;
 
   friend bool operator==(const node_options&, const node_options&) = default;
 };
@@ -189,6 +192,8 @@ public:
   [[nodiscard]] bool is_reopenable() const { return reopenable_ != nullptr; }
   // Null: its driver cannot change the backing name in the image.
   [[nodiscard]] backing_writer* as_backing_writer() const { return backing_writer_; }
+  // Null: its format does not support checks.
+  [[nodiscard]] checkable* as_checkable() const { return checkable_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -287,6 +292,7 @@ private:
   permission_holder* permission_holder_ = nullptr;
   reopenable* reopenable_ = nullptr;
   backing_writer* backing_writer_ = nullptr;
+  checkable* checkable_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;

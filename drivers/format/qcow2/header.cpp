@@ -84,7 +84,7 @@ std::string name_features(const header& h, u64 bits) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-result<> check_features(const header& h, u32 crypt_method) {
+result<> check_features(const header& h, u32 crypt_method, header_use use) {
   if (const u64 unknown = h.incompatible & ~incompatible_bit::known; unknown != 0)
     return fail(error_kind::unsupported,
                 "the image uses features that this version does not know: {}; use a newer version",
@@ -94,7 +94,8 @@ result<> check_features(const header& h, u32 crypt_method) {
                 "encryption method {} is not one of 0 (none), 1 (AES), 2 (LUKS); the image is "
                 "corrupt",
                 crypt_method);
-  if (crypt_method != 0)
+  const bool is_disk = use == header_use::disk;
+  if (crypt_method != 0 && is_disk)
     return fail(error_kind::unsupported,
                 "the image is encrypted ({}), which this version cannot read; decrypt it with "
                 "'qemu-img convert'",
@@ -103,11 +104,26 @@ result<> check_features(const header& h, u32 crypt_method) {
     return fail(error_kind::corrupt_image,
                 "the image claims that its external data file is raw (autoclear bit 1), but it has "
                 "no external data file; the image is corrupt");
-  if (h.has_data_file() && h.snapshot_count != 0)
+  if (is_disk && h.has_data_file() && h.snapshot_count != 0)
     return fail(error_kind::corrupt_image,
                 "the image has {} snapshots, which are impossible with an external data file; the "
                 "image is corrupt",
                 h.snapshot_count);
+  // Without them nobody could say that the bits are right; a repair by wrong ones would free data.
+  const header_extension* crypto = h.find(extension_type::crypto_header);
+  if (crypt_method == 2 && (crypto == nullptr || crypto->bytes.size() != sizeof(area_wire)))
+    return fail(error_kind::corrupt_image,
+                "the image is encrypted (LUKS), but does not say where its encryption header is; "
+                "the image is corrupt");
+  if (crypt_method == 2) {
+    const auto area = load<area_wire>(crypto->bytes);
+    BGFS_CHECK(check_table(h.g, "the encryption header", area.offset, area.length));
+  }
+  if ((h.incompatible & incompatible_bit::data_file) != 0 && !is_disk &&
+      h.find(extension_type::data_file) == nullptr)
+    return fail(error_kind::corrupt_image,
+                "the image keeps its data in an external data file, but does not name it; the "
+                "image is corrupt");
   if ((h.incompatible & incompatible_bit::extended_l2) != 0 &&
       h.g.cluster_bits < cluster_bits_min_extended)
     return fail(error_kind::corrupt_image,
@@ -212,8 +228,10 @@ result<> check_l1(const header& h) {
   return check_table(h.g, "the L1 table", h.l1.value, bytes);
 }
 
-result<> check_tables(const header& h) {
+result<> check_tables(const header& h, header_use use) {
   BGFS_CHECK(check_l1(h));
+  if (h.refcount_table_clusters == 0 && use == header_use::check)
+    return {};
   if (h.refcount_table_clusters == 0)
     return fail(error_kind::corrupt_image, "the image has no refcount table; it is corrupt");
   const u64 bytes = u64{h.refcount_table_clusters} * h.g.cluster();
@@ -222,6 +240,8 @@ result<> check_tables(const header& h) {
                 "the refcount table of {:#x} bytes is larger than {:#x}; the image is corrupt",
                 bytes, refcount_table_bytes_max);
   BGFS_CHECK(check_table(h.g, "the refcount table", h.refcount_table.value, bytes));
+  if (use == header_use::check)
+    return {};
   if (h.refcount_table.value == 0)
     return fail(error_kind::corrupt_image,
                 "the refcount table is at offset 0, where the header is; the image is corrupt");
@@ -318,7 +338,7 @@ result<u64> header_cluster_bytes(std::span<const std::byte> head) {
   return u64{1} << wire.cluster_bits;
 }
 
-result<header> parse_header(std::span<const std::byte> first_cluster) {
+result<header> parse_header(std::span<const std::byte> first_cluster, header_use use) {
   BGFS_TRY(const u64 cluster, header_cluster_bytes(first_cluster));
   first_cluster = first_cluster.first(std::min<u64>(first_cluster.size(), cluster));
   const auto wire = load<header_v2_wire>(first_cluster);
@@ -343,11 +363,11 @@ result<header> parse_header(std::span<const std::byte> first_cluster) {
                       : first_cluster.size();
   BGFS_CHECK(parse_extensions(first_cluster.subspan(header_length, end - header_length),
                               header_length, h));
-  BGFS_CHECK(check_features(h, wire.crypt_method));
+  BGFS_CHECK(check_features(h, wire.crypt_method, use));
   if (h.version >= 3)
     BGFS_CHECK(parse_additional(
         first_cluster.subspan(compression_type_at, header_length - compression_type_at), h));
-  BGFS_CHECK(check_tables(h));
+  BGFS_CHECK(check_tables(h, use));
   return h;
 }
 

@@ -83,8 +83,13 @@ struct header {
 // fails when they are not a qcow2 header of a supported version and cluster size.
 [[nodiscard]] result<u64> header_cluster_bytes(std::span<const std::byte> head);
 
+// What a header is read for. A check goes without the refcount table and the snapshot table, and
+// does not mind that data are encrypted or in another file.
+enum class header_use : u8 { disk, check };
+
 // `first_cluster` is the first cluster, or the whole file when that is shorter.
-[[nodiscard]] result<header> parse_header(std::span<const std::byte> first_cluster);
+[[nodiscard]] result<header> parse_header(std::span<const std::byte> first_cluster,
+                                          header_use use = header_use::disk);
 
 // The first cluster, as it has to be written: unknown fields and extensions as they were, reserved
 // bytes zero. Fails when it does not fit.

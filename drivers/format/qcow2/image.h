@@ -5,7 +5,8 @@
 //   cluster_allocator  refcounts
 //   l1_                the active L1 table, written through
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
-// image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name).
+// image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
+// image_check.cpp.
 #pragma once
 
 #include "drivers/format/qcow2/allocation_list.h"
@@ -27,7 +28,7 @@ struct image_request {
   const options* given = nullptr; // null: the defaults
 };
 
-task<header> read_header(edge& file);
+task<header> read_header(edge& file, header_use use = header_use::disk);
 // Whether an image that is going to be written is fit for it.
 [[nodiscard]] result<> check_writable(const header& h, const image_request& request);
 // Whether there is a data file exactly where the header wants one.
@@ -51,7 +52,8 @@ class image final : public driver,
                     public flushable,
                     public resizable,
                     public reopenable,
-                    public backing_writer {
+                    public backing_writer,
+                    public checkable {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -83,6 +85,9 @@ public:
   task<void> finish_reopen() override;
   void abort_reopen() noexcept override;
   task<void> change_backing_reference(std::optional<image_reference> reference) override;
+  // Reports only, while the image goes on being used. Clusters of requests that are under way may
+  // show up as leaks.
+  task<check_result> check(check_mode mode, check_sink& sink) override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
 

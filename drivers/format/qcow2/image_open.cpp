@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Opening and closing an image.
 #include "drivers/format/qcow2/bitmap_table.h"
+#include "drivers/format/qcow2/check/checked_image.h"
 #include "drivers/format/qcow2/image.h"
 #include "drivers/format/qcow2/snapshot_table.h"
 #include "graph/io/spawn.h"
@@ -16,14 +17,14 @@ std::string file_name(const image_request& request) {
 
 } // namespace
 
-task<header> read_header(edge& file) {
+task<header> read_header(edge& file, header_use use) {
   const u64 file_length = file.length();
   std::vector<std::byte> head(std::min<u64>(file_length, sizeof(header_v2_wire)));
   co_await context(file.read(0, head), "reading the header");
   const u64 cluster = co_await header_cluster_bytes(head);
   std::vector<std::byte> first(std::min(file_length, cluster));
   co_await context(file.read(0, first), "reading the header");
-  header h = co_await parse_header(first);
+  header h = co_await parse_header(first, use);
   co_return h;
 }
 
@@ -31,14 +32,8 @@ task<header> read_header(edge& file) {
 result<> check_writable(const header& h, const image_request& request) {
   if (h.is_corrupt())
     return fail(error_kind::corrupt_image,
-                "the image is marked corrupt and must not be written to; repair it with 'qemu-img "
+                "the image is marked corrupt and must not be written to; repair it with 'bgfs "
                 "check -r all {}', or open it with 'read-only: true'",
-                file_name(request));
-  if (h.is_dirty())
-    return fail(error_kind::corrupt_image,
-                "the image was not closed properly and its refcounts may be wrong (it has lazy "
-                "refcounts and is marked dirty); repair it with 'qemu-img check -r all {}', or "
-                "open it with 'read-only: true'",
                 file_name(request));
   return {};
 }
@@ -87,6 +82,11 @@ task<std::unique_ptr<image>> image::open(image_request request) {
   if (!request.is_read_only)
     co_await check_writable(h, request);
   co_await check_data_file(h, request);
+  // Lazy refcounts that nobody wrote: with counts that are too low, clusters in use would be given
+  // to somebody else. If we stop within the repair, the image is still dirty.
+  if (!request.is_read_only && h.is_dirty())
+    co_await context(repair_dirty(*request.file, h),
+                     "the image was not closed properly, and its refcounts could not be repaired");
   const bool discards =
       request.self != nullptr && request.self->generic().discard == discard_mode::unmap;
   settings s;

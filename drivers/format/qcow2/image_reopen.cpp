@@ -18,6 +18,9 @@ task<void> image::check_may_become_writable() {
                   "the header has changed since the image was opened; to write it has to be opened "
                   "anew");
   co_await check_writable(header_, request_);
+  if (header_.is_dirty())
+    co_await fail(error_kind::unsupported,
+                  "the image was not closed properly, and to repair it it has to be opened anew");
 }
 
 task<void> image::prepare_reopen(const options& given, const node_options& generic) {

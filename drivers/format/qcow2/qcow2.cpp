@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/format/qcow2/qcow2.h"
 
+#include "drivers/format/qcow2/check/checked_image.h"
 #include "drivers/format/qcow2/create.h"
 #include "drivers/format/qcow2/image.h"
 #include "graph/model/join_options.h"
@@ -27,6 +28,10 @@ std::optional<u64> length_of(std::span<const std::byte> head, u64, const options
 }
 
 task<std::unique_ptr<driver>> open(open_request request) {
+  if (request.self.generic().is_for_check) {
+    std::unique_ptr<driver> checked = co_await qcow2::checked_image::open(*request.children[0]);
+    co_return checked;
+  }
   std::unique_ptr<qcow2::image> opened =
       co_await qcow2::image::open({.home = request.home,
                                    .file = request.children[0],

@@ -267,13 +267,41 @@ TEST_CASE("qcow2: lazy refcounts mark the image dirty until it is closed") {
   require_sound(disk);
 
   b.place("killed", cut);
-  const std::string refusal = b.open_error("killed");
-  CHECK(refusal.contains("was not closed properly and its refcounts may be wrong"));
-  CHECK(refusal.contains("qemu-img check -r all"));
+  const memory_disk& killed = *memory_disks()["killed"];
   root& again = b.open("killed", {{"read-only", "on"}}, "", may_read);
   std::vector<std::byte> bytes(4096);
   b.bench.must(again.read(0, bytes));
   CHECK(bytes == pattern(4096, 1));
+  CHECK(killed.bytes == cut);
+  b.close();
+  // For writing it is repaired first.
+  root& writer = b.open("killed");
+  CHECK(!image_editor(memory_disks()["killed"]->bytes).header().is_dirty());
+  require_sound(killed);
+  b.bench.must(writer.read(0, bytes));
+  CHECK(bytes == pattern(4096, 1));
+}
+
+TEST_CASE("qcow2: a dirty image that cannot be repaired does not open for writing") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 1 << 20, {{"cluster_size", "4K"}});
+  root& way = b.open("d");
+  b.bench.must(way.write(0, pattern(8192, 1)));
+  b.close();
+  image_editor e(disk.bytes);
+  header h = e.header();
+  h.incompatible |= incompatible_bit::dirty;
+  e.write_header(h);
+  e.put(e.entry_at(0), e.number(e.entry_at(0)) | 4);
+  const std::string refusal = b.open_error("d");
+  CHECK_MESSAGE(
+      refusal.contains("was not closed properly, and its refcounts could not be repaired: "
+                       "1 errors are left, the first of them: ERROR found l2 entry with "
+                       "reserved bits set: "),
+      refusal);
+  CHECK(refusal.contains("'bgfs convert'"));
+  CHECK(image_editor(disk.bytes).header().is_dirty());
+  CHECK(b.open_error("d", {{"read-only", "on"}}).empty());
 }
 
 TEST_CASE("qcow2: the option lazy-refcounts counts more than the header") {
