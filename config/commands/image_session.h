@@ -23,6 +23,7 @@ struct image_choice {
   bool needs_backing = true;      // false: only the image itself is opened
   bool discards = false;          // discards reach the host
   std::string extra_options = {}; // name=value,... added to a path's definition
+  std::string snapshot = {};      // -l: an internal snapshot of it, as parse_snapshot takes it
   host_cache cache = host_cache::writeback;
 };
 
