@@ -3,6 +3,7 @@
 // cut after each event, with everything flushed before, and an arbitrary part of what was not.
 // A write lands sector by sector: what is arbitrary is not only which writes, but which of their
 // sectors. The image may have leaks; every byte is the flushed one or one written since.
+#include "tests/unit/drivers/qcow2/crash_replay.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 
 #include <random>
@@ -17,53 +18,12 @@ struct guest_state {
   std::vector<std::byte> flushed;
 };
 
-constexpr u64 sector = 512;
-
 // What one guest sector may hold after a crash: its flushed content or any later one.
 struct guest_write {
   std::size_t begins = 0; // events in the log when it began
   byte_range range;
   std::vector<std::byte> bytes;
 };
-
-void replay(std::vector<std::byte>& image, const memory_event& e) {
-  using kind = memory_event::kind;
-  if (e.what == kind::flush)
-    return;
-  if (e.what == kind::truncate) {
-    image.resize(e.range.length);
-    return;
-  }
-  if (image.size() < e.range.end())
-    image.resize(e.range.end());
-  const auto at = image.begin() + static_cast<i64>(e.range.offset);
-  switch (e.what) {
-  case kind::write:
-    std::ranges::copy(e.bytes, at);
-    break;
-  case kind::zero:
-    std::fill_n(at, e.range.length, std::byte{0});
-    break;
-  case kind::discard:
-    std::fill_n(at, e.range.length, std::byte{0xdd});
-    break;
-  case kind::flush:
-  case kind::truncate:
-    break;
-  }
-}
-
-// A part of a write, as a disk that loses power may leave it.
-memory_event part_of(const memory_event& e, u64 begin, u64 end) {
-  const auto from = e.bytes.begin() + static_cast<i64>(begin - e.range.offset);
-  return {e.what, byte_range::between(begin, end), {from, from + static_cast<i64>(end - begin)}};
-}
-
-// Which of the unflushed events a crash leaves: each or none, some as a whole, the beginnings of
-// all, or any sectors.
-enum class survival { all, none, some, beginnings, sectors };
-constexpr survival survivals[] = {survival::all, survival::none, survival::some,
-                                  survival::beginnings, survival::sectors};
 
 // How long the disk is, how much of it is written before the log begins, and what is done to it.
 struct disk_shape {
@@ -103,18 +63,9 @@ public:
   }
 
   void check_cuts() {
-    std::vector<std::byte> durable = start_;
-    std::size_t durable_events = 0;
-    for (std::size_t cut = 0; cut <= disk_->log.size(); cut++) {
-      for (std::size_t i = durable_events; i < cut; i++) {
-        if (disk_->log[i].what != memory_event::kind::flush)
-          continue;
-        for (; durable_events <= i; durable_events++)
-          replay(durable, disk_->log[durable_events]);
-      }
-      for (const survival how : survivals)
-        check(survivor(durable, durable_events, cut, how), cut);
-    }
+    for_each_cut(
+        start_, disk_->log, random_,
+        [this](const std::vector<std::byte>& image, std::size_t cut) { check(image, cut); });
   }
   // Writes of whole pages of this length, more than one and less than a cluster.
   [[nodiscard]] u64 writes_of_several(u64 page) const {
@@ -149,31 +100,6 @@ private:
   void note(u64 offset, std::vector<std::byte> bytes) {
     std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
     writes_.push_back({disk_->log.size(), {offset, bytes.size()}, std::move(bytes)});
-  }
-  std::vector<std::byte> survivor(const std::vector<std::byte>& durable, std::size_t from,
-                                  std::size_t cut, survival how) {
-    std::vector<std::byte> image = durable;
-    for (std::size_t i = from; i < cut; i++) {
-      const memory_event& e = disk_->log[i];
-      const bool is_torn = how == survival::beginnings || how == survival::sectors;
-      if (is_torn && e.what == memory_event::kind::write) {
-        replay_sectors(image, e, how);
-      } else if (how != survival::none && (how == survival::all || random_() % 2 == 0)) {
-        replay(image, e);
-      }
-    }
-    return image;
-  }
-  void replay_sectors(std::vector<std::byte>& image, const memory_event& e, survival how) {
-    const u64 first = e.range.offset / sector;
-    const u64 count = divide_up(e.range.end(), sector) - first;
-    const u64 begun = random_() % (count + 1);
-    for (u64 i = 0; i < count; i++) {
-      const bool lands = how == survival::beginnings ? i < begun : random_() % 2 == 0;
-      const byte_range part = byte_range{(first + i) * sector, sector}.intersection(e.range);
-      if (lands)
-        replay(image, part_of(e, part.offset, part.end()));
-    }
   }
   void check(const std::vector<std::byte>& image, std::size_t cut) {
     const check_report report = check_image(image);
