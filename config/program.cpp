@@ -28,6 +28,7 @@ constexpr command command_table[] = {
     {"map", "say which parts of an image hold data, and where", run_map},
     {"check", "look for contradictions in an image, and repair it", run_check},
     {"convert", "copy images into another format", run_convert},
+    {"snapshot", "list, create, apply or delete internal snapshots of an image", run_snapshot},
     {"io", "read, write and examine an image by commands", run_io},
 };
 

@@ -2,6 +2,7 @@
 #include "config/render_info.h"
 
 #include "config/image_name.h"
+#include "config/snapshot_text.h"
 #include "graph/base/text.h"
 
 #include <algorithm>
@@ -89,6 +90,11 @@ task<value> read_info(node& image, std::string shown_name) {
   const driver_info details = image.instance().info();
   value info = value::map();
   // The order of the peer's JSON, for those who compare texts.
+  const snapshottable* const keeper = image.as_snapshottable();
+  const std::vector<snapshot_info> snapshots =
+      keeper == nullptr ? std::vector<snapshot_info>() : keeper->snapshots();
+  if (!snapshots.empty())
+    info.set("snapshots", snapshots_value(snapshots));
   const std::optional<image_reference> reference = image.instance().backing_reference();
   if (reference && !reference->format.empty())
     info.set("backing-filename-format", reference->format);
@@ -202,6 +208,8 @@ std::string render_one(const value& info) {
   if (flag_of(info, "dirty-flag"))
     text += "cleanly shut down: no\n";
   text += render_backing(info);
+  if (const value* snapshots = info.find("snapshots"))
+    text += render_snapshots(*snapshots);
   if (const value* specific = info.find("format-specific"))
     text += render_format_specific(*specific);
   return text;

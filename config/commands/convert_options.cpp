@@ -69,7 +69,10 @@ void declare_copying(arguments& known, convert_arguments& a) {
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   refuse(known, 'c', "compress", "", "writing compressed images");
   refuse(known, 'C', "copy-range-offloading", "", "copying within the host (copy_file_range)");
-  refuse(known, 'l', "snapshot", "SNAPSHOT", "converting a snapshot");
+  known.text('l', "snapshot", "SNAPSHOT",
+             "read an internal snapshot of the source: its id or name, or snapshot.id=ID, "
+             "snapshot.name=NAME or both",
+             a.options.source.snapshot);
   refuse(known, 'r', "rate-limit", "RATE", "limiting the rate");
   refuse(known, 0, "bitmaps", "", "copying bitmaps");
   refuse(known, 0, "skip-broken-bitmaps", "", "copying bitmaps");
@@ -110,6 +113,9 @@ result<> check_combination(const convert_options& o) {
     return fail(error_kind::invalid_argument, "--target-is-zero needs -n");
   if (!o.is_existing && o.target.is_options)
     return fail(error_kind::invalid_argument, "--target-image-opts needs -n");
+  if (!o.source.snapshot.empty() && o.sources.size() > 1)
+    return fail(error_kind::invalid_argument, "-l names a snapshot of one source; there are {}",
+                o.sources.size());
   if (o.is_stream && o.new_image.format != "raw")
     return fail(error_kind::unsupported,
                 "only raw can be written to standard output, not '{}', which is not written from "

@@ -2,6 +2,7 @@
 #include "config/commands/image_session.h"
 
 #include "config/image_name.h"
+#include "config/snapshot_text.h"
 #include "graph/base/text.h"
 
 #include <filesystem>
@@ -144,7 +145,13 @@ result<value> define_image(const image_choice& asked, const registry& drivers) {
     add_options(choice, whole, *type);
   for (const auto& [key, v] : *extra.as_map())
     whole.set(key, v);
-  return whole;
+  if (choice.snapshot.empty())
+    return whole;
+  BGFS_TRY(value shown, parse_snapshot(choice.snapshot));
+  shown.set("driver", "internal-snapshot");
+  shown.set("read-only", true);
+  shown.set("file", std::move(whole));
+  return shown;
 }
 
 write_flags open_image::flags_of_writes() const {

@@ -25,6 +25,7 @@ struct image_choice {
   bool is_for_check = false;      // and that only to be checked (node_options::is_for_check)
   bool discards = false;          // discards reach the host
   std::string extra_options = {}; // name=value,... added to a path's definition
+  std::string snapshot = {};      // -l: an internal snapshot of it, as parse_snapshot takes it
   host_cache cache = host_cache::writeback;
 };
 

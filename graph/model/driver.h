@@ -141,6 +141,8 @@ public:
   [[nodiscard]] virtual std::optional<image_reference> backing_reference() const {
     return std::nullopt;
   }
+  // The open node whose backing node this one has as well, whatever a header names; null: none.
+  [[nodiscard]] virtual const node* shares_backing_with() const { return nullptr; }
   // Told when the backing child was attached or detached.
   virtual void backing_changed(edge* backing) { (void)backing; }
   [[nodiscard]] virtual driver_info info() const { return {}; }

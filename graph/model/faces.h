@@ -17,7 +17,9 @@
 #include "graph/model/check.h"
 #include "graph/model/extent.h"
 #include "graph/model/permission.h"
+#include "graph/model/snapshot.h"
 
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -217,6 +219,46 @@ struct checkable {
   // check_mode::report nothing is written. error_kind::unsupported where this instance cannot
   // repair.
   virtual task<check_result> check(check_mode mode, check_sink& sink) = 0;
+};
+
+// One snapshot, read beside the live disk: it stays as it is, whatever is written there, and cannot
+// be deleted while this object lives. Of the image that made it, which outlives it.
+struct snapshot_view {
+  virtual ~snapshot_view() = default;
+  [[nodiscard]] virtual const snapshot_info& info() const = 0;
+  // As the faces mappable and readable. What is unallocated shows what the live disk has below it.
+  virtual task<extent> map(byte_range range) = 0;
+  [[nodiscard]] virtual std::optional<extent> try_map(byte_range range) = 0;
+  virtual task<void> read(u64 offset, std::span<std::byte> bytes) = 0;
+  // Bytes of the VM state; the range lies inside its length.
+  virtual task<void> read_vmstate(u64 position, std::span<std::byte> bytes) = 0;
+};
+
+// Formats that keep snapshots inside their image. What changes something is called while the node
+// is drained and may be written to, one at a time (graph.h does that); what it did is durable when
+// it returns. Errors leave the snapshots and the disk as they were, unless they say otherwise.
+struct snapshottable {
+  virtual ~snapshottable() = default;
+  // In the order of the image. Does not suspend.
+  [[nodiscard]] virtual std::vector<snapshot_info> snapshots() const = 0;
+  // Returns the id of the new one. The name was checked.
+  virtual task<std::string> create_snapshot(new_snapshot wanted) = 0;
+  // error_kind::busy, with who, while a view of it is open.
+  virtual task<void> delete_snapshot(snapshot_key which) = 0;
+  virtual task<void> rename_snapshot(snapshot_key which, std::string name) = 0;
+  // The disk becomes what it was, in content and length. Snapshots stay.
+  virtual task<void> revert_to_snapshot(snapshot_key which) = 0;
+  // At any time. `holder` is named when the snapshot is to be deleted: "node 'x'".
+  virtual task<std::unique_ptr<snapshot_view>> open_snapshot(snapshot_key which,
+                                                             std::string holder) = 0;
+};
+
+// Formats that keep the state of a machine beside its disk, for the next snapshot or from the one
+// that was reverted to. Bytes never written read as zeroes.
+struct vmstate_store {
+  virtual ~vmstate_store() = default;
+  virtual task<void> read_vmstate(u64 position, std::span<std::byte> bytes) = 0;
+  virtual task<void> write_vmstate(u64 position, std::span<const std::byte> bytes) = 0;
 };
 
 // Drivers that hold locks outside the process follow the permissions of their node.

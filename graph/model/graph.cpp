@@ -255,6 +255,20 @@ task<void> graph::open_driver(node& n) {
 }
 
 task<void> graph::open_backing(node& n) {
+  const auto slot_of_backing = [&] {
+    const auto slot = std::ranges::find_if(
+        n.type().children, [](const child_slot& s) { return (s.roles & role::backing) != 0; });
+    BGFS_ASSERT(slot != n.type().children.end(), "who has a backing node has a slot for it");
+    return *slot;
+  };
+  if (const node* like = n.driver_->shares_backing_with()) {
+    if (like->backing_ == nullptr)
+      co_return;
+    const child_slot slot = slot_of_backing();
+    co_await add_edge(n, std::string(slot.name), slot.roles, like->backing_->child());
+    n.has_backing_of_header_ = like->has_backing_of_header_;
+    co_return;
+  }
   std::optional<image_reference> reference = n.driver_->backing_reference();
   if (!reference)
     co_return;
@@ -265,10 +279,8 @@ task<void> graph::open_backing(node& n) {
   node_spec spec = co_await references_->resolve_backing(n, *reference);
   node* below = co_await context(open_node(std::move(spec)), "backing of {}", n.describe());
   below->is_owned_by_parent_ = true;
-  const auto slot = std::ranges::find_if(
-      n.type().children, [](const child_slot& s) { return (s.roles & role::backing) != 0; });
-  BGFS_ASSERT(slot != n.type().children.end(), "who names a backing file has a slot for it");
-  co_await add_edge(n, std::string(slot->name), slot->roles, *below);
+  const child_slot slot = slot_of_backing();
+  co_await add_edge(n, std::string(slot.name), slot.roles, *below);
   n.has_backing_of_header_ = true;
 }
 

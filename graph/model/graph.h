@@ -167,6 +167,16 @@ public:
   task<void> deactivate(node& n);
   task<void> activate(node& n);
 
+  // Internal snapshots of `n`, or of what it filters (snapshots.cpp). Each is one instant: the node
+  // is drained, so that what was answered before is in a new snapshot, and nothing that begins
+  // later. Durable when it returns. error_kind::unsupported where the format keeps none.
+  [[nodiscard]] result<std::vector<snapshot_info>> snapshots(node& n) const;
+  task<std::string> create_snapshot(node& n, new_snapshot wanted); // its id
+  task<void> delete_snapshot(node& n, snapshot_key which);
+  task<void> rename_snapshot(node& n, snapshot_key which, std::string name);
+  // The disk goes back to it, in content and length; who uses the node is told.
+  task<void> revert_to_snapshot(node& n, snapshot_key which);
+
   // Moving a component to another graph (graph/model/migration.h): `let_go` on this graph's loop,
   // `take_in` on the other's. The caller keeps requests away from the roots above meanwhile; what
   // runs still is waited for.
@@ -227,6 +237,11 @@ private:
   task<void> deactivate_drained(node& n);
   task<void> activate_drained(node& n);
   void settle_permissions();
+  struct snapshot_change;
+  task<std::string> change_snapshots(node& top, snapshot_change change);
+  task<std::string> change_drained(node& image, const snapshot_change& change);
+  task<std::string> change_with_root(node& image, const snapshot_change& change);
+  task<void> revert_drained(node& image, snapshot_key which);
 
   loop& home_;
   const registry& drivers_;

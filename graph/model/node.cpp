@@ -33,6 +33,8 @@ void node::find_faces() {
   reopenable_ = dynamic_cast<reopenable*>(d);
   backing_writer_ = dynamic_cast<backing_writer*>(d);
   checkable_ = dynamic_cast<checkable*>(d);
+  snapshottable_ = dynamic_cast<snapshottable*>(d);
+  vmstate_store_ = dynamic_cast<vmstate_store*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);
@@ -166,6 +168,9 @@ void node::mapping_changed(byte_range range) {
         l->retire(range);
       continue;
     }
+    // What the parent shows is something else: a snapshot, which stays as it is.
+    if (!e->has_role(role::data | role::metadata | role::filtered | role::backing))
+      continue;
     // Only these show the same bytes at the same offsets.
     const bool is_same = e->has_role(role::backing) || e->parent()->is_filter();
     e->parent()->mapping_changed(is_same ? range : everything);

@@ -93,6 +93,9 @@ public:
   // Reads, and stores in this node what it had to take from its backing (copy on read); for parents
   // that hold the permission to write unchanged. `into` is as long as the range, or empty.
   task<void> copy_up(byte_range range, std::span<std::byte> into);
+  // Bytes of the state of a machine, which formats keep behind the disk (face vmstate_store).
+  task<void> read_vmstate(u64 position, std::span<std::byte> bytes);
+  task<void> write_vmstate(u64 position, std::span<const std::byte> bytes);
   // Makes the nearest filter that copies on read do so, without returning the bytes.
   task<void> prefetch(byte_range range);
   // For drivers: where these bytes live, or whether they may be overwritten there, has changed.
@@ -194,6 +197,8 @@ public:
   [[nodiscard]] backing_writer* as_backing_writer() const { return backing_writer_; }
   // Null: its format does not support checks.
   [[nodiscard]] checkable* as_checkable() const { return checkable_; }
+  // Null: it has no internal snapshots. What changes something goes through the graph.
+  [[nodiscard]] snapshottable* as_snapshottable() const { return snapshottable_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -264,6 +269,7 @@ private:
                                std::span<std::byte> into);
   task<void> copy_up_piece(tracked_request& request, byte_range piece, std::span<std::byte> bytes);
   void length_changed();
+  [[nodiscard]] result<> check_vmstate(byte_range range) const;
   void account(operation kind, u64 bytes, std::chrono::steady_clock::time_point since,
                const result<>& outcome);
   void add_leased(operation kind, const operation_delta& news, bool knows_end);
@@ -293,6 +299,8 @@ private:
   reopenable* reopenable_ = nullptr;
   backing_writer* backing_writer_ = nullptr;
   checkable* checkable_ = nullptr;
+  snapshottable* snapshottable_ = nullptr;
+  vmstate_store* vmstate_store_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;

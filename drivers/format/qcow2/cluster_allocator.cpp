@@ -273,6 +273,50 @@ task<void> cluster_allocator::raise(cluster_run run) {
   }
 }
 
+task<void> cluster_allocator::not_counted(u64 cluster) {
+  return file_.corrupt(
+      fmt::format("the refcount of cluster {:#x}, which is in use, is 0", cluster));
+}
+
+task<void> cluster_allocator::check_room_for(cluster_run run, u64 more) {
+  const u64 most = header_.g.refcount_max();
+  for (u64 c = run.first; c < run.end();) {
+    const u64 block = c / entries();
+    if (block >= table_.size() || table_[block] == 0)
+      co_await not_counted(c);
+    const std::span<const std::byte> bytes = co_await load_block(block);
+    const u64 end = std::min(run.end(), (block + 1) * entries());
+    for (; c < end; c++) {
+      const u64 count = load_refcount(bytes, header_.g.refcount_order, c % entries());
+      if (count == 0)
+        co_await not_counted(c);
+      if (count > most || most - count < more)
+        co_await fail(error_kind::unsupported,
+                      "cluster {:#x} is referred to {} times already, and refcounts of {} bits end "
+                      "at {}; convert the image to one with a larger 'refcount_bits'",
+                      c, count, header_.g.refcount_bits(), most);
+    }
+  }
+}
+
+// As raise, for clusters that have a count. What checks it beforehand is check_room_for; an image
+// that contradicts itself may still surprise.
+task<void> cluster_allocator::add_references(cluster_run run, u64& added) {
+  co_await check_room_for(run, 1);
+  while (run.count > 0) {
+    const u64 block = run.first / entries();
+    const std::span<std::byte> bytes = co_await load_block(block);
+    const u64 end = std::min(run.end(), (block + 1) * entries());
+    for (u64 c = run.first; c < end; c++) {
+      const u64 count = load_refcount(bytes, header_.g.refcount_order, c % entries());
+      store_refcount(bytes, header_.g.refcount_order, c % entries(), count + 1);
+    }
+    store_.refcounts_changed(host_offset(table_[block]));
+    added += end - run.first;
+    run = {end, run.end() - end};
+  }
+}
+
 task<void> cluster_allocator::free_unlinked(cluster_run run) {
   // Nothing on the disk or in memory refers to it, so there is nothing to wait for.
   freed entry{run, 0, free_reason::other, false};

@@ -62,6 +62,12 @@ public:
   void set_policy(discard_policy policy) { policy_ = policy; }
 
   task<u64> refcount(u64 cluster);
+  // Whether every cluster of the run, all of which are in use, may be referred to `more` times
+  // more; ends the task as corrupt if one is not in use.
+  task<void> check_room_for(cluster_run run, u64 more);
+  // One more reference to every cluster of the run. Each that got it is counted in `added`, also
+  // when it fails half-way.
+  task<void> add_references(cluster_run run, u64& added);
   // Between 1 and `wanted` consecutive clusters, now with refcount 1.
   task<new_clusters> allocate(u64 wanted);
   // All of them in one run.
@@ -109,6 +115,7 @@ private:
   task<void> write_block(u64 block, u64 cluster, bool is_own, bool& is_unknown);
   task<void> grow_table(u64 entries_least);
   task<void> raise(cluster_run run);
+  task<void> not_counted(u64 cluster);
   task<void> lower_step(freed& entry, std::vector<cluster_run>& unused);
   task<std::span<std::byte>> load_block(u64 block);
   [[nodiscard]] u64 entries() const { return header_.g.block_entries(); }

@@ -30,7 +30,9 @@ entry_change zero_cluster(const clear_rules& rules, l2_entry old) {
       return {zero_without_cluster(rules), cluster_effect::none};
     return {old, cluster_effect::none};
   }
-  if (rules.entries.version < 3 || (rules.may_unmap && !rules.keeps_reference))
+  // A cluster that a snapshot has as well is not ours to keep: its content still matters there.
+  const bool keeps = rules.keeps_reference && old.is_copied();
+  if (rules.entries.version < 3 || (rules.may_unmap && !keeps))
     return {zero_without_cluster(rules), cluster_effect::freed};
   const l2_entry kept = zero_with_cluster(rules, old);
   const bool drops = rules.may_unmap && kept != old;

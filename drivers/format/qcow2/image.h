@@ -4,16 +4,20 @@
 //   metadata_store     cached L2 slices and refcount blocks, and their order on the disk
 //   cluster_allocator  refcounts
 //   l1_                the active L1 table, written through
+//   snapshots_         the table of internal snapshots, as on the disk
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
 // image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
-// image_check.cpp.
+// image_check.cpp, image_data_file.cpp, image_snapshots.cpp, image_references.cpp (what tables
+// refer to), image_vmstate.cpp.
 #pragma once
 
 #include "drivers/format/qcow2/allocation_list.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
 #include "drivers/format/qcow2/inflated_cache.h"
+#include "drivers/format/qcow2/reference_list.h"
 #include "drivers/format/qcow2/settings.h"
+#include "drivers/format/qcow2/snapshot_table.h"
 
 namespace bgfs::qcow2 {
 
@@ -34,6 +38,10 @@ task<header> read_header(edge& file, header_use use = header_use::disk);
 // Whether there is a data file exactly where the header wants one.
 [[nodiscard]] result<> check_data_file(const header& h, const image_request& request);
 
+// Whether it can have internal snapshots at all, and whether its disk can become that of one.
+[[nodiscard]] result<> check_may_have_snapshots(const header& h);
+[[nodiscard]] result<> check_may_revert(const header& h, const snapshot& s);
+
 // Consecutive guest bytes that are stored in the same way.
 struct guest_run {
   subcluster_kind kind = subcluster_kind::unallocated;
@@ -53,7 +61,9 @@ class image final : public driver,
                     public resizable,
                     public reopenable,
                     public backing_writer,
-                    public checkable {
+                    public checkable,
+                    public snapshottable,
+                    public vmstate_store {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -88,6 +98,15 @@ public:
   // Reports only, while the image goes on being used. Clusters of requests that are under way may
   // show up as leaks.
   task<check_result> check(check_mode mode, check_sink& sink) override;
+  [[nodiscard]] std::vector<snapshot_info> snapshots() const override;
+  task<std::string> create_snapshot(new_snapshot wanted) override;
+  task<void> delete_snapshot(snapshot_key which) override;
+  task<void> rename_snapshot(snapshot_key which, std::string name) override;
+  task<void> revert_to_snapshot(snapshot_key which) override;
+  task<std::unique_ptr<bgfs::snapshot_view>> open_snapshot(snapshot_key which,
+                                                           std::string holder) override;
+  task<void> read_vmstate(u64 position, std::span<std::byte> bytes) override;
+  task<void> write_vmstate(u64 position, std::span<const std::byte> bytes) override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
 
@@ -106,6 +125,7 @@ private:
   // image_open.cpp
   task<void> load_tables(const settings& s);
   task<void> load_l1();
+  task<void> load_snapshots();
   task<void> find_metadata(overlap_map& known);
   task<void> find_snapshots(overlap_map& known);
   task<void> find_inactive_l2(overlap_map& known, host_offset l1, u32 entries, std::string name);
@@ -127,19 +147,44 @@ private:
   task<void> settle_header(header_switch change);
 
   // image_map.cpp
+  // Which disk is looked at: the live one, a snapshot's, or what lies behind one.
+  struct disk_state {
+    const std::vector<u64>* l1;
+    u64 length;
+    const std::string* snapshot = nullptr; // the name of one; null: the live disk
+    bool shows_backing = true;
+  };
+  [[nodiscard]] disk_state live() const { return {&l1_, header_.disk_length}; }
   enum class split_at : bool { kind, kind_and_copied };
   // Without I/O; nullopt if the L2 slice is not cached.
-  [[nodiscard]] std::optional<guest_run> lookup(guest_offset at, u64 length, split_at split);
-  task<guest_run> find_run(guest_offset at, u64 length, split_at split, metadata_lock holds);
-  [[nodiscard]] extent to_extent(guest_offset at, const guest_run& run) const;
+  [[nodiscard]] std::optional<guest_run> lookup(const disk_state& disk, guest_offset at, u64 length,
+                                                split_at split);
+  [[nodiscard]] std::optional<guest_run> lookup(guest_offset at, u64 length, split_at split) {
+    return lookup(live(), at, length, split);
+  }
+  task<guest_run> find_run(disk_state disk, guest_offset at, u64 length, split_at split,
+                           metadata_lock holds);
+  task<guest_run> find_run(guest_offset at, u64 length, split_at split, metadata_lock holds) {
+    return find_run(live(), at, length, split, holds);
+  }
+  [[nodiscard]] extent to_extent(const disk_state& disk, guest_offset at,
+                                 const guest_run& run) const;
   // kind_of, and whether the cluster is where an external data file has it.
   [[nodiscard]] subcluster_kind kind_at(l2_entry entry, guest_offset cluster, unsigned sub) const;
-  [[nodiscard]] host_offset slice_of(guest_offset at) const; // of an existing L2 table
-  [[nodiscard]] u64 slice_span() const;                      // guest bytes one slice describes
+  // Of an existing L2 table.
+  [[nodiscard]] host_offset slice_of(const disk_state& disk, guest_offset at) const;
+  [[nodiscard]] host_offset slice_of(guest_offset at) const { return slice_of(live(), at); }
+  [[nodiscard]] u64 slice_span() const; // guest bytes one slice describes
   [[nodiscard]] u64 index_in_slice(guest_offset at) const;
-  task<void> report_invalid(guest_offset at, const guest_run& run);
+  task<void> report_invalid(disk_state disk, guest_offset at, guest_run run);
+  task<void> report_invalid(guest_offset at, const guest_run& run) {
+    return report_invalid(live(), at, run);
+  }
   task<void> read_stored(guest_offset at, host_offset host, std::span<std::byte> bytes);
-  task<void> read_guest(guest_offset at, std::span<std::byte> bytes);
+  task<void> read_guest(disk_state disk, guest_offset at, std::span<std::byte> bytes);
+  task<void> read_guest(guest_offset at, std::span<std::byte> bytes) {
+    return read_guest(live(), at, bytes);
+  }
   task<void> read_backing(guest_offset at, std::span<std::byte> bytes);
   task<void> read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes);
   task<void> inflate(l2_entry entry, std::span<std::byte> cluster);
@@ -217,6 +262,68 @@ private:
   task<void> drop_l2_tables(u64 first_kept);
   task<void> trim_file();
 
+  // image_references.cpp: all that an L1 table refers to, and what refers to it is changed by.
+  enum class walk_step : u8 {
+    check_adding,   // may everything get one more reference
+    add,            // ... which it gets; the L2 tables are shared from now on (no COPIED)
+    check_dropping, // is everything counted, and nobody else's
+    drop,           // one reference is gone
+  };
+  struct reference_walk {
+    walk_step step;
+    std::string whose;                         // "the disk", "snapshot 'x'"
+    u64 added = 0;                             // references that `add` has made
+    u64 left = ~u64{0};                        // that `drop` takes away at most
+    std::unordered_map<u64, u64> crowded = {}; // references to clusters that may get too many
+  };
+  task<void> walk_references(std::span<const u64> l1, reference_walk& walk);
+  task<void> walk_table(host_offset table, reference_walk& walk);
+  task<void> walk_slice(host_offset slice, reference_walk& walk);
+  task<void> visit(const host_reference& what, reference_walk& walk);
+  task<void> check_room(const host_reference& what, reference_walk& walk);
+  task<void> drop(host_reference what, reference_walk& walk);
+  // Gives back the COPIED flag to what the active tables alone refer to.
+  task<void> restore_copied();
+  task<void> restore_copied_in(host_offset slice);
+  task<void> write_active_l1();
+
+  // image_snapshots.cpp
+  struct open_view {
+    std::string id;
+    std::string holder;
+  };
+  class snapshot_reader;
+  struct snapshot_places {
+    cluster_run l1;
+    cluster_run table;
+  };
+  task<std::size_t> find(snapshot_key which) const;
+  [[nodiscard]] result<> check_not_open(const snapshot& s) const;
+  task<void> begin_snapshot_change();
+  task<cluster_run> place_for(u64 bytes);
+  task<std::vector<u64>> load_snapshot_l1(snapshot s);
+  task<void> write_l1_copy(std::span<const u64> l1, cluster_run place, metadata_kinds own);
+  task<std::string> create_locked(const new_snapshot& wanted);
+  task<void> write_snapshot(std::vector<snapshot> all, snapshot_places places,
+                            reference_walk& adding);
+  task<void> undo_sharing(const std::vector<u64>& l1, reference_walk adding);
+  task<void> give_back(cluster_run place);
+  task<void> switch_snapshots(std::vector<snapshot> next);
+  task<void> switch_snapshots_to(std::vector<snapshot> next, std::vector<std::byte> bytes,
+                                 cluster_run place);
+  task<void> free_snapshot(snapshot s, const std::vector<u64>& l1);
+  task<void> switch_disk(const snapshot& s, std::vector<u64> l1, cluster_run place,
+                         reference_walk& adding);
+  task<void> free_former_disk(const std::vector<u64>& l1, cluster_run place);
+  task<void> check_overlaps_anew();
+  task<void> write_and_flush();
+  task<void> apply_all_frees();
+
+  // image_vmstate.cpp
+  [[nodiscard]] u64 vmstate_offset(u64 disk_length) const;
+  task<void> make_vmstate_room(u64 entries);
+  task<void> write_vmstate_cluster(u64 position, std::span<const std::byte> bytes);
+
   // What the commit of a reopen puts in force; everything in it was made and read before.
   struct reopening {
     settings how;
@@ -232,6 +339,9 @@ private:
   std::unique_ptr<metadata_store> store_;
   std::unique_ptr<cluster_allocator> allocator_;
   std::vector<u64> l1_; // entries as on the disk
+  std::vector<snapshot> snapshots_;
+  u64 snapshot_table_bytes_ = 0; // that their table occupies
+  std::list<open_view> views_;
   edge* backing_ = nullptr;
   settings settings_;
   bool is_lazy_ = false;

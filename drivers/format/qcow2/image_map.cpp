@@ -17,27 +17,29 @@ u64 image::index_in_slice(guest_offset at) const {
   return g().l2_index(at) % (store_->slice_bytes() / g().l2_entry_bytes());
 }
 
-host_offset image::slice_of(guest_offset at) const {
-  const host_offset table(l1_[g().l1_index(at)] & entry_offset_mask);
+host_offset image::slice_of(const disk_state& disk, guest_offset at) const {
+  const host_offset table((*disk.l1)[g().l1_index(at)] & entry_offset_mask);
   return table + align_down(g().l2_index(at) * g().l2_entry_bytes(), store_->slice_bytes());
 }
 
-std::optional<guest_run> image::lookup(guest_offset at, u64 length, split_at split) {
+std::optional<guest_run> image::lookup(const disk_state& disk, guest_offset at, u64 length,
+                                       split_at split) {
+  const std::vector<u64>& l1 = *disk.l1;
   const u64 l1_index = g().l1_index(at);
   const u64 end = at.value + length;
-  const u64 table = l1_index < l1_.size() ? l1_[l1_index] & entry_offset_mask : 0;
+  const u64 table = l1_index < l1.size() ? l1[l1_index] & entry_offset_mask : 0;
   if (table == 0) { // the whole table is unallocated; so may its neighbours be
     u64 next = l1_index + 1;
-    while (next < l1_.size() && next * g().l2_span() < end && (l1_[next] & entry_offset_mask) == 0)
+    while (next < l1.size() && next * g().l2_span() < end && (l1[next] & entry_offset_mask) == 0)
       next++;
     const u64 run_end =
-        next < l1_.size() ? next * g().l2_span() : std::max(end, next * g().l2_span());
+        next < l1.size() ? next * g().l2_span() : std::max(end, next * g().l2_span());
     return guest_run{.kind = subcluster_kind::unallocated, .length = run_end - at.value};
   }
   if (!is_aligned(table, g().cluster()))
     return guest_run{.kind = subcluster_kind::invalid, .length = 1};
 
-  const auto slice = store_->cached_l2(slice_of(at));
+  const auto slice = store_->cached_l2(slice_of(disk, at));
   if (!slice)
     return std::nullopt;
   const entry_rules r = rules();
@@ -71,36 +73,48 @@ std::optional<guest_run> image::lookup(guest_offset at, u64 length, split_at spl
   return run;
 }
 
-task<guest_run> image::find_run(guest_offset at, u64 length, split_at split, metadata_lock holds) {
+task<guest_run> image::find_run(disk_state disk, guest_offset at, u64 length, split_at split,
+                                metadata_lock holds) {
   for (;;) {
-    const std::optional<guest_run> known = lookup(at, length, split);
+    const std::optional<guest_run> known = lookup(disk, at, length, split);
     if (known) {
       if (known->kind == subcluster_kind::invalid)
-        co_await report_invalid(at, *known);
+        co_await report_invalid(disk, at, *known);
       co_return *known;
     }
+    const host_offset slice = slice_of(disk, at);
+    if (disk.snapshot != nullptr && slice.value + store_->slice_bytes() > file_.length())
+      co_await fail(error_kind::corrupt_image,
+                    "snapshot '{}': L2 table {} at {:#x} reaches beyond the end of the file at "
+                    "{:#x}",
+                    *disk.snapshot, g().l1_index(at),
+                    (*disk.l1)[g().l1_index(at)] & entry_offset_mask, file_.length());
     // Once loaded, the slice is there until our next await; but the L1 entry may have changed
     // while it was being read, so everything is looked up again.
-    (void)co_await store_->load_l2(slice_of(at), holds);
+    (void)co_await store_->load_l2(slice, holds);
   }
 }
 
-task<void> image::report_invalid(guest_offset at, const guest_run& run) {
+// What is wrong in a snapshot's tables does no harm to the live disk: only its own reader is told.
+task<void> image::report_invalid(disk_state disk, guest_offset at, guest_run run) {
   const u64 l1_index = g().l1_index(at);
-  const u64 table = l1_[l1_index] & entry_offset_mask;
-  if (!is_aligned(table, g().cluster()))
-    co_await file_.corrupt(fmt::format("L2 table {} at {:#x} is not aligned to the cluster size "
-                                       "{:#x}",
-                                       l1_index, table, g().cluster()));
+  const u64 table = (*disk.l1)[l1_index] & entry_offset_mask;
   const bool is_elsewhere = kind_of(rules(), run.entry, 0) != subcluster_kind::invalid;
   const std::string why =
       is_elsewhere ? fmt::format("it places data at {:#x} of the external data file, where other "
                                  "guest bytes are",
                                  run.entry.host().value)
                    : explain_invalid(rules(), run.entry);
-  co_await file_.corrupt(fmt::format("the L2 entry of guest offset {:#x} (table {} at {:#x}, entry "
-                                     "{}) is invalid: {}",
-                                     at.value, l1_index, table, g().l2_index(at), why));
+  std::string what =
+      is_aligned(table, g().cluster())
+          ? fmt::format("the L2 entry of guest offset {:#x} (table {} at {:#x}, entry {}) is "
+                        "invalid: {}",
+                        at.value, l1_index, table, g().l2_index(at), why)
+          : fmt::format("L2 table {} at {:#x} is not aligned to the cluster size {:#x}", l1_index,
+                        table, g().cluster());
+  if (disk.snapshot != nullptr)
+    co_await fail(error_kind::corrupt_image, "snapshot '{}': {}", *disk.snapshot, what);
+  co_await file_.corrupt(std::move(what));
 }
 
 subcluster_kind image::kind_at(l2_entry entry, guest_offset cluster, unsigned sub) const {
@@ -112,9 +126,9 @@ subcluster_kind image::kind_at(l2_entry entry, guest_offset cluster, unsigned su
 
 // Data past the end of the file reads as zeroes: the last cluster of a file may be cut short, and
 // preallocated clusters may never have been written.
-extent image::to_extent(guest_offset at, const guest_run& run) const {
+extent image::to_extent(const disk_state& disk, guest_offset at, const guest_run& run) const {
   extent e;
-  e.length = std::min(run.length, header_.disk_length - at.value);
+  e.length = std::min(run.length, disk.length - at.value);
   if (has_host(run.kind)) {
     if (header_.has_data_file() && !file_.has_data_file()) {
       e.kind = extent_kind::encoded; // so that reads end in an error
@@ -156,10 +170,10 @@ std::optional<extent> image::try_map(byte_range range) {
     return extent{.kind = extent_kind::end};
   // Of an image that is written, what may be overwritten in place is told apart.
   const split_at split = request_.is_read_only ? split_at::kind : split_at::kind_and_copied;
-  const std::optional<guest_run> run = lookup(at, range.length, split);
+  const std::optional<guest_run> run = lookup(live(), at, range.length, split);
   if (!run || run->kind == subcluster_kind::invalid)
     return std::nullopt;
-  extent e = to_extent(at, *run);
+  extent e = to_extent(live(), at, *run);
   // Behind the end of a file that is written, zeroes last until a write has lengthened it, be it
   // one of another cluster: too short to be kept by whoever asks here, and nobody would retire it
   // (L1).
@@ -174,8 +188,8 @@ task<extent> image::map(byte_range range) {
   if (range.offset >= header_.disk_length)
     co_return extent{.kind = extent_kind::end};
   const guest_run run =
-      co_await find_run(at, range.length, split_at::kind, metadata_lock::not_held);
-  co_return to_extent(at, run);
+      co_await find_run(live(), at, range.length, split_at::kind, metadata_lock::not_held);
+  co_return to_extent(live(), at, run);
 }
 
 // What a cluster holds of the guest's bytes. Everything that is not compressed goes through here.
@@ -185,13 +199,13 @@ task<void> image::read_stored(guest_offset at, host_offset host, std::span<std::
 }
 
 task<void> image::read(u64 offset, std::span<std::byte> bytes) {
-  co_await read_guest(guest_offset(offset), bytes);
+  co_await read_guest(live(), guest_offset(offset), bytes);
 }
 
-task<void> image::read_guest(guest_offset at, std::span<std::byte> bytes) {
+task<void> image::read_guest(disk_state disk, guest_offset at, std::span<std::byte> bytes) {
   while (!bytes.empty()) {
     const guest_run run =
-        co_await find_run(at, bytes.size(), split_at::kind, metadata_lock::not_held);
+        co_await find_run(disk, at, bytes.size(), split_at::kind, metadata_lock::not_held);
     if (run.kind == subcluster_kind::compressed && inflated_.is_loading(run.entry)) {
       co_await inflated_.changed(); // and looks again: the cluster may have been freed (Q9)
       continue;
@@ -207,7 +221,11 @@ task<void> image::read_guest(guest_offset at, std::span<std::byte> bytes) {
       break;
     case subcluster_kind::unallocated:
     case subcluster_kind::unallocated_in_cluster:
-      co_await read_backing(at, part);
+      if (disk.shows_backing) {
+        co_await read_backing(at, part);
+      } else {
+        std::memset(part.data(), 0, part.size());
+      }
       break;
     case subcluster_kind::compressed:
       co_await context(read_compressed(run.entry, at.within(g().cluster()), part),
@@ -274,7 +292,7 @@ task<bool> image::reads_as_zero(byte_range guest) {
   guest_offset at(guest.offset);
   while (at.value < end) {
     const guest_run run =
-        co_await find_run(at, end - at.value, split_at::kind, metadata_lock::not_held);
+        co_await find_run(live(), at, end - at.value, split_at::kind, metadata_lock::not_held);
     if (is_unallocated(run.kind)) {
       if (at.value < backing_length())
         co_return false;

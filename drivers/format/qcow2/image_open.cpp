@@ -117,6 +117,7 @@ task<void> image::load_tables(const settings& s) {
   allocator_ = std::make_unique<cluster_allocator>(file_, *store_, header_, s.discards);
   co_await load_l1();
   co_await allocator_->load_table();
+  co_await load_snapshots();
   co_await find_metadata(file_.overlaps());
   co_await load_bitmaps();
 }
@@ -136,8 +137,7 @@ task<void> image::find_metadata(overlap_map& known) {
   const std::optional<bitmap_directory> bitmaps = co_await header_.bitmaps();
   if (bitmaps)
     known.add(metadata_kind::bitmap_directory, bitmaps->range);
-  if (header_.snapshot_count != 0)
-    co_await find_snapshots(known);
+  co_await find_snapshots(known);
 }
 
 task<void> image::load_l1() {
@@ -150,7 +150,9 @@ task<void> image::load_l1() {
     l1_[i] = load<be64>(bytes, i * 8);
 }
 
-task<void> image::find_snapshots(overlap_map& known) {
+task<void> image::load_snapshots() {
+  if (header_.snapshot_count == 0)
+    co_return;
   // The table's length is not known before it is parsed: read more until it is all there.
   std::optional<snapshot_table> table;
   for (u64 length = 64 * KiB; !table; length *= 32) {
@@ -165,8 +167,19 @@ task<void> image::find_snapshots(overlap_map& known) {
                     "is corrupt",
                     header_.snapshot_count, at, bytes.size());
   }
-  known.add(metadata_kind::snapshot_table, {header_.snapshots.value, table->bytes});
-  for (const snapshot& s : table->snapshots) {
+  snapshots_ = std::move(table->snapshots);
+  snapshot_table_bytes_ = table->bytes;
+  // One that does not record its length has the disk's, also when that changes from now on.
+  for (snapshot& s : snapshots_)
+    if (!s.disk_length)
+      s.disk_length = header_.disk_length;
+}
+
+task<void> image::find_snapshots(overlap_map& known) {
+  if (snapshots_.empty())
+    co_return;
+  known.add(metadata_kind::snapshot_table, {header_.snapshots.value, snapshot_table_bytes_});
+  for (const snapshot& s : snapshots_) {
     known.add(metadata_kind::inactive_l1, {s.l1.value, u64{s.l1_entries} * 8});
     if ((known.watched() & metadata_kind::inactive_l2) != 0)
       co_await find_inactive_l2(known, s.l1, s.l1_entries, s.name);
@@ -291,6 +304,7 @@ task<void> image::begin_metadata_change() {
 }
 
 task<void> image::close() {
+  BGFS_ASSERT(views_.empty(), "Q10: who reads a snapshot keeps the image open");
   home_->disarm(cleaning_);
   cleaning_.interval = {};
   inflated_.clear();

@@ -114,7 +114,10 @@ task<void> image::clear_new_part(u64 before, u64 length) {
   }
   if (edge_end == length)
     co_return;
-  const byte_range rest = byte_range::between(edge_end, align_up(length, g().cluster()));
+  // To the end of the L1 table: what lies behind the disk is the state of a machine that no longer
+  // fits it.
+  const byte_range rest = byte_range::between(
+      edge_end, std::max(align_up(length, g().cluster()), l1_.size() * g().l2_span()));
   co_await clear({.guest = rest,
                   .rules = {rules(), false, true, false},
                   .mode = clear_mode::remove,
@@ -150,9 +153,11 @@ task<void> image::shrink(u64 length) {
     co_await begin_metadata_change();
     co_await write_disk_length(length);
   }
+  // To the end of the L1 table: the tables are dropped below, and a snapshot's VM state may lie
+  // behind the disk.
+  const u64 end = align_up(length, g().cluster());
   const byte_range gone = byte_range::between(
-      align_up(length, g().cluster()),
-      std::max(align_up(length, g().cluster()), align_up(before, g().cluster())));
+      end, std::max({end, align_up(before, g().cluster()), l1_.size() * g().l2_span()}));
   co_await context(clear({.guest = gone,
                           .rules = {rules(), false, true, false},
                           .mode = clear_mode::remove,

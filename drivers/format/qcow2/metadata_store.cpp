@@ -15,7 +15,9 @@ constexpr u64 write_back_length_max = 256 * KiB;
 constexpr std::size_t write_back_count_max = 8;
 
 metadata_kinds kind_on_disk(table_kind kind) {
-  return kind == table_kind::l2_slice ? metadata_kind::active_l2 : metadata_kind::refcount_block;
+  // Whether a table that a snapshot has, too, is the active one's, decides only who may change it.
+  return kind == table_kind::l2_slice ? metadata_kind::active_l2 | metadata_kind::inactive_l2
+                                      : metadata_kind::refcount_block;
 }
 
 } // namespace

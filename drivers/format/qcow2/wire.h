@@ -51,6 +51,7 @@ inline constexpr u64 disk_length = 24;
 inline constexpr u64 l1_entries = 36;            // 4 bytes, followed by
 inline constexpr u64 l1_offset = 40;             // 8 bytes
 inline constexpr u64 refcount_table_offset = 48; // 8 bytes, followed by the clusters in 4
+inline constexpr u64 snapshot_count = 60;        // 4 bytes, followed by their offset in 8
 inline constexpr u64 incompatible = 72;
 inline constexpr u64 autoclear = 88;
 inline constexpr u64 header_length = 100;
@@ -62,6 +63,21 @@ struct l1_location_wire {
   be64 l1_offset;
 };
 static_assert(sizeof(l1_location_wire) == 12);
+
+// The whole disk at once: a snapshot may have another length and another L1 table.
+struct disk_location_wire {
+  be64 disk_length;
+  be32 crypt_method;
+  be32 l1_entries;
+  be64 l1_offset;
+};
+static_assert(sizeof(disk_location_wire) == 24);
+
+struct snapshots_location_wire {
+  be32 snapshot_count;
+  be64 snapshots_offset;
+};
+static_assert(sizeof(snapshots_location_wire) == 12);
 
 struct refcount_table_location_wire {
   be64 refcount_table_offset;

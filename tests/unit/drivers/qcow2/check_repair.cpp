@@ -2,7 +2,7 @@
 // Repairs that are interrupted, images spoilt at random, images of all shapes.
 #include "graph/base/text.h"
 #include "tests/unit/drivers/qcow2/check_bench.h"
-#include "tests/unit/drivers/qcow2/crash_log.h"
+#include "tests/unit/drivers/qcow2/crash_replay.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 
 using namespace bgfs;
@@ -118,16 +118,16 @@ void cut_repair(const std::vector<std::byte>& spoilt, u64 seed, check_limits lim
   CHECK(left->leaks == 0);
   const std::vector<std::byte> disk = read_disk(whole.disk.bytes);
   std::mt19937_64 random(seed);
-  for_each_crash(spoilt, whole.disk.log, random,
-                 [&](const std::vector<std::byte>& image, std::size_t cut) {
-                   CAPTURE(cut);
-                   check_bench again(image);
-                   again.check(check_mode::repair_all, limits);
-                   const check_result now = again.check();
-                   REQUIRE_MESSAGE(now.is_sound(), again.findings.text());
-                   REQUIRE(now.leaks == 0);
-                   REQUIRE(read_disk(again.disk.bytes) == disk);
-                 });
+  for_each_cut(spoilt, whole.disk.log, random,
+               [&](const std::vector<std::byte>& image, std::size_t cut) {
+                 CAPTURE(cut);
+                 check_bench again(image);
+                 again.check(check_mode::repair_all, limits);
+                 const check_result now = again.check();
+                 REQUIRE_MESSAGE(now.is_sound(), again.findings.text());
+                 REQUIRE(now.leaks == 0);
+                 REQUIRE(read_disk(again.disk.bytes) == disk);
+               });
 }
 
 } // namespace

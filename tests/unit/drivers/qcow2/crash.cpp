@@ -3,7 +3,7 @@
 // cut after each event, with everything flushed before, and an arbitrary part of what was not.
 // A write lands sector by sector: what is arbitrary is not only which writes, but which of their
 // sectors. The image may have leaks; every byte is the flushed one or one written since.
-#include "tests/unit/drivers/qcow2/crash_log.h"
+#include "tests/unit/drivers/qcow2/crash_replay.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 
 #include <random>
@@ -63,7 +63,7 @@ public:
   }
 
   void check_cuts() {
-    for_each_crash(
+    for_each_cut(
         start_, disk_->log, random_,
         [this](const std::vector<std::byte>& image, std::size_t cut) { check(image, cut); });
   }

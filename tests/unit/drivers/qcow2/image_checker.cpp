@@ -186,10 +186,14 @@ private:
         continue;
       if ((l1 & copied) != 0 && refs(table) != 1)
         error(fmt::format("L1 entry {} says copied", i));
+      report_.missing_copied += (l1 & copied) == 0 && refcount(table / l_.cluster) == 1;
       for (u64 j = 0; j < l_.entries && !l_.has_data_file; j++) {
         const u64 entry = l_.r.be64(table + j * l_.entry_bytes);
         if ((entry & copied) != 0 && ((entry & compressed) != 0 || refs(entry & offset_bits) != 1))
           error(fmt::format("L2 entry {} of table {} says copied", j, i));
+        report_.missing_copied += (entry & (copied | compressed)) == 0 &&
+                                  (entry & offset_bits) != 0 &&
+                                  refcount((entry & offset_bits) / l_.cluster) == 1;
       }
     }
   }
@@ -207,7 +211,7 @@ private:
 } // namespace
 
 std::string check_report::text() const {
-  std::string all = fmt::format("{} leaks", leaks);
+  std::string all = fmt::format("{} leaks, {} flags missing", leaks, missing_copied);
   for (const std::string& e : errors)
     all += "; " + e;
   return all;
@@ -217,10 +221,11 @@ check_report check_image(std::span<const std::byte> image) {
   return checker(image).run();
 }
 
-std::vector<std::byte> read_disk(std::span<const std::byte> image,
-                                 std::span<const std::byte> backing,
-                                 std::span<const std::byte> data) {
-  const layout l(image);
+namespace {
+
+std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> image,
+                                   std::span<const std::byte> backing,
+                                   std::span<const std::byte> data = {}) {
   std::vector<std::byte> disk(l.length);
   const u64 parts = l.is_extended ? 32 : 1;
   const u64 step = l.cluster / parts;
@@ -245,6 +250,42 @@ std::vector<std::byte> read_disk(std::span<const std::byte> image,
                       disk.begin() + static_cast<i64>(at));
   }
   return disk;
+}
+
+} // namespace
+
+std::vector<std::byte> read_disk(std::span<const std::byte> image,
+                                 std::span<const std::byte> backing,
+                                 std::span<const std::byte> data) {
+  return read_layout(layout(image), image, backing, data);
+}
+
+std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
+                                             std::span<const std::byte> backing) {
+  std::vector<snapshot_content> all;
+  const layout live(image);
+  u64 at = live.r.be64(64);
+  for (u64 i = 0; i < live.r.be32(60); i++) {
+    const u64 extra = live.r.be32(at + 36);
+    const auto text = [&](u64 from, u64 length) {
+      std::string t;
+      for (u64 k = 0; k < length; k++)
+        t.push_back(static_cast<char>(live.r.number(from + k, 1)));
+      return t;
+    };
+    layout l = live;
+    l.l1 = live.r.be64(at);
+    l.l1_entries = live.r.be32(at + 8);
+    if (extra >= 16)
+      l.length = live.r.be64(at + 48);
+    const u64 id_at = at + 40 + extra;
+    const u64 name_at = id_at + live.r.be16(at + 12);
+    const u64 end = name_at + live.r.be16(at + 14);
+    all.push_back({text(id_at, name_at - id_at), text(name_at, end - name_at),
+                   read_layout(l, image, backing)});
+    at = (end + 7) / 8 * 8;
+  }
+  return all;
 }
 
 } // namespace bgfs::test

@@ -15,6 +15,9 @@ struct check_report {
   std::vector<std::string> errors; // what would lose or mix data
   u64 leaks = 0;                   // clusters counted more often than they are used
   bool is_dirty = false;           // the refcounts make no claim
+  // Entries of the active tables whose cluster is counted once, but that do not say so: safe, but
+  // an error for the peer.
+  u64 missing_copied = 0;
   [[nodiscard]] std::string text() const;
 };
 
@@ -26,5 +29,14 @@ struct check_report {
 [[nodiscard]] std::vector<std::byte> read_disk(std::span<const std::byte> image,
                                                std::span<const std::byte> backing = {},
                                                std::span<const std::byte> data = {});
+
+struct snapshot_content {
+  std::string id;
+  std::string name;
+  std::vector<std::byte> disk;
+};
+// What each internal snapshot holds, in the order of the table.
+[[nodiscard]] std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
+                                                           std::span<const std::byte> backing = {});
 
 } // namespace bgfs::test

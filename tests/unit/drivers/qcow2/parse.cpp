@@ -332,7 +332,7 @@ TEST_CASE("qcow2 snapshots: a table that does not end asks for more, a wrong one
   const auto parsed = parse_snapshots(g, b, 1);
   REQUIRE(parsed.has_value());
   REQUIRE(parsed->has_value());
-  CHECK((*parsed)->bytes == 64);
+  CHECK((*parsed)->bytes == 61); // the last entry need not be padded
   CHECK((*parsed)->snapshots[0].id == "7");
   CHECK((*parsed)->snapshots[0].name == "name");
   CHECK(!parse_snapshots(g, std::span(b).first(60), 1)->has_value());

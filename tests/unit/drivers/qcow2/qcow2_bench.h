@@ -41,6 +41,9 @@ inline task<void> make_image(loop& home, std::span<edge* const> files, const opt
 class qcow2_bench {
 public:
   explicit qcow2_bench(loop_options how = {}) : bench({&qcow2_driver_type}, how) {}
+  // With more drivers.
+  explicit qcow2_bench(std::vector<const driver_type*> types, loop_options how = {})
+      : bench(with_qcow2(std::move(types)), how) {}
 
   result<> try_create(const std::string& name, u64 length, const option_list& list = {}) {
     memory_disk& d = bench.disk(name);
@@ -134,6 +137,10 @@ public:
   graph_bench bench;
 
 private:
+  static std::vector<const driver_type*> with_qcow2(std::vector<const driver_type*> types) {
+    types.push_back(&qcow2_driver_type);
+    return types;
+  }
   node* node_ = nullptr;
   root* root_ = nullptr;
 };

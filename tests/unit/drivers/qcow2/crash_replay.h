@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// What a crash leaves of the events that a memory disk has logged: everything up to the last flush,
-// and an arbitrary part of what came after it. A write lands sector by sector.
+// What a disk may look like after a crash: the log of what reached it, cut after each event, with
+// everything flushed before and an arbitrary part of what was not. A write lands sector by sector:
+// what is arbitrary is not only which writes, but which of their sectors.
 #pragma once
 
 #include "tests/unit/lib/memory_driver.h"
 
+#include <algorithm>
+#include <functional>
 #include <random>
 
 namespace bgfs::test {
@@ -63,11 +66,10 @@ inline void replay_sectors(std::vector<std::byte>& image, const memory_event& e,
   }
 }
 
-// The disk after a crash that leaves this of the events, of which none was flushed.
 inline std::vector<std::byte> survivor(std::vector<std::byte> image,
-                                       std::span<const memory_event> events, survival how,
+                                       std::span<const memory_event> unflushed, survival how,
                                        std::mt19937_64& random) {
-  for (const memory_event& e : events) {
+  for (const memory_event& e : unflushed) {
     const bool is_torn = how == survival::beginnings || how == survival::sectors;
     if (is_torn && e.what == memory_event::kind::write) {
       replay_sectors(image, e, how, random);
@@ -78,10 +80,11 @@ inline std::vector<std::byte> survivor(std::vector<std::byte> image,
   return image;
 }
 
-// Calls check(image, cut) for every state that a crash after `cut` events may leave.
-template<class Check>
-void for_each_crash(const std::vector<std::byte>& start, const std::vector<memory_event>& log,
-                    std::mt19937_64& random, Check check) {
+// Calls check(image, cut) for what may be left after each event.
+inline void for_each_cut(
+    const std::vector<std::byte>& start, const std::vector<memory_event>& log,
+    std::mt19937_64& random,
+    const std::function<void(const std::vector<std::byte>& image, std::size_t cut)>& check) {
   std::vector<std::byte> durable = start;
   std::size_t durable_events = 0;
   for (std::size_t cut = 0; cut <= log.size(); cut++) {
@@ -91,8 +94,7 @@ void for_each_crash(const std::vector<std::byte>& start, const std::vector<memor
       for (; durable_events <= i; durable_events++)
         replay(durable, log[durable_events]);
     }
-    const std::span<const memory_event> unflushed =
-        std::span(log).subspan(durable_events, cut - durable_events);
+    const auto unflushed = std::span(log).subspan(durable_events, cut - durable_events);
     for (const survival how : survivals)
       check(survivor(durable, unflushed, how, random), cut);
   }

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// bgfs snapshot: internal snapshots of an image.
+#include "config/commands/image_session.h"
+#include "config/snapshot_text.h"
+
+#include <chrono>
+
+namespace bgfs {
+
+namespace {
+
+enum class snapshot_action : u8 { list, create, apply, remove };
+
+struct snapshot_options {
+  image_choice image;
+  allowed_references allowed;
+  snapshot_action action = snapshot_action::list;
+  std::string which;
+  unsigned actions = 0; // given
+  bool is_quiet = false;
+};
+
+new_snapshot named_now(const std::string& name) {
+  using namespace std::chrono;
+  const auto now = system_clock::now().time_since_epoch();
+  const auto whole = duration_cast<seconds>(now);
+  return {.name = name,
+          .date_seconds = static_cast<u32>(whole.count()),
+          .date_nanoseconds = static_cast<u32>(duration_cast<nanoseconds>(now - whole).count())};
+}
+
+// What `-a` and `-d` are given. The peer looks for a name to delete, but for an id first to apply;
+// what only an id can be is found for both.
+result<snapshot_key> find_key(std::span<const snapshot_info> all, const snapshot_options& o) {
+  BGFS_TRY(const value given, parse_snapshot(o.which));
+  const auto text = [&](std::string_view name) {
+    const value* v = given.find(name);
+    return v == nullptr ? std::optional<std::string>() : std::optional(*v->as_text());
+  };
+  const std::optional<std::string> either = text("snapshot");
+  if (!either)
+    return snapshot_key{.id = text("snapshot-id"), .name = text("snapshot-name")};
+  const snapshot_key by_id{.id = either, .name = {}};
+  const snapshot_key by_name{.id = {}, .name = either};
+  const bool is_id = find_snapshot(all, by_id).has_value();
+  const bool is_name = find_snapshot(all, by_name).has_value();
+  const bool prefers_id = o.action == snapshot_action::apply;
+  return is_id && (prefers_id || !is_name) ? by_id : by_name;
+}
+
+task<void> list(command_session& session, open_image& image) {
+  const result<std::vector<snapshot_info>> all = session.nodes().snapshots(image.top());
+  if (all && !all->empty()) // a format without snapshots has none, for whoever only looks
+    print(render_snapshots(snapshots_value(*all)));
+  co_return;
+}
+
+task<void> change(command_session& session, open_image& image, const snapshot_options& o) {
+  graph& nodes = session.nodes();
+  const std::vector<snapshot_info> all = co_await nodes.snapshots(image.top());
+  if (o.action == snapshot_action::create) {
+    (void)co_await nodes.create_snapshot(image.top(), named_now(o.which));
+    co_return;
+  }
+  snapshot_key key = co_await find_key(all, o);
+  if (o.action == snapshot_action::apply) {
+    co_await nodes.revert_to_snapshot(image.top(), std::move(key));
+  } else {
+    co_await nodes.delete_snapshot(image.top(), std::move(key));
+  }
+}
+
+task<void> run_on_image(command_session& session, open_image& image, const snapshot_options& o) {
+  if (o.action == snapshot_action::list)
+    return list(session, image);
+  return change(session, image, o);
+}
+
+task<void> run_action(command_session& session, const snapshot_options& o) {
+  image_choice choice = o.image;
+  choice.is_writable = o.action != snapshot_action::list;
+  choice.shares_writes = true; // with ourselves: each change takes what it needs
+  choice.discards = true;
+  choice.needs_backing = false; // nothing that is done here looks below the image
+  co_await with(open(session.nodes(), choice),
+                [&](open_image& image) { return run_on_image(session, image, o); });
+}
+
+struct action_option {
+  char letter;
+  std::string_view name;
+  std::string_view placeholder;
+  snapshot_action action;
+  std::string_view help;
+};
+constexpr action_option action_options[] = {
+    {'c', "create", "NAME", snapshot_action::create, "keep what the disk is now"},
+    {'a', "apply", "SNAPSHOT", snapshot_action::apply,
+     "make the disk what it was; what was written since is lost"},
+    {'d', "delete", "SNAPSHOT", snapshot_action::remove, "delete a snapshot"},
+};
+
+void declare_actions(arguments& known, snapshot_options& o) {
+  for (const action_option& a : action_options)
+    known.value(a.letter, a.name, a.placeholder, a.help,
+                [&o, action = a.action](const std::string& which) -> result<> {
+                  o.action = action;
+                  o.which = which;
+                  o.actions++;
+                  return {};
+                });
+}
+
+result<> check(const snapshot_options& o, bool lists, const std::vector<std::string>& operands) {
+  if (o.actions + (lists ? 1 : 0) > 1)
+    return fail(error_kind::invalid_argument, "only one of -l, -c, -a and -d can be done at once");
+  if (operands.size() != 1)
+    return fail(error_kind::invalid_argument, "one image is expected; see 'bgfs snapshot --help'");
+  if (o.actions != 0 && o.image.is_force_shared)
+    return fail(error_kind::invalid_argument,
+                "-U is for looking at images that somebody else is writing; those cannot be "
+                "changed beside him");
+  return {};
+}
+
+} // namespace
+
+int run_snapshot(const command_call& call) {
+  snapshot_options o;
+  bool lists = false;
+  arguments known(call.name, "[-l | -c NAME | -a SNAPSHOT | -d SNAPSHOT] [OPTION]... FILE",
+                  "Lists the internal snapshots of an image, makes one, makes the disk what it was "
+                  "in one,\nor deletes one. SNAPSHOT is a name, an id, or snapshot.id=ID, "
+                  "snapshot.name=NAME or both.");
+  known.flag('l', "list", "list them, which is done when nothing else is asked for", lists);
+  declare_actions(known, o);
+  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
+             o.image.format);
+  known.flag('U', "force-share", "with -l: even while somebody else is writing it",
+             o.image.is_force_shared);
+  known.flag('q', "quiet", "print nothing but the list", o.is_quiet);
+  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
+             o.image.is_options);
+  add_reference_options(known, o.allowed);
+  const parsed_arguments parsed = parse_arguments(call, known);
+  if (parsed.is_over)
+    return parsed.status;
+  if (const result<> ok = check(o, lists, parsed.operands); !ok) {
+    complain(call, ok.error().message());
+    return 1;
+  }
+  o.image.name = parsed.operands[0];
+  return run_session(call, o.allowed,
+                     [&](command_session& session) { return run_action(session, o); });
+}
+
+} // namespace bgfs

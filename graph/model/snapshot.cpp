@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "graph/model/snapshot.h"
+
+#include <algorithm>
+
+namespace bgfs {
+
+std::string describe(const snapshot_key& key) {
+  std::string text = "snapshot";
+  if (key.name)
+    text += fmt::format(" '{}'", *key.name);
+  if (key.id)
+    text += fmt::format(" with id '{}'", *key.id);
+  return text;
+}
+
+namespace {
+
+constexpr std::size_t named_max = 10;
+
+std::string names_of(std::span<const snapshot_info> all) {
+  if (all.empty())
+    return "there are none";
+  std::string text = "there are ";
+  for (const snapshot_info& s : all.first(std::min(all.size(), named_max)))
+    text += fmt::format("{}'{}' (id {})", &s == all.data() ? "" : ", ", s.name, s.id);
+  if (all.size() > named_max)
+    text += fmt::format(" and {} more", all.size() - named_max);
+  return text;
+}
+
+// How many bytes the character at the front takes; 0: it is none (RFC 3629).
+std::size_t character_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned first = byte(0);
+  if (first < 0x80)
+    return 1;
+  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || text.size() < length)
+    return 0;
+  for (std::size_t i = 1; i < length; i++)
+    if ((byte(i) & 0xc0) != 0x80)
+      return 0;
+  const unsigned second = byte(1);
+  const bool is_impossible = (first == 0xe0 && second < 0xa0) || // longer than need be
+                             (first == 0xed && second > 0x9f) || // half of a pair
+                             (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
+  return is_impossible ? 0 : length;
+}
+
+} // namespace
+
+result<std::size_t> find_snapshot(std::span<const snapshot_info> all, const snapshot_key& key) {
+  const auto found =
+      std::ranges::find_if(all, [&](const snapshot_info& s) { return key.matches(s); });
+  if (found == all.end())
+    return fail(error_kind::not_found, "there is no {}; {}", describe(key), names_of(all));
+  return static_cast<std::size_t>(found - all.begin());
+}
+
+result<> check_snapshot_name(std::string_view name) {
+  if (name.empty())
+    return fail(error_kind::invalid_argument, "a snapshot needs a name");
+  if (name.size() > snapshot_name_length_max)
+    return fail(error_kind::invalid_argument, "the name of a snapshot has at most {} bytes, not {}",
+                snapshot_name_length_max, name.size());
+  for (std::string_view rest = name; !rest.empty();) {
+    const std::size_t length = character_length(rest);
+    if (length == 0)
+      return fail(error_kind::invalid_argument,
+                  "the name of a snapshot is UTF-8; the byte {:#x} at {} is not",
+                  static_cast<unsigned char>(rest[0]), name.size() - rest.size());
+    const auto c = static_cast<unsigned char>(rest[0]);
+    if (c == '/' || c < 0x20 || c == 0x7f)
+      return fail(error_kind::invalid_argument,
+                  "the name of a snapshot has neither '/' nor control characters; there is {:#x} "
+                  "at {}",
+                  c, name.size() - rest.size());
+    rest.remove_prefix(length);
+  }
+  return {};
+}
+
+} // namespace bgfs
