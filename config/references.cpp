@@ -313,7 +313,11 @@ result<node_spec> policy_resolver::resolve_backing(const node& overlay,
   auto defined = define_node(*given, rules);
   if (!defined)
     return refused(overlay, reference, defined.error());
-  return make_spec(**defined, {.inherited = &overlay.generic(), .inherited_as = role::backing});
+  node_spec spec =
+      make_spec(**defined, {.inherited = &overlay.generic(), .inherited_as = role::backing});
+  if (!policy_.may_name_secrets) // a header is not whom they were given to
+    spec.secrets = std::make_shared<const secret_store>();
+  return spec;
 }
 
 } // namespace bgfs

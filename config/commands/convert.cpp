@@ -65,6 +65,19 @@ bool is_same_file(const std::string& a, const std::string& b) {
   return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
 }
 
+// The secrets that an image was made with are those that open it: name=value,...
+std::string key_options(const new_image& made) {
+  std::string list;
+  for (const option& o : made.format->create_options->options) {
+    if (!o.name.ends_with("key-secret") || !made.format_options.is_set(o.name))
+      continue;
+    list += fmt::format("{}{}=", list.empty() ? "" : ",", o.name);
+    for (const char c : made.format_options.text(o.name))
+      list += c == ',' ? std::string(",,") : std::string(1, c);
+  }
+  return list;
+}
+
 class conversion {
 public:
   conversion(command_session& session, const convert_options& options, open_sources& sources)
@@ -122,6 +135,7 @@ private:
     prepared_image prepared = co_await prepare_new_image(session_, std::move(request));
     has_backing_ = prepared.has_backing;
     target_path_ = prepared.job.filename;
+    key_options_ = key_options(prepared.job);
     struct stat found{};
     is_new_file_ = ::lstat(target_path_.c_str(), &found) != 0;
     co_await context(create_image(session_.nodes(), std::move(prepared.job)), "cannot create '{}'",
@@ -134,6 +148,7 @@ private:
     target.is_writable = true;
     target.needs_backing = has_backing_ || options_.is_existing;
     target.discards = true;
+    target.extra_options = key_options_;
     co_await with(open(session_.nodes(), target), [this](open_image& to) { return copy_to(to); });
   }
 
@@ -185,6 +200,7 @@ private:
   bool has_backing_ = false;
   bool is_new_file_ = false;
   std::string target_path_;
+  std::string key_options_; // what opens the new image, if it is encrypted
 };
 
 task<void> convert_open(command_session& session, const convert_options& options,

@@ -34,6 +34,12 @@ const option* find_option(const option_schema* schema, std::string_view name) {
   return found == schema->options.end() ? nullptr : &*found;
 }
 
+bool is_option_or_group(const option_schema& schema, const std::string& name) {
+  return std::ranges::any_of(schema.options, [&](const option& o) {
+    return o.name == name || o.name.starts_with(name + ".");
+  });
+}
+
 struct new_file {
   const driver_type* protocol = nullptr;
   std::string filename; // without a protocol's prefix
@@ -149,7 +155,8 @@ private:
       const image_choice backing{.name = backing_path(),
                                  .format = request_.backing_format,
                                  .is_force_shared = true,
-                                 .needs_backing = false};
+                                 .needs_backing = false,
+                                 .is_info_only = true};
       const u64 length = co_await context(
           with(open(session_.nodes(), backing), [](open_image& image) { return length_of(image); }),
           "the backing file of '{}'", request_.filename);
@@ -171,6 +178,7 @@ private:
     new_image& job = made_.job;
     job.format = format_;
     job.protocol = protocol_;
+    job.secrets = session_.secrets();
     std::vector<const option_schema*> all = {format_->create_options};
     if (protocol_->create_options != nullptr)
       all.push_back(protocol_->create_options);
@@ -196,7 +204,7 @@ private:
   [[nodiscard]] value protocol_part() const {
     value part = value::map();
     for (const auto& [name, v] : *options_.as_map())
-      if (find_option(format_->create_options, name) == nullptr)
+      if (!is_option_or_group(*format_->create_options, name))
         part.set(name, v);
     return part;
   }
@@ -205,10 +213,7 @@ private:
                                                      const value& given) {
     value part = value::map();
     for (const auto& [name, v] : *given.as_map()) {
-      const bool is_mine = std::ranges::any_of(schema->options, [&](const option& o) {
-        return o.name == name || o.name.starts_with(name + ".");
-      });
-      if (is_mine)
+      if (is_option_or_group(*schema, name))
         part.set(name, v);
     }
     const std::array<const option_schema*, 1> schemas = {schema};
@@ -223,6 +228,9 @@ private:
     static constexpr std::string_view order[] = {
         "cluster_size", "extended_l2",  "preallocation", "compression_type", "size",
         "compat",       "backing_file", "backing_fmt",   "lazy_refcounts",   "refcount_bits"};
+    for (const option& o : format_->create_options->options)
+      if (o.name.starts_with("encrypt."))
+        text += announce_option(o.name, false);
     const bool has_clusters = find_option(format_->create_options, "cluster_size") != nullptr;
     for (const std::string_view name : order) {
       const bool is_always = std::ranges::find(always, name) != std::end(always);
@@ -238,7 +246,9 @@ private:
       for (const option& o : schema == nullptr ? std::span<const option>() : schema->options) {
         const bool is_repeated =
             schema != format_->create_options && find_option(format_->create_options, o.name);
-        if (std::ranges::find(order, o.name) == std::end(order) && !is_repeated)
+        const bool is_said =
+            std::ranges::find(order, o.name) != std::end(order) || o.name.starts_with("encrypt.");
+        if (!is_said && !is_repeated)
           text += announce_option(o.name, false);
       }
     }

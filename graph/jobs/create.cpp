@@ -50,7 +50,8 @@ task<void> write_format(graph& nodes, empty_file& into, const new_image& what) {
                                 .given = what.format_options,
                                 .filename = what.filename,
                                 .file = &into.link(),
-                                .length = what.length});
+                                .length = what.length,
+                                .secrets = what.secrets.get()});
   co_await into.link().flush();
 }
 

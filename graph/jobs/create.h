@@ -14,7 +14,8 @@ struct new_image {
   std::string filename;     // what the protocol creates or, if it cannot, what must be there
   // The open options of the protocol node, which name the same file.
   options protocol_open_options;
-  u64 length = 0; // of the disk
+  u64 length = 0;                              // of the disk
+  std::shared_ptr<const secret_store> secrets; // what the options may name; null: nothing
 };
 
 // An existing file is replaced. When it fails, a file that was not there before is removed again;

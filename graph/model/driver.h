@@ -5,6 +5,7 @@
 #include "graph/base/option_schema.h"
 #include "graph/io/loop.h"
 #include "graph/model/faces.h"
+#include "graph/model/secret_store.h"
 
 namespace bgfs {
 
@@ -28,6 +29,9 @@ struct open_request {
   // A backing child is attached after open (see driver::backing_reference), never before.
   std::span<edge* const> children;
   const registry& drivers;
+  const secret_store* secrets = nullptr; // what options may name; null: there are none
+  // Nobody will read or write content: what only that needs, such as a key, may be missing.
+  bool is_info_only = false;
 };
 
 struct create_request {
@@ -36,6 +40,7 @@ struct create_request {
   std::string filename; // protocols: what to create
   edge* file = nullptr; // formats: the already created, empty protocol node, opened for writing
   u64 length = 0;       // virtual length in bytes
+  const secret_store* secrets = nullptr; // what options may name; null: there are none
 };
 
 struct measure_result {

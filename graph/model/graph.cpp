@@ -21,17 +21,19 @@ bool is_same_file(const std::string& a, const std::string& b) {
   return at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
 }
 
-// Who decides about headers while a definition and what it leads to is opened.
-struct current_resolver {
-  reference_resolver*& now;
-  reference_resolver* const before;
-  current_resolver(reference_resolver*& r, reference_resolver* wanted) : now(r), before(r) {
+// Who decides about headers, and what options may name, while a definition and what it leads to is
+// opened.
+template<class Pointer>
+struct current {
+  Pointer& now;
+  const Pointer before;
+  current(Pointer& p, const Pointer& wanted) : now(p), before(p) {
     if (wanted != nullptr)
       now = wanted;
   }
-  ~current_resolver() { now = before; }
-  current_resolver(const current_resolver&) = delete;
-  current_resolver& operator=(const current_resolver&) = delete;
+  ~current() { now = before; }
+  current(const current&) = delete;
+  current& operator=(const current&) = delete;
 };
 
 // The names of nodes being opened, last in first out.
@@ -50,8 +52,8 @@ graph::graph(loop& home, const registry& drivers, reference_resolver* references
       auto_names_(std::make_shared<std::atomic<unsigned>>(0)) {}
 
 graph::graph(loop& home, const graph& like)
-    : home_(home), drivers_(like.drivers_), references_(like.references_), events_(like.events_),
-      lease_queues_(like.lease_queues_), auto_names_(like.auto_names_) {}
+    : home_(home), drivers_(like.drivers_), references_(like.references_), secrets_(like.secrets_),
+      events_(like.events_), lease_queues_(like.lease_queues_), auto_names_(like.auto_names_) {}
 
 graph::~graph() {
   BGFS_ASSERT(roots_.empty(), "M1: a graph outlives its roots");
@@ -125,7 +127,10 @@ task<node*> graph::open_node(node_spec spec) {
   nodes_.push_back(std::move(made));
   add_name(n);
   const opening_mark mark(opening_, n);
-  const current_resolver following(references_, spec.references);
+  const current following(references_, spec.references);
+  const current naming(secrets_, spec.secrets);
+  n.secrets_ = secrets_;
+  n.is_info_only_ = spec.is_info_only;
   std::vector<child_spec> backing;
   for (child_spec& child : spec.children) {
     if (child.slot == "backing") {
@@ -223,7 +228,9 @@ task<void> graph::open_driver(node& n) {
                                               .given = n.given(),
                                               .is_read_only = n.is_read_only(),
                                               .children = children,
-                                              .drivers = drivers_}),
+                                              .drivers = drivers_,
+                                              .secrets = n.secrets_.get(),
+                                              .is_info_only = n.is_info_only_}),
                                "{}", n.describe());
   n.find_faces();
   n.refresh_limits();

@@ -297,6 +297,8 @@ private:
   edge* primary_ = nullptr;
 
   node_options requested_;
+  std::shared_ptr<const secret_store> secrets_; // for opening it anew; null: none
+  bool is_info_only_ = false;
   bool is_owned_by_parent_ = false; // defined in place: closed with its last parent
   bool has_no_backing_ = false;
   bool has_backing_of_header_ = false;
