@@ -5,9 +5,12 @@
 //   cluster_allocator  refcounts
 //   l1_                the active L1 table, written through
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
-// image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name).
+// image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
+// image_encryption.cpp.
 #pragma once
 
+#include "drivers/format/common/luks1_header.h"
+#include "drivers/format/common/sector_cipher.h"
 #include "drivers/format/qcow2/allocation_list.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
@@ -21,8 +24,12 @@ struct image_request {
   edge* file = nullptr;
   node* self = nullptr; // null while an image is being created
   bool is_read_only = false;
-  const options* given = nullptr; // null: the defaults
+  const options* given = nullptr;        // null: the defaults
+  const secret_store* secrets = nullptr; // while it is being opened; null: there are none
+  bool is_info_only = false;             // opens without the key where it is encrypted
 };
+
+struct new_encryption;
 
 task<header> read_header(edge& file);
 // Whether an image that is going to be written is fit for it.
@@ -106,6 +113,19 @@ private:
   // image_backing.cpp
   task<void> switch_header(header_switch change);
   task<void> settle_header(header_switch change);
+
+  // image_encryption.cpp
+  task<void> open_encryption();
+  task<void> open_luks(std::span<const std::byte> passphrase);
+  [[nodiscard]] result<const secret_bytes*> find_key() const;
+  [[nodiscard]] result<> check_has_key() const;
+  [[nodiscard]] u64 sector_of(guest_offset at, host_offset host) const;
+  task<void> read_encrypted(guest_offset at, host_offset host, std::span<std::byte> bytes);
+  task<void> write_encrypted(guest_offset at, host_offset host, std::span<const std::byte> bytes);
+  task<void> write_encrypted_zeroes(guest_offset at, host_offset host, u64 length);
+  [[nodiscard]] value describe_encryption() const;
+  // Makes an empty image one that is encrypted with LUKS.
+  task<void> set_up_encryption(const new_encryption& how);
 
   // image_map.cpp
   enum class split_at : bool { kind, kind_and_copied };
@@ -212,6 +232,8 @@ private:
 
   allocation_list allocations_;
   inflated_cache inflated_;
+  std::optional<crypt::luks1_header> luks_;
+  std::unique_ptr<crypt::sector_cipher> cipher_; // null: not encrypted, or only looked at
 
   struct cleaning_timer : timer {
     image* owner = nullptr;

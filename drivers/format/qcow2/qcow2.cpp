@@ -31,7 +31,9 @@ task<std::unique_ptr<driver>> open(open_request request) {
                                    .file = request.children[0],
                                    .self = &request.self,
                                    .is_read_only = request.is_read_only,
-                                   .given = &request.given});
+                                   .given = &request.given,
+                                   .secrets = request.secrets,
+                                   .is_info_only = request.is_info_only});
   co_return std::unique_ptr<driver>(std::move(opened));
 }
 

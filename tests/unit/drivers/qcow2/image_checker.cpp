@@ -72,6 +72,7 @@ public:
       if (block != 0)
         use(block, l_.cluster, "refcount block");
     }
+    use_crypto_header();
     walk(l_.l1, l_.l1_entries);
     walk_snapshots();
     if (!report_.is_dirty) {
@@ -96,6 +97,14 @@ private:
       if (!name.empty() && (name != what))
         error(fmt::format("cluster {:#x} is a {} and a {}", c, name, what));
       name = what;
+    }
+  }
+  void use_crypto_header() {
+    u64 at = l_.version < 3 ? 72 : l_.r.be32(100);
+    while (l_.r.be32(at) != 0 && at < l_.cluster) {
+      if (l_.r.be32(at) == 0x0537be77)
+        use(l_.r.be64(at + 8), l_.r.be64(at + 16), "encryption header");
+      at += 8 + (l_.r.be32(at + 4) + 7) / 8 * 8;
     }
   }
   void walk(u64 l1, u64 l1_entries) {
@@ -214,7 +223,7 @@ check_report check_image(std::span<const std::byte> image) {
 }
 
 std::vector<std::byte> read_disk(std::span<const std::byte> image,
-                                 std::span<const std::byte> backing) {
+                                 std::span<const std::byte> backing, const decryption& decrypt) {
   const layout l(image);
   std::vector<std::byte> disk(l.length);
   const u64 parts = l.is_extended ? 32 : 1;
@@ -232,10 +241,13 @@ std::vector<std::byte> read_disk(std::span<const std::byte> image,
         !zero && (l.is_extended ? (bitmap >> part & 1) != 0 : (entry & offset_bits) != 0);
     const auto& from = data ? image : backing;
     const u64 source = data ? (entry & offset_bits) + at % l.cluster : at;
-    if (zero || source >= from.size())
+    if (zero || (source >= from.size() && !(data && decrypt)))
       continue;
-    std::ranges::copy(from.subspan(source, std::min<u64>(length, from.size() - source)),
+    const u64 inside = source >= from.size() ? 0 : std::min<u64>(length, from.size() - source);
+    std::ranges::copy(from.subspan(std::min<u64>(source, from.size()), inside),
                       disk.begin() + static_cast<i64>(at));
+    if (data && decrypt)
+      decrypt(at, source, std::span(disk).subspan(at, length));
   }
   return disk;
 }

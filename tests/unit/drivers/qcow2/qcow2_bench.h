@@ -27,9 +27,14 @@ inline value to_value(const option_list& list) {
   return v;
 }
 
-inline task<void> make_image(loop& home, edge& file, const options& given, u64 length) {
-  co_await qcow2_driver_type.create(
-      {.home = home, .given = given, .filename = {}, .file = &file, .length = length});
+inline task<void> make_image(loop& home, edge& file, const options& given, u64 length,
+                             const secret_store* secrets = nullptr) {
+  co_await qcow2_driver_type.create({.home = home,
+                                     .given = given,
+                                     .filename = {},
+                                     .file = &file,
+                                     .length = length,
+                                     .secrets = secrets});
 }
 
 // One disk with an image on it, and its node while it is open.
@@ -37,6 +42,11 @@ class qcow2_bench {
 public:
   explicit qcow2_bench(loop_options how = {}) : bench({&qcow2_driver_type}, how) {}
 
+  // What options of images made and opened from now on may name.
+  void add_secret(const std::string& id, std::string_view text) {
+    REQUIRE(secrets_->add(id, secret_bytes(std::as_bytes(std::span(text)))).has_value());
+    bench.graph().set_secrets(secrets_);
+  }
   result<> try_create(const std::string& name, u64 length, const option_list& list = {}) {
     memory_disk& d = bench.disk(name);
     (void)d;
@@ -46,7 +56,8 @@ public:
       return std::unexpected(std::move(given).error());
     node& file = bench.open(disk_spec(name));
     root& way = bench.attach(file, may_resize);
-    result<> made = bench.run(make_image(bench.home(), way.as_edge(), *given, length));
+    result<> made =
+        bench.run(make_image(bench.home(), way.as_edge(), *given, length, secrets_.get()));
     bench.detach(way);
     bench.must(bench.graph().close(file));
     return made;
@@ -109,6 +120,7 @@ public:
   graph_bench bench;
 
 private:
+  std::shared_ptr<secret_store> secrets_ = std::make_shared<secret_store>();
   node* node_ = nullptr;
   root* root_ = nullptr;
 };
