@@ -27,6 +27,7 @@ constexpr command command_table[] = {
     {"info", "say what an image is", run_info},
     {"map", "say which parts of an image hold data, and where", run_map},
     {"convert", "copy images into another format", run_convert},
+    {"amend", "change how an image is made: the keys that open it", run_amend},
     {"io", "read, write and examine an image by commands", run_io},
 };
 

@@ -26,6 +26,7 @@ int run_info(const command_call& call);
 int run_map(const command_call& call);
 int run_create(const command_call& call);
 int run_convert(const command_call& call);
+int run_amend(const command_call& call);
 int run_io(const command_call& call);
 int run_mount(const command_call& call);
 int run_umount(const command_call& call);

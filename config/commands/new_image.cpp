@@ -57,17 +57,6 @@ result<new_file> find_file(const registry& drivers, const std::string& filename)
   return new_file{protocol, *name->as_text()};
 }
 
-// All lists in one; what is given again later counts.
-result<value> merge_lists(const std::vector<std::string>& lists) {
-  value merged = value::map();
-  for (const std::string& list : lists) {
-    BGFS_TRY(const value parsed, parse_option_string(list));
-    for (const auto& [name, v] : *parsed.as_map())
-      merged.set(name, v);
-  }
-  return merged;
-}
-
 std::string take_text(value& options, std::string_view name) {
   auto* members = options.as_map();
   const auto found = std::ranges::find(*members, name, &value::map::value_type::first);
@@ -97,7 +86,7 @@ private:
     BGFS_TRY(const new_file file, find_file(session_.drivers(), request_.filename));
     protocol_ = file.protocol;
     made_.job.filename = file.filename;
-    BGFS_TRY(options_, merge_lists(request_.option_lists));
+    BGFS_TRY(options_, merge_option_lists(request_.option_lists));
     if (const std::string size = take_text(options_, "size"); !size.empty() && !request_.length) {
       BGFS_TRY(request_.length, parse_size(size));
     }
@@ -285,6 +274,16 @@ task<prepared_image> prepare_new_image(command_session& session, new_image_reque
   co_return made;
 }
 
+result<value> merge_option_lists(const std::vector<std::string>& lists) {
+  value merged = value::map();
+  for (const std::string& list : lists) {
+    BGFS_TRY(const value parsed, parse_option_string(list));
+    for (const auto& [name, v] : *parsed.as_map())
+      merged.set(name, v);
+  }
+  return merged;
+}
+
 bool asks_option_help(const std::vector<std::string>& option_lists) {
   return std::ranges::any_of(option_lists, [](const std::string& list) {
     return list == "help" || list == "?" || list.ends_with(",help") || list.ends_with(",?");
@@ -321,6 +320,16 @@ std::string describe_option(const option& o) {
 }
 
 } // namespace
+
+std::string describe_options(const option_schema& schema) {
+  std::map<std::string, std::string> lines;
+  for (const option& o : schema.options)
+    lines[std::string(o.name)] = describe_option(o);
+  std::string text;
+  for (const auto& [name, line] : lines)
+    text += line;
+  return text;
+}
 
 result<std::string> describe_create_options(const registry& drivers, const std::string& format,
                                             const std::string& filename) {

@@ -55,6 +55,7 @@ struct driver_type {
   std::span<const child_slot> children;
   const option_schema* open_options = nullptr;   // never null in a registered driver
   const option_schema* create_options = nullptr; // null: cannot create
+  const option_schema* amend_options = nullptr;  // null: cannot be amended
   bool supports_backing = false;
   // Zoned devices can be below it; anything else would write to them out of order.
   bool supports_zoned_children = false;

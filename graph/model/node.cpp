@@ -32,6 +32,7 @@ void node::find_faces() {
   permission_holder_ = dynamic_cast<permission_holder*>(d);
   reopenable_ = dynamic_cast<reopenable*>(d);
   backing_writer_ = dynamic_cast<backing_writer*>(d);
+  amendable_ = dynamic_cast<amendable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);

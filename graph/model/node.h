@@ -189,6 +189,8 @@ public:
   [[nodiscard]] bool is_reopenable() const { return reopenable_ != nullptr; }
   // Null: its driver cannot change the backing name in the image.
   [[nodiscard]] backing_writer* as_backing_writer() const { return backing_writer_; }
+  // Null: its images cannot be amended. Callers hold a root that may write.
+  [[nodiscard]] amendable* as_amendable() const { return amendable_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -287,6 +289,7 @@ private:
   permission_holder* permission_holder_ = nullptr;
   reopenable* reopenable_ = nullptr;
   backing_writer* backing_writer_ = nullptr;
+  amendable* amendable_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;

@@ -6,7 +6,7 @@
 //   l1_                the active L1 table, written through
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
 // image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
-// image_encryption.cpp.
+// image_encryption.cpp, image_amend.cpp (key slots).
 #pragma once
 
 #include "drivers/format/common/luks1_header.h"
@@ -53,7 +53,8 @@ class image final : public driver,
                     public flushable,
                     public resizable,
                     public reopenable,
-                    public backing_writer {
+                    public backing_writer,
+                    public amendable {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -83,6 +84,7 @@ public:
   task<void> finish_reopen() override;
   void abort_reopen() noexcept override;
   task<void> change_backing_reference(std::optional<image_reference> reference) override;
+  task<void> amend(const options& given, const secret_store* secrets, bool is_forced) override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
 
@@ -124,6 +126,15 @@ private:
   task<void> write_encrypted(guest_offset at, host_offset host, std::span<const std::byte> bytes);
   task<void> write_encrypted_zeroes(guest_offset at, host_offset host, u64 length);
   [[nodiscard]] value describe_encryption() const;
+  // image_amend.cpp
+  struct slot_change {
+    const options& given;
+    const secret_store* secrets;
+    bool is_forced;
+  };
+  task<void> add_key(slot_change change);
+  task<void> erase_keys(slot_change change);
+  task<std::vector<unsigned>> find_erased(slot_change change);
   // Makes an empty image one that is encrypted with LUKS.
   task<void> set_up_encryption(const new_encryption& how);
 

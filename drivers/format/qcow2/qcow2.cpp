@@ -3,6 +3,7 @@
 
 #include "drivers/format/qcow2/create.h"
 #include "drivers/format/qcow2/image.h"
+#include "drivers/format/qcow2/image_amend.h"
 #include "graph/model/join_options.h"
 
 namespace bgfs {
@@ -68,6 +69,7 @@ const driver_type qcow2_driver_type{
     .children = slots,
     .open_options = &qcow2::open_schema,
     .create_options = &qcow2::create_schema,
+    .amend_options = &qcow2::amend_schema,
     .supports_backing = true,
     .probe = probe,
     .open = open,

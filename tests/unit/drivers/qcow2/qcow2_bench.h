@@ -47,6 +47,7 @@ public:
     REQUIRE(secrets_->add(id, secret_bytes(std::as_bytes(std::span(text)))).has_value());
     bench.graph().set_secrets(secrets_);
   }
+  [[nodiscard]] const secret_store* secrets() const { return secrets_.get(); }
   result<> try_create(const std::string& name, u64 length, const option_list& list = {}) {
     memory_disk& d = bench.disk(name);
     (void)d;
