@@ -257,6 +257,18 @@ const error* graph_config::failure_of(const export_spec& root) const {
   return found == content_->lost_exports.end() ? nullptr : &found->second;
 }
 
+namespace {
+
+// Each by itself, since a reload may open what is inside without what is around it.
+void give_secrets(node_spec& spec, const std::shared_ptr<const secret_store>& secrets) {
+  spec.secrets = secrets;
+  for (child_spec& c : spec.children)
+    if (auto* below = std::get_if<std::unique_ptr<node_spec>>(&c.target))
+      give_secrets(**below, secrets);
+}
+
+} // namespace
+
 result<node_spec> graph_config::make_node_spec(std::string_view node_name) const {
   if (const auto lost = content_->lost_nodes.find(node_name); lost != content_->lost_nodes.end())
     return fail(lost->second);
@@ -267,7 +279,7 @@ result<node_spec> graph_config::make_node_spec(std::string_view node_name) const
     return fail(error_kind::not_found, "there is no node '{}' in {} that is opened by itself",
                 node_name, content_->source);
   node_spec spec = make_spec(*found->second, content_->context());
-  spec.secrets = content_->secrets;
+  give_secrets(spec, content_->secrets);
   return spec;
 }
 
