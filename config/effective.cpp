@@ -84,7 +84,7 @@ value graph_config::effective() const {
   if (!content_->secret_sources.empty()) {
     value::list secrets;
     for (const secret_source& s : content_->secret_sources)
-      secrets.push_back(s.describe());
+      secrets.push_back(s.given.given());
     whole.set("secrets", std::move(secrets));
   }
   whole.set("nodes", std::move(nodes));

@@ -217,7 +217,7 @@ result<graph_documents> read_graph_documents(const std::string& path, const regi
   const std::string absolute = fs::absolute(path).lexically_normal().string();
   graph_documents documents;
   document_reader reader(absolute, false, drivers);
-  BGFS_TRY(const value whole, reader.read_whole(path));
+  BGFS_TRY(value whole, reader.read_whole(path));
   BGFS_CHECK(reader.read(whole));
   documents.all.push_back(reader.take());
   BGFS_TRY(documents.policy, parse_reference_policy(whole, path));

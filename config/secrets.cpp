@@ -47,9 +47,34 @@ result<> check_source(const secret_source& s) {
                count == 0 ? "no" : "several");
 }
 
-result<secret_source> parse_source(const value& given) {
+secret_bytes bytes_of(std::string_view text) {
+  return secret_bytes(std::as_bytes(std::span(text)));
+}
+
+// What is written out goes where it does not stay behind.
+std::shared_ptr<const secret_bytes> take_data(value& given) {
+  constexpr std::string_view shown = "(hidden)";
+  auto* const members = given.as_map();
+  if (members == nullptr)
+    return nullptr;
+  for (auto& [key, member] : *members) {
+    const std::string* const text = member.as_text();
+    if (key != "data" || text == nullptr)
+      continue;
+    auto taken = std::make_shared<const secret_bytes>(bytes_of(*text));
+    wipe(std::span(const_cast<char*>(text->data()), text->size())); // ours: `given` is not const
+    value replaced(shown);
+    replaced.mark = member.mark;
+    member = std::move(replaced);
+    return taken;
+  }
+  return nullptr;
+}
+
+result<secret_source> parse_source(value& given) {
   const option_schema* const schemas[] = {&secret_schema};
   secret_source s;
+  s.data = take_data(given);
   BGFS_TRY(s.given, validate_options(schemas, given));
   s.id = s.given.text("id");
   s.mark = given.mark;
@@ -117,10 +142,6 @@ result<secret_bytes> read_file(const std::string& path, bool checks_mode) {
   return read_all(file.get(), fmt::format("'{}'", path));
 }
 
-secret_bytes bytes_of(std::string_view text) {
-  return secret_bytes(std::as_bytes(std::span(text)));
-}
-
 result<secret_bytes> read_environment(const std::string& name) {
   const char* const text = std::getenv(name.c_str());
   if (text == nullptr)
@@ -183,7 +204,7 @@ result<secret_bytes> read_source(const secret_source& s, const secret_store* bef
   if (s.given.is_set("env"))
     return read_environment(s.given.text("env"));
   if (s.given.is_set("data"))
-    return bytes_of(s.given.text("data"));
+    return secret_bytes(s.data->bytes());
   const secret_bytes* known = before == nullptr ? nullptr : before->find(s.id);
   if (known != nullptr)
     return secret_bytes(known->bytes());
@@ -215,22 +236,16 @@ result<std::shared_ptr<const secret_store>> load(std::span<const secret_source> 
 
 } // namespace
 
-value secret_source::describe() const {
-  value v = given.given();
-  if (v.find("data") != nullptr)
-    v.set("data", "(hidden)");
-  return v;
-}
-
-result<std::vector<secret_source>> parse_secrets(const value& whole, const std::string& directory) {
-  BGFS_TRY(const value::list* list, find_list(whole, "secrets"));
+result<std::vector<secret_source>> parse_secrets(value& whole, const std::string& directory) {
+  BGFS_TRY(const value::list* found, find_list(whole, "secrets"));
   std::vector<secret_source> all;
-  if (list == nullptr)
+  if (found == nullptr)
     return all;
+  auto* const list = const_cast<value::list*>(found); // a part of `whole`
   if (list->size() > secrets_max)
     return wrong(whole.find("secrets")->mark, "there are {} secrets; {} are the most", list->size(),
                  secrets_max);
-  for (value item : *list) {
+  for (value& item : *list) {
     if (item.as_map() == nullptr)
       return wrong(item.mark, "a secret is a map such as {{id: ..., file: ...}}, not {}",
                    item.kind_name());
@@ -273,11 +288,7 @@ result<secret_source> parse_object(std::string_view text) {
   if (!parsed)
     return fail(error_kind::invalid_argument, "it is not a list of options: expected {}",
                 object_form);
-  result<secret_source> source = parse_source(*parsed);
-  for (auto& [key, v] : *parsed->as_map())
-    if (const std::string* given = v.as_text())
-      wipe(std::span(const_cast<char*>(given->data()), given->size())); // ours, and gone at once
-  return source;
+  return parse_source(*parsed);
 }
 
 } // namespace

@@ -14,18 +14,17 @@ namespace bgfs {
 inline constexpr std::size_t secret_length_max = 64 * KiB;
 inline constexpr std::size_t secrets_max = 1000;
 
-// One secret as it was written: where it comes from, not what it is, but for `data`.
+// One secret as it was written: where it comes from. What was written out is kept apart.
 struct secret_source {
   std::string id;
-  options given;
+  options given; // for views, too: of `data` they only say that it was there
+  std::shared_ptr<const secret_bytes> data; // shared by copies of the source; null: from elsewhere
   source_mark mark;
-
-  // For views: what was written, without the data.
-  [[nodiscard]] value describe() const;
 };
 
-// The list under `secrets` of a graph file in `directory`; reads nothing yet.
-[[nodiscard]] result<std::vector<secret_source>> parse_secrets(const value& whole,
+// The list under `secrets` of a graph file in `directory`; reads nothing yet. What is written out
+// there is wiped.
+[[nodiscard]] result<std::vector<secret_source>> parse_secrets(value& whole,
                                                                const std::string& directory);
 
 // Files that everybody can read are refused. What comes from descriptors is taken from `before`
