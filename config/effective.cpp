@@ -81,6 +81,12 @@ value graph_config::effective() const {
   value whole = value::map();
   whole.set("version", 1);
   whole.set("references", write_references(content_->policy));
+  if (!content_->secret_sources.empty()) {
+    value::list secrets;
+    for (const secret_source& s : content_->secret_sources)
+      secrets.push_back(s.given.given());
+    whole.set("secrets", std::move(secrets));
+  }
   whole.set("nodes", std::move(nodes));
   whole.set("exports", std::move(exports));
   return whole;

@@ -140,26 +140,30 @@ graph_config& graph_config::operator=(graph_config&&) noexcept = default;
 graph_config::~graph_config() = default;
 
 result<graph_config> graph_config::load(const std::string& path, const registry& drivers,
-                                        const graph_state* state, const std::string& only_export) {
+                                        const load_options& how) {
   auto c = std::make_unique<content>(drivers);
   BGFS_TRY(graph_documents documents, read_graph_documents(path, drivers));
-  if (state != nullptr) {
-    c->state = *state;
+  if (how.state != nullptr) {
+    c->state = *how.state;
   } else {
     BGFS_TRY(c->state, read_graph_state(path));
   }
   BGFS_CHECK(apply_graph_state(c->state, documents, drivers));
   c->documents = std::move(documents.all);
-  if (!only_export.empty())
-    keep_only(*c, only_export);
+  if (!how.only_export.empty())
+    keep_only(*c, how.only_export);
   c->policy = std::move(documents.policy);
+  c->secret_sources = std::move(documents.secrets);
+  BGFS_TRY(c->secrets, load_secrets(c->secret_sources, how.secrets));
   c->source = c->documents.front().path;
   return make_graph_config(std::move(c));
 }
 
 result<graph_config> config_source::read(const registry& drivers, const graph_state* state) const {
   result<graph_config> config =
-      is_graph ? graph_config::load(image.filename, drivers, state, only_export)
+      is_graph ? graph_config::load(
+                     image.filename, drivers,
+                     {.state = state, .only_export = only_export, .secrets = secrets.get()})
                : graph_config::for_image(image, drivers);
   if (!config)
     return config;
@@ -240,6 +244,10 @@ const std::vector<export_spec>& graph_config::exports() const {
   return content_->exports;
 }
 
+const std::shared_ptr<const secret_store>& graph_config::secrets() const {
+  return content_->secrets;
+}
+
 const std::vector<error>& graph_config::warnings() const {
   return content_->warnings;
 }
@@ -248,6 +256,18 @@ const error* graph_config::failure_of(const export_spec& root) const {
   const auto found = content_->lost_exports.find(root.name);
   return found == content_->lost_exports.end() ? nullptr : &found->second;
 }
+
+namespace {
+
+// Each by itself, since a reload may open what is inside without what is around it.
+void give_secrets(node_spec& spec, const std::shared_ptr<const secret_store>& secrets) {
+  spec.secrets = secrets;
+  for (child_spec& c : spec.children)
+    if (auto* below = std::get_if<std::unique_ptr<node_spec>>(&c.target))
+      give_secrets(**below, secrets);
+}
+
+} // namespace
 
 result<node_spec> graph_config::make_node_spec(std::string_view node_name) const {
   if (const auto lost = content_->lost_nodes.find(node_name); lost != content_->lost_nodes.end())
@@ -258,7 +278,9 @@ result<node_spec> graph_config::make_node_spec(std::string_view node_name) const
   if (found == content_->named.end() || is_inside)
     return fail(error_kind::not_found, "there is no node '{}' in {} that is opened by itself",
                 node_name, content_->source);
-  return make_spec(*found->second, content_->context());
+  node_spec spec = make_spec(*found->second, content_->context());
+  give_secrets(spec, content_->secrets);
+  return spec;
 }
 
 namespace {

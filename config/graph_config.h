@@ -59,18 +59,25 @@ struct config_source {
   std::string only_export;   // -o export=NAME; empty: all of them
   bool is_writeback = false; // -o writeback
   // `state`: instead of what the state file says.
+  // What was read of secrets before: descriptors give theirs only once.
+  std::shared_ptr<const secret_store> secrets;
   [[nodiscard]] result<graph_config> read(const registry& drivers,
                                           const graph_state* state = nullptr) const;
+};
+
+// How a graph file is read otherwise than it says.
+struct load_options {
+  const graph_state* state = nullptr;    // instead of the state file beside it
+  std::string only_export = {};          // as if it had no other one
+  const secret_store* secrets = nullptr; // what descriptors gave before (config/secrets.h)
 };
 
 class graph_config {
 public:
   // Reads the file and its fragments. Errors say file:line:column, what was allowed, what to do.
-  // The state file beside it (config/graph_state.h) is in force, or `state` instead of it.
-  // With `only_export` the file is read as if it had no other one.
+  // The state file beside it (config/graph_state.h) is in force.
   [[nodiscard]] static result<graph_config> load(const std::string& path, const registry& drivers,
-                                                 const graph_state* state = nullptr,
-                                                 const std::string& only_export = {});
+                                                 const load_options& how = {});
   // The root is called "disk"; reads the image's first bytes to find its format.
   [[nodiscard]] static result<graph_config> for_image(const image_request& request,
                                                       const registry& drivers);
@@ -112,6 +119,8 @@ public:
   [[nodiscard]] value effective() const;
   // Carries out the `references` policy for this root; lives as long as the config.
   [[nodiscard]] reference_resolver& references(const export_spec& root) const;
+  // What `secrets` stands for; never null.
+  [[nodiscard]] const std::shared_ptr<const secret_store>& secrets() const;
   // Things the user should know that are no errors: one bad fragment fails only its own roots.
   [[nodiscard]] const std::vector<error>& warnings() const;
 

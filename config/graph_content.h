@@ -17,7 +17,9 @@ struct graph_config::content {
   graph_state state;
   std::vector<graph_document> documents; // they own the definitions
   reference_policy policy;
-  std::vector<std::string> allowed_always; // of --allow-references
+  std::vector<secret_source> secret_sources;
+  std::shared_ptr<const secret_store> secrets; // shared with the nodes opened with them
+  std::vector<std::string> allowed_always;     // of --allow-references
   bool is_read_only = false;
 
   // Every named node of the documents that are not lost, inline ones among them.

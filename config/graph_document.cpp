@@ -53,7 +53,7 @@ result<> check_version(const value& whole, bool is_fragment) {
 }
 
 result<> check_later_features(const value& whole) {
-  for (const std::string_view key : {"secrets", "throttle-groups"}) {
+  for (const std::string_view key : {"throttle-groups"}) {
     const value* v = whole.find(key);
     const bool is_empty =
         v == nullptr || v->is_null() || (v->as_list() != nullptr && v->as_list()->empty());
@@ -217,10 +217,11 @@ result<graph_documents> read_graph_documents(const std::string& path, const regi
   const std::string absolute = fs::absolute(path).lexically_normal().string();
   graph_documents documents;
   document_reader reader(absolute, false, drivers);
-  BGFS_TRY(const value whole, reader.read_whole(path));
+  BGFS_TRY(value whole, reader.read_whole(path));
   BGFS_CHECK(reader.read(whole));
   documents.all.push_back(reader.take());
   BGFS_TRY(documents.policy, parse_reference_policy(whole, path));
+  BGFS_TRY(documents.secrets, parse_secrets(whole, fs::path(absolute).parent_path().string()));
   BGFS_TRY(const std::vector<std::string> fragments, find_fragments(whole, absolute));
   for (const std::string& fragment : fragments)
     documents.all.push_back(read_fragment(fragment, drivers));

@@ -6,6 +6,7 @@
 #include "config/export_schema.h"
 #include "config/node_definition.h"
 #include "config/references.h"
+#include "config/secrets.h"
 
 namespace bgfs {
 
@@ -25,6 +26,7 @@ struct graph_document {
 struct graph_documents {
   std::vector<graph_document> all; // the graph file first
   reference_policy policy;
+  std::vector<secret_source> secrets;
 };
 
 inline constexpr std::size_t fragments_max = 10'000;

@@ -330,7 +330,7 @@ result<node_spec> policy_resolver::resolve_backing(const node& overlay,
                                                    const image_reference& reference) {
   const definition_maker maker(drivers_, policy_, image_path_of(overlay));
   return spec_of(overlay, drivers_, maker.define(reference), {"backing file", reference},
-                 role::backing);
+                 role::backing, policy_.may_name_secrets);
 }
 
 result<node_spec> policy_resolver::resolve_part(const node& image, const named_child& part) {
@@ -340,19 +340,23 @@ result<node_spec> policy_resolver::resolve_part(const node& image, const named_c
     policy.how_to_declare.replace(at, 9, fmt::format("'{}'", part.slot));
   const definition_maker maker(drivers_, policy, image_path_of(image));
   const auto slot = std::ranges::find(image.type().children, part.slot, &child_slot::name);
-  return spec_of(image, drivers_, maker.define_protocol(part.where.filename), part, slot->roles);
+  return spec_of(image, drivers_, maker.define_protocol(part.where.filename), part, slot->roles,
+                 policy_.may_name_secrets);
 }
 
 result<node_spec> policy_resolver::spec_of(const node& image, const registry& drivers,
                                            result<value> given, const named_child& named,
-                                           child_role roles) {
+                                           child_role roles, bool may_name_secrets) {
   if (!given)
     return refused(image, named, given.error());
   const definition_rules rules{.drivers = drivers, .has_implied_drivers = true};
   auto defined = define_node(*given, rules);
   if (!defined)
     return refused(image, named, defined.error());
-  return make_spec(**defined, {.inherited = &image.generic(), .inherited_as = roles});
+  node_spec spec = make_spec(**defined, {.inherited = &image.generic(), .inherited_as = roles});
+  if (!may_name_secrets) // a header is not whom they were given to
+    spec.secrets = std::make_shared<const secret_store>();
+  return spec;
 }
 
 } // namespace bgfs

@@ -21,6 +21,8 @@ struct reference_policy {
   // Relative names after "file:" and in "json:" have no place to start from but the working
   // directory: fine for a command, meaningless for a daemon.
   bool has_working_directory = false;
+  // A json: name may name secrets: fine where whoever gave them gives the command, too.
+  bool may_name_secrets = false;
   // Where this process itself is mounted: never looked into, whoever says so.
   std::vector<std::string> kept_out;
   // Directories that have moved: names that begin with the first begin with the second instead.
@@ -43,7 +45,8 @@ public:
 
 private:
   static result<node_spec> spec_of(const node& image, const registry& drivers, result<value> given,
-                                   const named_child& named, child_role roles);
+                                   const named_child& named, child_role roles,
+                                   bool may_name_secrets);
   const registry& drivers_;
   reference_policy policy_;
 };

@@ -172,6 +172,7 @@ private:
                    .children = {},
                    .has_no_backing = spec.has_no_backing,
                    .references = spec.references,
+                   .secrets = spec.secrets,
                    .mark = spec.mark};
     for (judged_child& c : j.children) {
       if (c.is_removed)

@@ -51,6 +51,7 @@ result<graph_config> graph_config::for_image(const image_request& request,
   BGFS_TRY(const value definition, define(request, path, drivers));
   auto c = std::make_unique<content>(drivers);
   c->source = path;
+  c->secrets = std::make_shared<const secret_store>();
   for (const std::string& directory : request.allowed_references)
     c->policy.allowed.push_back(std::filesystem::absolute(directory).string());
   // Who allows a directory trusts the images in it to be what they look like.

@@ -58,6 +58,18 @@ u64 total_length(const open_sources& sources) {
   return total;
 }
 
+// The secrets that an image was made with are those that open it: name=value,...
+std::string key_options(const new_image& made) {
+  std::string list;
+  for (const option& o : made.format->create_options->options) {
+    if (!o.name.ends_with("key-secret") || !made.format_options.is_set(o.name))
+      continue;
+    list += fmt::format("{}{}={}", list.empty() ? "" : ",", o.name,
+                        quote_option_value(made.format_options.text(o.name)));
+  }
+  return list;
+}
+
 class conversion {
 public:
   conversion(command_session& session, const convert_options& options, open_sources& sources)
@@ -129,6 +141,7 @@ private:
     prepared_image prepared = co_await prepare_new_image(session_, std::move(request));
     has_backing_ = prepared.has_backing;
     target_path_ = prepared.job.file.filename;
+    target_options_ = key_options(prepared.job);
     co_await check_parts(prepared.job.parts);
     struct stat found{};
     is_new_file_ = ::lstat(target_path_.c_str(), &found) != 0;
@@ -195,7 +208,7 @@ private:
   bool is_new_file_ = false;
   std::string target_path_;
   std::vector<std::string> new_parts_; // files beside it that were not there
-  std::string target_options_;         // which say where these files are
+  std::string target_options_;         // what opens it: these files, and keys
 };
 
 task<void> convert_open(command_session& session, const convert_options& options,

@@ -15,6 +15,7 @@ namespace {
 struct convert_arguments {
   convert_options options;
   allowed_references allowed;
+  std::vector<std::string> objects;
   std::string sparse;
   std::string parallel;
   std::string source_cache;
@@ -55,6 +56,7 @@ void declare_images(arguments& known, convert_arguments& a) {
              o.source.is_force_shared);
   known.text('t', "target-cache", "MODE", "how the host caches the target", a.target_cache);
   known.text('T', "source-cache", "MODE", "how the host caches the sources", a.source_cache);
+  add_object_option(known, a.objects);
   add_reference_options(known, a.allowed);
 }
 
@@ -77,7 +79,6 @@ void declare_copying(arguments& known, convert_arguments& a) {
   refuse(known, 0, "bitmaps", "", "copying bitmaps");
   refuse(known, 0, "skip-broken-bitmaps", "", "copying bitmaps");
   refuse(known, 0, "salvage", "", "going on after read errors");
-  refuse(known, 0, "object", "OBJECT", "--object");
 }
 
 result<> read_numbers(convert_arguments& a) {
@@ -171,7 +172,7 @@ int run_convert(const command_call& call) {
     complain(call, ok.error().message());
     return 1;
   }
-  return run_session(call, a.allowed,
+  return run_session(call, a.allowed, std::move(a.objects),
                      [&](command_session& session) { return convert(session, a.options); });
 }
 

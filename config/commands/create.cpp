@@ -11,6 +11,7 @@ namespace {
 struct create_options {
   new_image_request image;
   bool is_quiet = false;
+  std::vector<std::string> objects;
 };
 
 task<void> create(command_session& session, const create_options& options) {
@@ -38,6 +39,7 @@ int run_create(const command_call& call) {
   known.flag('u', "backing-unsafe", "do not open the backing file; SIZE must be given",
              image.is_backing_unchecked);
   known.flag('q', "quiet", "print nothing", options.is_quiet);
+  add_object_option(known, options.objects);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
@@ -62,7 +64,8 @@ int run_create(const command_call& call) {
       return 1;
     }
   }
-  return run_session(call, {}, [&](command_session& session) { return create(session, options); });
+  return run_session(call, {}, std::move(options.objects),
+                     [&](command_session& session) { return create(session, options); });
 }
 
 } // namespace bgfs

@@ -2,6 +2,7 @@
 #include "config/commands/image_session.h"
 
 #include "config/image_name.h"
+#include "config/secrets.h"
 #include "config/snapshot_text.h"
 #include "graph/base/text.h"
 
@@ -178,7 +179,7 @@ task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice)
   const definition_rules rules{.drivers = into.drivers(), .has_implied_drivers = true};
   const std::unique_ptr<node_definition> defined = co_await define_node(definition, rules);
   node_spec spec = make_spec(*defined, {});
-  spec.is_without_data = !choice.needs_data || choice.is_for_check;
+  spec.is_info_only = choice.is_info_only || choice.is_for_check;
   spec.generic.is_for_check = choice.is_for_check;
   node* image = co_await into.open(std::move(spec));
   permissions wanted{permission::consistent_read, permission::all};
@@ -231,6 +232,7 @@ reference_policy command_policy(const allowed_references& allowed) {
           .raw_allowed = raw,
           .is_probing = true,
           .has_working_directory = true,
+          .may_name_secrets = true,
           .how_to_declare = "name the whole chain with json:{...} or in YAML",
           .how_to_allow_raw = "give --allow-raw-references="};
 }
@@ -245,15 +247,30 @@ command_session::command_session(std::unique_ptr<loop> home, const registry& dri
 command_session::~command_session() = default;
 
 result<std::unique_ptr<command_session>>
-command_session::create(const registry& drivers, const allowed_references& allowed) {
+command_session::create(const registry& drivers, const allowed_references& allowed,
+                        std::shared_ptr<const secret_store> secrets) {
   BGFS_TRY(auto home, loop::create());
-  return std::unique_ptr<command_session>(
+  std::unique_ptr<command_session> made(
       new command_session(std::move(home), drivers, command_policy(allowed)));
+  made->secrets_ = std::move(secrets);
+  made->graph_->set_secrets(made->secrets_);
+  return made;
 }
 
 int run_session(const command_call& call, const allowed_references& allowed,
                 const std::function<task<void>(command_session&)>& body) {
-  auto session = command_session::create(call.drivers, allowed);
+  return run_session(call, allowed, {}, body);
+}
+
+int run_session(const command_call& call, const allowed_references& allowed,
+                std::vector<std::string> objects,
+                const std::function<task<void>(command_session&)>& body) {
+  auto secrets = load_secret_objects(objects);
+  if (!secrets) {
+    complain(call, secrets.error().message());
+    return 1;
+  }
+  auto session = command_session::create(call.drivers, allowed, *std::move(secrets));
   if (!session) {
     complain(call, session.error().message());
     return 1;
@@ -263,6 +280,13 @@ int run_session(const command_call& call, const allowed_references& allowed,
     return 0;
   complain(call, outcome.error().message());
   return 1;
+}
+
+void add_object_option(arguments& known, std::vector<std::string>& into) {
+  known.texts(0, "object", "OBJECT",
+              "secret,id=ID,file=FILE: a secret that options name by its id; also data=, env=, "
+              "fd=, and format=base64",
+              into);
 }
 
 void add_reference_options(arguments& known, allowed_references& into) {

@@ -17,6 +17,7 @@ struct info_options {
   bool is_json = false;
   bool is_chain = false;
   allowed_references allowed;
+  std::vector<std::string> objects;
 };
 
 task<value> info_of(open_image& image, std::string name) {
@@ -43,7 +44,7 @@ result<std::optional<image_choice>> layer_below(const value& info, const image_c
   image_choice below{.name = written,
                      .is_force_shared = layer.is_force_shared,
                      .needs_backing = false,
-                     .needs_data = false};
+                     .is_info_only = true};
   if (const value* format = info.find("backing-filename-format"))
     below.format = *format->as_text();
   if (!written.starts_with("json:") && protocol_of_name(written).empty()) {
@@ -86,7 +87,7 @@ task<void> show(command_session& session, const info_options& options) {
 int run_info(const command_call& call) {
   info_options options;
   options.image.needs_backing = false;
-  options.image.needs_data = false;
+  options.image.is_info_only = true;
   arguments known(call.name, "[OPTION]... FILE",
                   "Says what an image is: its format, lengths, backing file, and more.");
   known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
@@ -98,6 +99,7 @@ int run_info(const command_call& call) {
              options.image.is_force_shared);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
              options.image.is_options);
+  add_object_option(known, options.objects);
   add_reference_options(known, options.allowed);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
@@ -107,7 +109,7 @@ int run_info(const command_call& call) {
     return 1;
   }
   options.image.name = parsed.operands[0];
-  return run_session(call, options.allowed,
+  return run_session(call, options.allowed, std::move(options.objects),
                      [&](command_session& session) { return show(session, options); });
 }
 

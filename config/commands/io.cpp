@@ -15,6 +15,7 @@ struct io_arguments {
   image_choice image;
   std::vector<std::string> lines; // of -c
   allowed_references allowed;
+  std::vector<std::string> objects;
   std::string cache;
   std::string discard;
   bool is_uncached = false;
@@ -95,6 +96,7 @@ void declare(arguments& known, io_arguments& a) {
   refuse(known, 'C', "copy on read is");
   refuse(known, 'm', "misaligned buffers are");
   refuse(known, 'k', "native aio is");
+  add_object_option(known, a.objects);
   add_reference_options(known, a.allowed);
 }
 
@@ -133,8 +135,9 @@ int run_io(const command_call& call) {
     return 1;
   }
   bool has_failed = false;
-  const int status = run_session(
-      call, a.allowed, [&](command_session& session) { return run(session, a, has_failed); });
+  const int status =
+      run_session(call, a.allowed, std::move(a.objects),
+                  [&](command_session& session) { return run(session, a, has_failed); });
   return status != 0 || has_failed ? 1 : 0;
 }
 

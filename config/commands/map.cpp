@@ -15,6 +15,7 @@ struct map_options {
   u64 start = 0;
   std::optional<u64> length;
   allowed_references allowed;
+  std::vector<std::string> objects;
 };
 
 task<void> print_map(open_image& image, const map_options& options) {
@@ -63,6 +64,7 @@ int run_map(const command_call& call) {
              options.image.is_force_shared);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
              options.image.is_options);
+  add_object_option(known, options.objects);
   add_reference_options(known, options.allowed);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
@@ -72,7 +74,7 @@ int run_map(const command_call& call) {
     return 1;
   }
   options.image.name = parsed.operands[0];
-  return run_session(call, options.allowed,
+  return run_session(call, options.allowed, std::move(options.objects),
                      [&](command_session& session) { return show(session, options); });
 }
 

@@ -112,6 +112,7 @@ int mount_parsed(const command_call& call, mount_arguments a, std::string direct
     return status_mount_failure;
   }
   source = absolute_source(std::move(source), *config);
+  source.secrets = config->secrets();
   return call.mounts.mount({.config = *std::move(config),
                             .source = std::move(source),
                             .directory = std::move(directory),

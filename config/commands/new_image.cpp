@@ -36,6 +36,12 @@ const option* find_option(const option_schema* schema, std::string_view name) {
   return found == schema->options.end() ? nullptr : &*found;
 }
 
+bool is_option_or_group(const option_schema& schema, const std::string& name) {
+  return std::ranges::any_of(schema.options, [&](const option& o) {
+    return o.name == name || o.name.starts_with(name + ".");
+  });
+}
+
 struct named_file {
   const driver_type* protocol = nullptr;
   std::string filename; // without a protocol's prefix
@@ -51,17 +57,6 @@ result<named_file> find_file(const registry& drivers, const std::string& filenam
     return fail(error_kind::unsupported, "'{}' is not something an image can be created in",
                 filename);
   return named_file{protocol, *name->as_text()};
-}
-
-// All lists in one; what is given again later counts.
-result<value> merge_lists(const std::vector<std::string>& lists) {
-  value merged = value::map();
-  for (const std::string& list : lists) {
-    BGFS_TRY(const value parsed, parse_option_string(list));
-    for (const auto& [name, v] : *parsed.as_map())
-      merged.set(name, v);
-  }
-  return merged;
 }
 
 std::string take_text(value& options, std::string_view name) {
@@ -93,7 +88,7 @@ private:
     BGFS_TRY(const named_file file, find_file(session_.drivers(), request_.filename));
     protocol_ = file.protocol;
     made_.job.file.filename = file.filename;
-    BGFS_TRY(options_, merge_lists(request_.option_lists));
+    BGFS_TRY(options_, merge_option_lists(request_.option_lists));
     if (const std::string size = take_text(options_, "size"); !size.empty() && !request_.length) {
       BGFS_TRY(request_.length, parse_size(size));
     }
@@ -152,7 +147,7 @@ private:
                                  .format = request_.backing_format,
                                  .is_force_shared = true,
                                  .needs_backing = false,
-                                 .needs_data = false};
+                                 .is_info_only = true};
       const u64 length = co_await context(
           with(open(session_.nodes(), backing), [](open_image& image) { return length_of(image); }),
           "the backing file of '{}'", request_.filename);
@@ -174,6 +169,7 @@ private:
     new_image& job = made_.job;
     job.format = format_;
     job.file.protocol = protocol_;
+    job.secrets = session_.secrets();
     std::vector<const option_schema*> all = {format_->create_options};
     if (protocol_->create_options != nullptr)
       all.push_back(protocol_->create_options);
@@ -243,7 +239,7 @@ private:
   [[nodiscard]] value protocol_part() const {
     value part = value::map();
     for (const auto& [name, v] : *options_.as_map())
-      if (find_option(format_->create_options, name) == nullptr)
+      if (!is_option_or_group(*format_->create_options, name))
         part.set(name, v);
     return part;
   }
@@ -252,10 +248,7 @@ private:
                                                      const value& given) {
     value part = value::map();
     for (const auto& [name, v] : *given.as_map()) {
-      const bool is_mine = std::ranges::any_of(schema->options, [&](const option& o) {
-        return o.name == name || o.name.starts_with(name + ".");
-      });
-      if (is_mine)
+      if (is_option_or_group(*schema, name))
         part.set(name, v);
     }
     const std::array<const option_schema*, 1> schemas = {schema};
@@ -270,6 +263,9 @@ private:
     static constexpr std::string_view order[] = {
         "cluster_size", "extended_l2",  "preallocation", "compression_type", "size",
         "compat",       "backing_file", "backing_fmt",   "lazy_refcounts",   "refcount_bits"};
+    for (const option& o : format_->create_options->options)
+      if (o.name.starts_with("encrypt."))
+        text += announce_option(o.name, false);
     const bool has_clusters = find_option(format_->create_options, "cluster_size") != nullptr;
     for (const std::string_view name : order) {
       const bool is_always = std::ranges::find(always, name) != std::end(always);
@@ -285,7 +281,9 @@ private:
       for (const option& o : schema == nullptr ? std::span<const option>() : schema->options) {
         const bool is_repeated =
             schema != format_->create_options && find_option(format_->create_options, o.name);
-        if (std::ranges::find(order, o.name) == std::end(order) && !is_repeated)
+        const bool is_said =
+            std::ranges::find(order, o.name) != std::end(order) || o.name.starts_with("encrypt.");
+        if (!is_said && !is_repeated)
           text += announce_option(o.name, false);
       }
     }
@@ -321,6 +319,16 @@ task<prepared_image> prepare_new_image(command_session& session, new_image_reque
   preparation p(session, std::move(request));
   prepared_image made = co_await p.run();
   co_return made;
+}
+
+result<value> merge_option_lists(const std::vector<std::string>& lists) {
+  value merged = value::map();
+  for (const std::string& list : lists) {
+    BGFS_TRY(const value parsed, parse_option_string(list));
+    for (const auto& [name, v] : *parsed.as_map())
+      merged.set(name, v);
+  }
+  return merged;
 }
 
 bool asks_option_help(const std::vector<std::string>& option_lists) {
@@ -359,6 +367,16 @@ std::string describe_option(const option& o) {
 }
 
 } // namespace
+
+std::string describe_options(const option_schema& schema) {
+  std::map<std::string, std::string> lines;
+  for (const option& o : schema.options)
+    lines[std::string(o.name)] = describe_option(o);
+  std::string text;
+  for (const auto& [name, line] : lines)
+    text += line;
+  return text;
+}
 
 result<std::string> describe_create_options(const registry& drivers, const std::string& format,
                                             const std::string& filename) {

@@ -26,8 +26,12 @@ struct prepared_image {
 // Opens the backing file to learn its length, if nothing else says it; creates nothing.
 task<prepared_image> prepare_new_image(command_session& session, new_image_request request);
 
+// All lists in one; what is given again later counts.
+[[nodiscard]] result<value> merge_option_lists(const std::vector<std::string>& lists);
 // True if one of the lists is "help" or "?".
 [[nodiscard]] bool asks_option_help(const std::vector<std::string>& option_lists);
+// A line for each option, in the order of their names.
+[[nodiscard]] std::string describe_options(const option_schema& schema);
 // The options that creating this format takes, in the order of their names.
 [[nodiscard]] result<std::string> describe_create_options(const registry& drivers,
                                                           const std::string& format,

@@ -54,6 +54,7 @@ result<> require_paths_outside(const mount_state& mount) {
 int serve_mount(serve_request request, const registry& drivers, launch_report& report) {
   const descriptor signals = catch_signals();
   prepare_process();
+  request.mount.config.secrets()->relock(); // locks stay with the process before the fork
   const bool is_image = is_one_image(request.mount.config);
   descriptor lock;
   if (!is_image) { // an image is locked by its own driver

@@ -92,7 +92,8 @@ task<void> write_format(graph& nodes, empty_files& into, const new_image& what) 
                                 .filename = what.file.filename,
                                 .file = &into.main(),
                                 .parts = parts,
-                                .length = what.length});
+                                .length = what.length,
+                                .secrets = what.secrets.get()});
   co_await into.flush();
 }
 

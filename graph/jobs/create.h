@@ -20,8 +20,9 @@ struct new_image {
   const driver_type* format = nullptr; // can create
   options format_options;              // passed format->create_options
   new_file file;
-  std::vector<new_file> parts = {}; // beside it, as format->created_parts asks
-  u64 length = 0;                   // of the disk
+  std::vector<new_file> parts = {};                 // beside it, as format->created_parts asks
+  u64 length = 0;                                   // of the disk
+  std::shared_ptr<const secret_store> secrets = {}; // what the options may name; null: nothing
 };
 
 // Existing files are replaced. When it fails, those that were not there before are removed again;

@@ -5,6 +5,7 @@
 #include "graph/base/option_schema.h"
 #include "graph/io/loop.h"
 #include "graph/model/faces.h"
+#include "graph/model/secret_store.h"
 
 namespace bgfs {
 
@@ -24,13 +25,13 @@ struct open_request {
   node& self;
   const options& given;
   bool is_read_only;
-  // Nothing of the guest's will be read or written (`bgfs info`): what only that needs, such as
-  // data files, may be absent.
-  bool is_without_data;
   // Children already attached, in the order of the type's slots; null where optional and absent.
   // A backing child is attached after open (see driver::backing_reference), never before.
   std::span<edge* const> children;
   const registry& drivers;
+  const secret_store* secrets = nullptr; // what options may name; null: there are none
+  // Nobody will read or write content: what only that needs, a key or a data file, may be missing.
+  bool is_info_only = false;
 };
 
 // A file beside a new image that is going to hold a part of it.
@@ -45,8 +46,9 @@ struct create_request {
   const options& given; // passed the driver's create_options
   std::string filename; // protocols: what to create
   edge* file = nullptr; // formats: the already created, empty protocol node, opened for writing
-  std::span<edge* const> parts = {}; // as created_parts asked for; opened for writing
-  u64 length = 0;                    // virtual length in bytes
+  std::span<edge* const> parts = {};     // as created_parts asked for; opened for writing
+  u64 length = 0;                        // virtual length in bytes
+  const secret_store* secrets = nullptr; // what options may name; null: there are none
 };
 
 // A file name in an image's header, as it stands there.
@@ -73,6 +75,7 @@ struct driver_type {
   std::span<const child_slot> children;
   const option_schema* open_options = nullptr;   // never null in a registered driver
   const option_schema* create_options = nullptr; // null: cannot create
+  const option_schema* amend_options = nullptr;  // null: cannot be amended
   bool supports_backing = false;
   // Zoned devices can be below it; anything else would write to them out of order.
   bool supports_zoned_children = false;

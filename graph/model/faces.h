@@ -194,6 +194,17 @@ struct backing_writer {
   virtual task<void> change_backing_reference(std::optional<image_reference> reference) = 0;
 };
 
+class secret_store;
+
+// Formats whose images can be changed after they were made, without changing what they hold.
+struct amendable {
+  virtual ~amendable() = default;
+  // `given` has passed the type's amend_options; `secrets` (null: none) is what they may name.
+  // `is_forced`: also what cannot be undone. Durable when it returns; a failure leaves the image as
+  // it was, or says what it left.
+  virtual task<void> amend(const options& given, const secret_store* secrets, bool is_forced) = 0;
+};
+
 // Drivers whose node is one other thing as it is, byte for byte and from the first to the last: a
 // child, or a file of the host, which may then be read and written without them
 // (node::whole_host_file). Nothing of it suspends.

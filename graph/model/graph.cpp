@@ -13,17 +13,19 @@ namespace {
 // Layers of one chain; a header that names its own overlay would otherwise open files for ever.
 constexpr std::size_t opening_depth_max = 256;
 
-// Who decides about headers while a definition and what it leads to is opened.
-struct current_resolver {
-  reference_resolver*& now;
-  reference_resolver* const before;
-  current_resolver(reference_resolver*& r, reference_resolver* wanted) : now(r), before(r) {
+// Who decides about headers, and what options may name, while a definition and what it leads to is
+// opened.
+template<class Pointer>
+struct current {
+  Pointer& now;
+  const Pointer before;
+  current(Pointer& p, const Pointer& wanted) : now(p), before(p) {
     if (wanted != nullptr)
       now = wanted;
   }
-  ~current_resolver() { now = before; }
-  current_resolver(const current_resolver&) = delete;
-  current_resolver& operator=(const current_resolver&) = delete;
+  ~current() { now = before; }
+  current(const current&) = delete;
+  current& operator=(const current&) = delete;
 };
 
 // The names of nodes being opened, last in first out.
@@ -42,8 +44,8 @@ graph::graph(loop& home, const registry& drivers, reference_resolver* references
       auto_names_(std::make_shared<std::atomic<unsigned>>(0)) {}
 
 graph::graph(loop& home, const graph& like)
-    : home_(home), drivers_(like.drivers_), references_(like.references_), events_(like.events_),
-      lease_queues_(like.lease_queues_), auto_names_(like.auto_names_) {}
+    : home_(home), drivers_(like.drivers_), references_(like.references_), secrets_(like.secrets_),
+      events_(like.events_), lease_queues_(like.lease_queues_), auto_names_(like.auto_names_) {}
 
 graph::~graph() {
   BGFS_ASSERT(roots_.empty(), "M1: a graph outlives its roots");
@@ -117,7 +119,10 @@ task<node*> graph::open_node(node_spec spec) {
   nodes_.push_back(std::move(made));
   add_name(n);
   const opening_mark mark(opening_, n);
-  const current_resolver following(references_, spec.references);
+  const current following(references_, spec.references);
+  const current naming(secrets_, spec.secrets);
+  n.secrets_ = secrets_;
+  n.is_info_only_ = spec.is_info_only;
   std::vector<child_spec> backing;
   for (child_spec& child : spec.children) {
     if (child.slot == "backing") {
@@ -128,8 +133,7 @@ task<node*> graph::open_node(node_spec spec) {
   }
   co_await check_loop(n);
   n.has_no_backing_ = spec.has_no_backing;
-  n.is_without_data_ = spec.is_without_data;
-  if (!spec.is_without_data)
+  if (!spec.is_info_only)
     co_await open_named_children(n);
   co_await open_driver(n);
   if (!spec.has_no_backing && backing.empty())
@@ -241,9 +245,10 @@ task<void> graph::open_driver(node& n) {
                                               .self = n,
                                               .given = n.given(),
                                               .is_read_only = n.is_read_only(),
-                                              .is_without_data = n.is_without_data_,
                                               .children = children,
-                                              .drivers = drivers_}),
+                                              .drivers = drivers_,
+                                              .secrets = n.secrets_.get(),
+                                              .is_info_only = n.is_info_only_}),
                                "{}", n.describe());
   n.find_faces();
   n.refresh_limits();

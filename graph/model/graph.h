@@ -37,9 +37,12 @@ struct node_spec {
   bool has_no_backing = false; // `backing: null`: what the header names is not opened
   // What may be followed from the header, and below; null: as what leads here.
   reference_resolver* references = nullptr;
+  // What its options may name, and those of what is below; null: as what leads here.
+  std::shared_ptr<const secret_store> secrets;
+  // Only what it is will be asked, not what it holds (open_request::is_info_only).
+  bool is_info_only = false;
   // Goes with its last parent, as a definition in place does.
   bool is_owned_by_parent = false;
-  bool is_without_data = false; // see open_request
   source_mark mark;
 };
 
@@ -196,6 +199,9 @@ public:
   // find loops and to know who asks.
   [[nodiscard]] const std::vector<const node*>& opening() const { return opening_; }
 
+  // What nodes may name whose specs bring nothing of their own; null, as at first: nothing.
+  void set_secrets(std::shared_ptr<const secret_store> secrets) { secrets_ = std::move(secrets); }
+
   // Where events go; null, as at first: nowhere. The sink outlives the graph.
   void set_events(event_sink* sink) { events_ = sink; }
   void emit(std::string_view type, value data) const {
@@ -246,6 +252,7 @@ private:
   loop& home_;
   const registry& drivers_;
   reference_resolver* references_;
+  std::shared_ptr<const secret_store> secrets_; // while a node is opened: what leads to it brings
   event_sink* events_ = nullptr;
   unsigned lease_queues_ = 0;
   std::list<std::unique_ptr<node>> nodes_;

@@ -35,6 +35,7 @@ void node::find_faces() {
   checkable_ = dynamic_cast<checkable*>(d);
   snapshottable_ = dynamic_cast<snapshottable*>(d);
   vmstate_store_ = dynamic_cast<vmstate_store*>(d);
+  amendable_ = dynamic_cast<amendable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);

@@ -199,6 +199,8 @@ public:
   [[nodiscard]] checkable* as_checkable() const { return checkable_; }
   // Null: it has no internal snapshots. What changes something goes through the graph.
   [[nodiscard]] snapshottable* as_snapshottable() const { return snapshottable_; }
+  // Null: its images cannot be amended. Callers hold a root that may write.
+  [[nodiscard]] amendable* as_amendable() const { return amendable_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -301,6 +303,7 @@ private:
   checkable* checkable_ = nullptr;
   snapshottable* snapshottable_ = nullptr;
   vmstate_store* vmstate_store_ = nullptr;
+  amendable* amendable_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;
@@ -311,10 +314,11 @@ private:
   edge* primary_ = nullptr;
 
   node_options requested_;
+  std::shared_ptr<const secret_store> secrets_; // for opening it anew; null: none
+  bool is_info_only_ = false;
   bool is_owned_by_parent_ = false; // defined in place: closed with its last parent
   bool has_no_backing_ = false;
   bool has_backing_of_header_ = false;
-  bool is_without_data_ = false; // see open_request
   // graph/model/suspend.cpp. The driver of a suspended format is closed, though still there to be
   // looked at; that of a protocol or filter stays open and has given up its locks.
   bool is_suspended_ = false;

@@ -14,7 +14,7 @@ import sys
 import interop
 from interop import REPORT, Skip
 
-# What waits for later work: formats, snapshots, encryption, external data files.
+# What waits for later work: formats, snapshots, external data files.
 FORMATS = ("raw", "qcow2")
 LATER = ("q2-datafile", "snap-2@snap:", "snap-grow@snap:")
 MEMORY_MAX = 1 << 30
@@ -30,7 +30,7 @@ def corpus():
 def verify(place, *options):
     results = "results.json"
     template = (f"{interop.PROGRAM} convert --allow-raw-references=. -O raw "
-                "[[-l snapshot.name={snapshot}]] {spec} {out}")
+                "[[--object secret,id=sec0,file={key}]] [[-l snapshot.name={snapshot}]] {spec} {out}")
     subprocess.run([sys.executable, os.path.join(place, "verify.py"), "--json", results, *options,
                     "--", template], stdout=subprocess.DEVNULL, check=False)
     with open(results, encoding="utf-8") as f:

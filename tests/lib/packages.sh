@@ -2,7 +2,7 @@
 # Sourced: what bgfs needs from Debian 12, and how to get it. Lists only what is named directly.
 
 packages_build=(clang-19 lld-19 libclang-rt-19-dev cmake ninja-build pkg-config ccache fuse3
-  libfuse3-dev liburing-dev libyaml-cpp-dev libfmt-dev libdeflate-dev zlib1g-dev libzstd-dev)
+  libfuse3-dev liburing-dev libyaml-cpp-dev libfmt-dev libdeflate-dev zlib1g-dev libzstd-dev libssl-dev)
 packages_quickstart=(e2fsprogs)
 packages_test=(doctest-dev python3 qemu-utils qemu-system-common fio e2fsprogs xfsprogs btrfs-progs
   fuse2fs attr acl util-linux procps psmisc passwd rsync valgrind)

@@ -58,8 +58,9 @@ struct private_library {
   std::string where;
 };
 const private_library private_libraries[] = {
-    {"yaml-cpp/", "config/yaml."}, {"fuse_lowlevel.h", "fuse/"}, {"fuse3/", "fuse/"},
-    {"fuse.h", "fuse/"},           {"liburing.h", "graph/io/"},
+    {"yaml-cpp/", "config/yaml."}, {"fuse_lowlevel.h", "fuse/"},
+    {"fuse3/", "fuse/"},           {"fuse.h", "fuse/"},
+    {"liburing.h", "graph/io/"},   {"openssl/", "drivers/format/common/"},
 };
 
 void check_include(const std::string& file, const std::string& included) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/format/qcow2/create.h"
 
+#include "drivers/format/qcow2/create_encryption.h"
 #include "drivers/format/qcow2/image.h"
 #include "drivers/format/qcow2/refcount_block.h"
 #include "graph/io/with.h"
@@ -229,7 +230,20 @@ task<open_image> open_new(create_request request) {
 
 } // namespace
 
-const option_schema create_schema{"driver 'qcow2'", option_list};
+namespace {
+
+template<std::size_t A, std::size_t B>
+constexpr std::array<option, A + B> joined(const option (&a)[A], const option (&b)[B]) {
+  std::array<option, A + B> all;
+  std::ranges::copy(a, all.begin());
+  std::ranges::copy(b, all.begin() + A);
+  return all;
+}
+constexpr auto all_options = joined(option_list, encryption_options);
+
+} // namespace
+
+const option_schema create_schema{"driver 'qcow2'", all_options};
 
 result<std::vector<new_part>> created_parts(const options& given) {
   std::vector<new_part> parts;
@@ -242,6 +256,8 @@ task<void> create_image(create_request request) {
   const auto length = checked_align_up(request.length, 512);
   const header h = co_await make_header(request.given);
   co_await check_length(h, length.value_or(~u64{0}));
+  const std::optional<new_encryption> encryption =
+      co_await read_encryption(request.given, request.secrets);
   const std::vector<std::byte> first = co_await serialise_with_names(h);
 
   const u64 cluster = h.g.cluster();
@@ -253,6 +269,11 @@ task<void> create_image(create_request request) {
   // The header comes last: until it is there, the file is no image.
   co_await request.file->flush();
   co_await context(request.file->write(0, first), "writing the header");
+  // Before the disk has a length: nobody shall write to it unencrypted after a crash.
+  if (encryption)
+    co_await with(open_new(request), [&encryption](open_image& i) {
+      return i.opened->set_up_encryption(*encryption);
+    });
   truncate_options options;
   options.prealloc = read_preallocation(request.given);
   const u64 wanted = *length;

@@ -21,6 +21,7 @@ inline constexpr u64 snapshots_max = 65536;
 inline constexpr u64 snapshot_table_bytes_max = 64 * MiB;
 inline constexpr u64 bitmaps_max = 65535;
 inline constexpr u64 bitmap_directory_bytes_max = bitmaps_max * 1024;
+inline constexpr u64 crypto_header_bytes_max = 16 * MiB;
 // L1 and L2 entries and compressed descriptors hold 56-bit host offsets.
 inline constexpr u64 host_end_max = u64{1} << 56;
 

@@ -18,6 +18,18 @@ std::string_view to_string(compression_type type) {
   return "";
 }
 
+std::string_view to_string(encryption_method method) {
+  switch (method) {
+  case encryption_method::none:
+    return "none";
+  case encryption_method::aes:
+    return "aes";
+  case encryption_method::luks:
+    return "luks";
+  }
+  return "";
+}
+
 namespace {
 
 std::string text_of(std::span<const std::byte> bytes) {
@@ -95,11 +107,6 @@ result<> check_features(const header& h, u32 crypt_method, header_use use) {
                 "corrupt",
                 crypt_method);
   const bool is_disk = use == header_use::disk;
-  if (crypt_method != 0 && is_disk)
-    return fail(error_kind::unsupported,
-                "the image is encrypted ({}), which this version cannot read; decrypt it with "
-                "'qemu-img convert'",
-                crypt_method == 1 ? "AES" : "LUKS");
   if ((h.autoclear & autoclear_bit::raw_data_file) != 0 && !h.has_data_file())
     return fail(error_kind::corrupt_image,
                 "the image claims that its external data file is raw (autoclear bit 1), but it has "
@@ -109,16 +116,6 @@ result<> check_features(const header& h, u32 crypt_method, header_use use) {
                 "the image has {} snapshots, which are impossible with an external data file; the "
                 "image is corrupt",
                 h.snapshot_count);
-  // Without them nobody could say that the bits are right; a repair by wrong ones would free data.
-  const header_extension* crypto = h.find(extension_type::crypto_header);
-  if (crypt_method == 2 && (crypto == nullptr || crypto->bytes.size() != sizeof(area_wire)))
-    return fail(error_kind::corrupt_image,
-                "the image is encrypted (LUKS), but does not say where its encryption header is; "
-                "the image is corrupt");
-  if (crypt_method == 2) {
-    const auto area = load<area_wire>(crypto->bytes);
-    BGFS_CHECK(check_table(h.g, "the encryption header", area.offset, area.length));
-  }
   if ((h.incompatible & incompatible_bit::data_file) != 0 && !is_disk &&
       h.find(extension_type::data_file) == nullptr)
     return fail(error_kind::corrupt_image,
@@ -207,6 +204,13 @@ result<> parse_backing(std::span<const std::byte> cluster, const header_v2_wire&
   return {};
 }
 
+template<class T>
+result<> without_value(result<T> r) {
+  if (!r)
+    return fail(std::move(r).error());
+  return {};
+}
+
 result<> check_l1(const header& h) {
   const u64 bytes = u64{h.l1_entries} * 8;
   if (bytes > l1_bytes_max)
@@ -226,6 +230,26 @@ result<> check_l1(const header& h) {
     return fail(error_kind::corrupt_image,
                 "the L1 table is at offset 0, where the header is; the image is corrupt");
   return check_table(h.g, "the L1 table", h.l1.value, bytes);
+}
+
+// Spec, "Full disk encryption header pointer": it is there if and only if the method needs it.
+result<> check_encryption(const header& h) {
+  const bool has_pointer = h.find(extension_type::crypto_header) != nullptr;
+  if (h.encryption == encryption_method::luks) {
+    BGFS_CHECK(without_value(h.crypto_header()));
+  } else if (has_pointer) {
+    return fail(error_kind::corrupt_image,
+                "the image points to an encryption header, which only images encrypted with LUKS "
+                "have; its encryption method is '{}'; the image is corrupt",
+                to_string(h.encryption));
+  }
+  // Sectors are encrypted whole; the rest of one would be neither readable nor writable.
+  if (h.is_encrypted() && !is_aligned(h.disk_length, 512))
+    return fail(error_kind::corrupt_image,
+                "the disk of an encrypted image is {:#x} bytes long, which is no multiple of 512; "
+                "the image is corrupt",
+                h.disk_length);
+  return {};
 }
 
 result<> check_tables(const header& h, header_use use) {
@@ -317,6 +341,26 @@ result<std::optional<bitmap_directory>> header::bitmaps() const {
   return bitmap_directory{wire.bitmap_count, {wire.directory_offset, wire.directory_length}};
 }
 
+result<byte_range> header::crypto_header() const {
+  const header_extension* e = find(extension_type::crypto_header);
+  if (e == nullptr || e->bytes.size() != sizeof(crypto_extension_wire))
+    return fail(error_kind::corrupt_image,
+                "the image is encrypted with LUKS, but its pointer to the encryption header has {} "
+                "bytes, not {}; the image is corrupt",
+                e == nullptr ? 0 : e->bytes.size(), sizeof(crypto_extension_wire));
+  const auto wire = load<crypto_extension_wire>(e->bytes);
+  if (wire.length == 0 || wire.length > crypto_header_bytes_max)
+    return fail(error_kind::corrupt_image,
+                "the encryption header is {:#x} bytes long; possible are 1 to {:#x}; the image is "
+                "corrupt",
+                wire.length.get(), crypto_header_bytes_max);
+  BGFS_CHECK(check_table(g, "the encryption header", wire.offset, wire.length));
+  if (wire.offset == 0)
+    return fail(error_kind::corrupt_image,
+                "the encryption header is at offset 0, where the header is; the image is corrupt");
+  return byte_range{wire.offset, wire.length};
+}
+
 result<u64> header_cluster_bytes(std::span<const std::byte> head) {
   if (head.size() < sizeof(header_v2_wire))
     return fail(error_kind::invalid_image,
@@ -367,6 +411,8 @@ result<header> parse_header(std::span<const std::byte> first_cluster, header_use
   if (h.version >= 3)
     BGFS_CHECK(parse_additional(
         first_cluster.subspan(compression_type_at, header_length - compression_type_at), h));
+  h.encryption = static_cast<encryption_method>(wire.crypt_method.get());
+  BGFS_CHECK(check_encryption(h));
   BGFS_CHECK(check_tables(h, use));
   return h;
 }
@@ -394,6 +440,7 @@ result<std::vector<std::byte>> serialise_header(const header& h) {
   wire.backing_file_length = static_cast<u32>(h.backing_file.size());
   wire.cluster_bits = h.g.cluster_bits;
   wire.disk_length = h.disk_length;
+  wire.crypt_method = static_cast<u32>(h.encryption);
   wire.l1_entries = h.l1_entries;
   wire.l1_offset = h.l1.value;
   wire.refcount_table_offset = h.refcount_table.value;
@@ -440,6 +487,15 @@ header_extension make_backing_format(std::string_view format) {
 
 header_extension make_data_file(std::string_view name) {
   return {extension_type::data_file, bytes_of(name)};
+}
+
+header_extension make_crypto_header(byte_range host) {
+  crypto_extension_wire wire;
+  wire.offset = host.offset;
+  wire.length = host.length;
+  header_extension e{extension_type::crypto_header, std::vector<std::byte>(sizeof wire)};
+  store(std::span(e.bytes), wire);
+  return e;
 }
 
 header_extension make_feature_names() {

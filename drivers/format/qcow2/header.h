@@ -18,6 +18,9 @@ namespace bgfs::qcow2 {
 enum class compression_type : u8 { zlib = 0, zstd = 1 };
 [[nodiscard]] std::string_view to_string(compression_type type);
 
+enum class encryption_method : u8 { none = 0, aes = 1, luks = 2 };
+[[nodiscard]] std::string_view to_string(encryption_method method);
+
 struct header_extension {
   u32 type = 0;
   std::vector<std::byte> bytes;
@@ -49,6 +52,7 @@ struct header {
   u64 compatible = 0;
   u64 autoclear = 0;
   compression_type compression = compression_type::zlib;
+  encryption_method encryption = encryption_method::none;
   std::string backing_file; // empty: none
   // Fields behind those known here (spec, "Additional fields", rule 2), kept as they were.
   std::vector<std::byte> unknown_fields;
@@ -72,6 +76,9 @@ struct header {
   // What the bitmaps extension says; nullopt if there is none, or if the autoclear bit does not say
   // that it counts (spec: it is then to be considered inconsistent).
   [[nodiscard]] result<std::optional<bitmap_directory>> bitmaps() const;
+  // Where the crypto header extension says that the LUKS header is; of images encrypted with LUKS.
+  [[nodiscard]] result<byte_range> crypto_header() const;
+  [[nodiscard]] bool is_encrypted() const { return encryption != encryption_method::none; }
   [[nodiscard]] bool is_dirty() const { return (incompatible & incompatible_bit::dirty) != 0; }
   [[nodiscard]] bool is_corrupt() const { return (incompatible & incompatible_bit::corrupt) != 0; }
   [[nodiscard]] bool has_lazy_refcounts() const {
@@ -99,6 +106,7 @@ enum class header_use : u8 { disk, check };
 [[nodiscard]] header_extension make_feature_names();
 [[nodiscard]] header_extension make_backing_format(std::string_view format);
 [[nodiscard]] header_extension make_data_file(std::string_view name);
+[[nodiscard]] header_extension make_crypto_header(byte_range host);
 
 // The extensions with their end marker, as they lie behind the header's fields.
 [[nodiscard]] std::vector<std::byte>

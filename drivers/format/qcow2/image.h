@@ -8,9 +8,11 @@
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
 // image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
 // image_check.cpp, image_data_file.cpp, image_snapshots.cpp, image_references.cpp (what tables
-// refer to), image_vmstate.cpp.
+// refer to), image_vmstate.cpp, image_encryption.cpp, image_amend.cpp (key slots).
 #pragma once
 
+#include "drivers/format/common/luks1_header.h"
+#include "drivers/format/common/sector_cipher.h"
 #include "drivers/format/qcow2/allocation_list.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
@@ -27,10 +29,13 @@ struct image_request {
   edge* data_file = nullptr; // external
   node* self = nullptr;      // null while an image is being created
   bool is_read_only = false;
-  bool is_without_data = false;   // an external data file may be absent
-  bool keeps_data_file = false;   // of a new image: the content of the file is the disk
-  const options* given = nullptr; // null: the defaults
+  bool keeps_data_file = false;          // of a new image: the content of the file is the disk
+  const options* given = nullptr;        // null: the defaults
+  const secret_store* secrets = nullptr; // while it is being opened; null: there are none
+  bool is_info_only = false;             // opens without its key and its external data file
 };
+
+struct new_encryption;
 
 task<header> read_header(edge& file, header_use use = header_use::disk);
 // Whether an image that is going to be written is fit for it.
@@ -63,7 +68,9 @@ class image final : public driver,
                     public backing_writer,
                     public checkable,
                     public snapshottable,
-                    public vmstate_store {
+                    public vmstate_store,
+
+                    public amendable {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -107,6 +114,7 @@ public:
                                                            std::string holder) override;
   task<void> read_vmstate(u64 position, std::span<std::byte> bytes) override;
   task<void> write_vmstate(u64 position, std::span<const std::byte> bytes) override;
+  task<void> amend(const options& given, const secret_store* secrets, bool is_forced) override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
 
@@ -145,6 +153,28 @@ private:
   // image_backing.cpp
   task<void> switch_header(header_switch change);
   task<void> settle_header(header_switch change);
+
+  // image_encryption.cpp
+  task<void> open_encryption();
+  task<void> open_luks(std::span<const std::byte> passphrase);
+  [[nodiscard]] result<const secret_bytes*> find_key() const;
+  [[nodiscard]] result<> check_has_key() const;
+  [[nodiscard]] u64 sector_of(guest_offset at, host_offset host) const;
+  task<void> read_encrypted(guest_offset at, host_offset host, std::span<std::byte> bytes);
+  task<void> write_encrypted(guest_offset at, host_offset host, std::span<const std::byte> bytes);
+  task<void> write_encrypted_zeroes(guest_offset at, host_offset host, u64 length);
+  [[nodiscard]] value describe_encryption() const;
+  // image_amend.cpp
+  struct slot_change {
+    const options& given;
+    const secret_store* secrets;
+    bool is_forced;
+  };
+  task<void> add_key(slot_change change);
+  task<void> erase_keys(slot_change change);
+  task<std::vector<unsigned>> find_erased(slot_change change);
+  // Makes an empty image one that is encrypted with LUKS.
+  task<void> set_up_encryption(const new_encryption& how);
 
   // image_map.cpp
   // Which disk is looked at: the live one, a snapshot's, or what lies behind one.
@@ -350,6 +380,8 @@ private:
 
   allocation_list allocations_;
   inflated_cache inflated_;
+  std::optional<crypt::luks1_header> luks_;
+  std::unique_ptr<crypt::sector_cipher> cipher_; // null: not encrypted, or only looked at
 
   struct cleaning_timer : timer {
     image* owner = nullptr;

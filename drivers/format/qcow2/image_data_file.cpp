@@ -14,7 +14,7 @@ result<> check_data_file(const header& h, const image_request& request) {
   if (!h.has_data_file() && request.data_file != nullptr)
     return fail(error_kind::invalid_argument,
                 "'data-file' is given, but the image keeps its data in its own file; leave it out");
-  if (h.has_data_file() && request.data_file == nullptr && !request.is_without_data)
+  if (h.has_data_file() && request.data_file == nullptr && !request.is_info_only)
     return fail(error_kind::invalid_image,
                 "the image keeps its data in an external data file, and its header does not say "
                 "which; give it as 'data-file'");
@@ -35,6 +35,8 @@ cluster_run image::place_in_data_file(guest_offset cluster, u64 count) const {
 }
 
 task<void> image::zero_raw_data(byte_range range, write_flags flags) {
+  if (header_.is_encrypted()) // zeroes are not stored as zeroes
+    co_await fail(error_kind::unsupported, "encrypted data are zeroed by writing them");
   co_await file_.write_zeroes(range, flags);
 }
 

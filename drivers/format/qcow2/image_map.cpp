@@ -129,7 +129,7 @@ subcluster_kind image::kind_at(l2_entry entry, guest_offset cluster, unsigned su
 extent image::to_extent(const disk_state& disk, guest_offset at, const guest_run& run) const {
   extent e;
   e.length = std::min(run.length, disk.length - at.value);
-  if (has_host(run.kind)) {
+  if (has_host(run.kind) && !header_.is_encrypted()) { // else nothing is where anybody could use it
     if (header_.has_data_file() && !file_.has_data_file()) {
       e.kind = extent_kind::encoded; // so that reads end in an error
       return e;
@@ -151,6 +151,10 @@ extent image::to_extent(const disk_state& disk, guest_offset at, const guest_run
     e.is_compressed = true;
     break;
   case subcluster_kind::normal: {
+    if (header_.is_encrypted()) {
+      e.kind = extent_kind::encoded;
+      break;
+    }
     const u64 file_length = file_.data_length();
     e.kind = run.host.value < file_length ? extent_kind::data : extent_kind::zero;
     if (e.kind == extent_kind::data)
@@ -194,8 +198,7 @@ task<extent> image::map(byte_range range) {
 
 // What a cluster holds of the guest's bytes. Everything that is not compressed goes through here.
 task<void> image::read_stored(guest_offset at, host_offset host, std::span<std::byte> bytes) {
-  (void)at; // stored as they are
-  return file_.read_data(host, bytes);
+  return header_.is_encrypted() ? read_encrypted(at, host, bytes) : file_.read_data(host, bytes);
 }
 
 task<void> image::read(u64 offset, std::span<std::byte> bytes) {

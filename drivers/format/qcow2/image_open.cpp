@@ -99,6 +99,7 @@ task<std::unique_ptr<image>> image::open(image_request request) {
   }
   std::unique_ptr<image> opened(new image(request, std::move(h), s));
   co_await opened->load_tables(s);
+  co_await opened->open_encryption();
   if (!request.is_read_only)
     co_await opened->make_writable();
   co_await opened->detect_preallocation();
@@ -137,6 +138,10 @@ task<void> image::find_metadata(overlap_map& known) {
   const std::optional<bitmap_directory> bitmaps = co_await header_.bitmaps();
   if (bitmaps)
     known.add(metadata_kind::bitmap_directory, bitmaps->range);
+  if (header_.encryption == encryption_method::luks) {
+    const byte_range place = co_await header_.crypto_header();
+    known.add(metadata_kind::crypto_header, place);
+  }
   co_await find_snapshots(known);
 }
 
@@ -329,7 +334,7 @@ task<void> image::close_writable() {
 }
 
 void image::refine_limits(block_limits& limits) const {
-  limits.request_alignment = 1;
+  limits.request_alignment = header_.is_encrypted() ? crypt::sector_length : 1;
   limits.write_zeroes_alignment =
       static_cast<u32>(header_.version < 3 ? g().cluster() : g().subcluster());
   limits.discard_alignment = static_cast<u32>(g().cluster());
@@ -348,6 +353,8 @@ driver_info image::info() const {
   if (header_.version >= 3)
     data.set("lazy-refcounts", header_.has_lazy_refcounts());
   data.set("refcount-bits", g().refcount_bits());
+  if (header_.is_encrypted())
+    data.set("encrypt", describe_encryption());
   if (header_.version >= 3) {
     if (header_.has_data_file()) {
       if (const std::string name = header_.data_file(); !name.empty())
@@ -362,6 +369,7 @@ driver_info image::info() const {
   i.subcluster_size = g().subcluster();
   i.is_dirty = header_.is_dirty();
   i.is_corrupt = header_.is_corrupt();
+  i.is_encrypted = header_.is_encrypted();
   i.format_specific = value::map();
   i.format_specific.set("type", "qcow2");
   i.format_specific.set("data", std::move(data));

@@ -29,6 +29,7 @@ task<void> image::prepare_reopen(const options& given, const node_options& gener
     co_await fail(error_kind::unsupported,
                   "the image takes no more writes ({}), so it has to be opened anew",
                   file_.stop_reason());
+  co_await check_only_mutable_change(open_schema, request_.self->given(), given);
   if (request_.is_read_only && !generic.is_read_only)
     co_await check_may_become_writable();
   reopening next{.how = {}, .is_read_only = generic.is_read_only, .region = {}, .overlaps = {}};

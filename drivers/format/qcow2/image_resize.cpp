@@ -48,6 +48,10 @@ task<void> image::grow(u64 length, truncate_options options) {
   if (options.prealloc != preallocation::off && may_have_backing() && !g().is_extended)
     co_await fail(error_kind::unsupported,
                   "preallocation would hide the backing file; it needs extended L2 entries");
+  if (options.prealloc != preallocation::off && header_.is_encrypted() && header_.version < 3)
+    co_await fail(error_kind::unsupported,
+                  "preallocated clusters of an encrypted image would read as random bytes: version "
+                  "2 cannot mark them as zeroes; it needs version 3 (compat=1.1)");
   {
     const async_mutex::guard lock = co_await store_->lock().lock();
     co_await begin_metadata_change();
@@ -236,7 +240,9 @@ task<void> image::preallocate_table(byte_range guest, preallocation mode) {
     const u64 index = index_in_slice(at) + i;
     // With extended entries the subclusters stay what they are: they only have their place.
     const u64 bitmap = load_entry(g(), slice, index).bitmap;
-    store_entry(g(), slice, index, {offset | entry_copied, bitmap});
+    // What the file has there, decrypted, is not zeroes.
+    const bool says_zero = header_.is_encrypted() && !g().is_extended;
+    store_entry(g(), slice, index, {offset | entry_copied | (says_zero ? entry_zero : 0), bitmap});
   }
   store_->l2_changed(slice_at);
   mapping_changed(guest);

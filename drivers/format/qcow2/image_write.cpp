@@ -26,13 +26,12 @@ constexpr u64 merged_copies_max = 256 * KiB;
 // What a cluster holds of the guest's bytes. Everything that is not compressed goes through here.
 task<void> image::write_stored(guest_offset at, host_offset host,
                                std::span<const std::byte> bytes) {
-  (void)at; // stored as they are
-  return file_.write_data(host, bytes);
+  return header_.is_encrypted() ? write_encrypted(at, host, bytes) : file_.write_data(host, bytes);
 }
 
 task<void> image::write_stored_zeroes(guest_offset at, host_offset host, u64 length) {
-  (void)at;
-  return file_.write_zeroes({host.value, length}, 0);
+  return header_.is_encrypted() ? write_encrypted_zeroes(at, host, length)
+                                : file_.write_zeroes({host.value, length}, 0);
 }
 
 task<void> image::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
@@ -206,8 +205,9 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
     const new_clusters taken = co_await allocator_->allocate(count);
     plan.clusters = taken.run;
     plan.is_taken = true;
-    plan.reads_zero = taken.reads_zero;
-    plan.is_fresh = taken.reads_zero && reads_zero;
+    // Decrypted, zeroes of the file are anything.
+    plan.reads_zero = taken.reads_zero && !header_.is_encrypted();
+    plan.is_fresh = plan.reads_zero && reads_zero;
     if (taken.run.count < count) { // should this load fail, the clusters leak
       const std::span<const std::byte> again =
           co_await store_->load_l2(slice_of(at), metadata_lock::held);

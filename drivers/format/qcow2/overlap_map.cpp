@@ -18,6 +18,7 @@ std::string_view describe_metadata(metadata_kinds kinds) {
       {metadata_kind::inactive_l1, "the L1 table of a snapshot"},
       {metadata_kind::inactive_l2, "an L2 table of a snapshot"},
       {metadata_kind::bitmap_directory, "the bitmap directory"},
+      {metadata_kind::crypto_header, "the encryption header"},
   };
   for (const row& r : rows)
     if ((kinds & r.kind) != 0)

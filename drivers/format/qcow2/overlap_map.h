@@ -24,9 +24,10 @@ inline constexpr metadata_kinds snapshot_table = 0x20;
 inline constexpr metadata_kinds inactive_l1 = 0x40;
 inline constexpr metadata_kinds inactive_l2 = 0x80;
 inline constexpr metadata_kinds bitmap_directory = 0x100;
+inline constexpr metadata_kinds crypto_header = 0x200;
 // The templates of the option.
 inline constexpr metadata_kinds constant =
-    main_header | active_l1 | refcount_table | snapshot_table | bitmap_directory;
+    main_header | active_l1 | refcount_table | snapshot_table | bitmap_directory | crypto_header;
 inline constexpr metadata_kinds cached = constant | active_l2 | refcount_block | inactive_l1;
 inline constexpr metadata_kinds all = cached | inactive_l2;
 } // namespace metadata_kind

@@ -4,6 +4,7 @@
 #include "drivers/format/qcow2/check/checked_image.h"
 #include "drivers/format/qcow2/create.h"
 #include "drivers/format/qcow2/image.h"
+#include "drivers/format/qcow2/image_amend.h"
 #include "graph/model/join_options.h"
 
 namespace bgfs {
@@ -38,8 +39,9 @@ task<std::unique_ptr<driver>> open(open_request request) {
                                    .data_file = request.children[2],
                                    .self = &request.self,
                                    .is_read_only = request.is_read_only,
-                                   .is_without_data = request.is_without_data,
-                                   .given = &request.given});
+                                   .given = &request.given,
+                                   .secrets = request.secrets,
+                                   .is_info_only = request.is_info_only});
   co_return std::unique_ptr<driver>(std::move(opened));
 }
 
@@ -82,6 +84,7 @@ const driver_type qcow2_driver_type{
     .children = slots,
     .open_options = &qcow2::open_schema,
     .create_options = &qcow2::create_schema,
+    .amend_options = &qcow2::amend_schema,
     .supports_backing = true,
     .probe = probe,
     .open = open,

@@ -11,6 +11,7 @@ constexpr u64 l2_pages_min = 2;
 constexpr u64 refcount_pages_min = 4;
 constexpr u64 cache_bytes_max = 64 * GiB;
 
+constexpr std::string_view encryption_formats[] = {"aes", "luks"};
 constexpr std::string_view overlap_templates[] = {"none", "constant", "cached", "all"};
 
 constexpr option option_list[] = {
@@ -116,6 +117,14 @@ constexpr option option_list[] = {
      .help = "drop cached metadata that was not used for so long; 0: never",
      .default_text = "600",
      .is_mutable = true},
+    {.name = "encrypt.format",
+     .type = option_type::choice,
+     .help = "how the image is encrypted, which its header says, too",
+     .choices = encryption_formats},
+    {.name = "encrypt.key-secret",
+     .type = option_type::text,
+     .help = "the id of the secret that decrypts it: a passphrase of LUKS, the key of aes",
+     .is_strong = true},
 };
 
 struct overlap_flag {

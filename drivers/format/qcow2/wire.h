@@ -113,11 +113,11 @@ struct feature_name_wire {
 static_assert(sizeof(feature_name_wire) == 48);
 
 // Spec, "Full disk encryption header pointer".
-struct area_wire {
+struct crypto_extension_wire {
   be64 offset;
   be64 length;
 };
-static_assert(sizeof(area_wire) == 16);
+static_assert(sizeof(crypto_extension_wire) == 16);
 
 // Spec, "Bitmaps extension".
 struct bitmaps_extension_wire {

@@ -189,8 +189,6 @@ TEST_CASE("every mistake in a graph file names its place and what would be right
       {"version: 1\nwhatever: []\n",
        "g.yaml:2:1: the key 'whatever' is not known; there are version, include, references, "
        "secrets, throttle-groups, nodes, exports"},
-      {"version: 1\nsecrets: [{id: a, file: b}]\n",
-       "g.yaml:2:1: 'secrets' is not supported yet; leave it out"},
       {"version: 1\nthrottle-groups: [{id: slow}]\n",
        "g.yaml:2:1: 'throttle-groups' is not supported yet; leave it out"},
       {"version: 1\nnodes: {}\n", "g.yaml:2:1: 'nodes' is a list, not a map"},

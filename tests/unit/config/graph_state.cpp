@@ -63,7 +63,7 @@ TEST_CASE("the state file is in force when the graph is read") {
   CHECK(config->make_node_spec("web")->has_no_backing);
   // Another one may be tried without being written.
   const graph_state none{.path = state.path};
-  config = graph_config::load(path, test::test_registry(), &none);
+  config = graph_config::load(path, test::test_registry(), {.state = &none});
   REQUIRE(config.has_value());
   CHECK(config->opening_order("web") == std::vector<std::string>{"one", "web"});
   REQUIRE(write_graph_state(none).has_value());

@@ -26,8 +26,8 @@ task<void> checker::count_everything() {
   if (counts_refcounts_)
     count(header_.refcount_table.value, refcount_table_.size() * 8);
   if (const header_extension* e = header_.find(extension_type::crypto_header);
-      e != nullptr && e->bytes.size() == sizeof(area_wire)) {
-    const auto area = load<area_wire>(e->bytes);
+      e != nullptr && e->bytes.size() == sizeof(crypto_extension_wire)) {
+    const auto area = load<crypto_extension_wire>(e->bytes);
     count(area.offset, area.length);
   }
   co_await count_bitmaps();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every operation on the file fails once, in turn; and the medium is full for a while.
-#include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/drivers/qcow2/encrypted_image.h"
 
 #include <random>
 
@@ -14,6 +14,7 @@ struct scenario {
   option_list open;
   u64 cluster;
   u64 backing = 0;
+  const char* encryption = "";
 };
 
 // Fails operation number `nth` (from 1) with `os_error`, and no other.
@@ -31,11 +32,14 @@ struct one_fault {
 class fault_run {
 public:
   fault_run(const scenario& s, u64 nth, int os_error) : s_(s), fault_{nth, os_error} {
-    disk_ = &b_.create("d", 40 * s.cluster, s.create);
+    if (*s.encryption != 0)
+      b_.add_secret("sec0", test_passphrase);
+    disk_ = &b_.create("d", 40 * s.cluster, create_options(s.encryption, s.create));
+    decrypt_ = decryption_of(b_.bench, s.encryption, *disk_);
     backing_ = pattern(s.backing, 1);
     if (s.backing != 0)
       b_.place("base", backing_);
-    root_ = &b_.open("d", s.open, s.backing != 0 ? "base" : "");
+    root_ = &b_.open("d", open_options(s.encryption, s.open), s.backing != 0 ? "base" : "");
     model_ = backing_;
     model_.resize(40 * s.cluster);
     disk_->fault = [this](std::string_view, byte_range) { return fault_(); };
@@ -101,7 +105,7 @@ private:
     disk_->fault = nullptr;
     require_sound(*disk_, true);
     if (closed)
-      REQUIRE(read_disk(disk_->bytes, backing_) == model_);
+      REQUIRE(read_disk(disk_->bytes, backing_, decrypt_) == model_);
   }
 
   scenario s_;
@@ -111,6 +115,7 @@ private:
   root* root_ = nullptr;
   std::vector<std::byte> model_, backing_;
   bool is_stopped_ = false;
+  decryption decrypt_;
 };
 
 const scenario scenarios[] = {
@@ -118,6 +123,7 @@ const scenario scenarios[] = {
     {{{"cluster_size", "512"}}, {{"l2-cache-size", "1"}, {"refcount-cache-size", "1"}}, 512, 9000},
     {{{"cluster_size", "1K"}, {"lazy_refcounts", "on"}}, {}, 1024},
     {{{"cluster_size", "16K"}, {"extended_l2", "on"}}, {}, 16384, 100000},
+    {small_luks({{"cluster_size", "2K"}}), {}, 2048, 30001, "luks"},
 };
 
 } // namespace

@@ -74,6 +74,7 @@ public:
       if (block != 0)
         use(block, l_.cluster, "refcount block");
     }
+    use_crypto_header();
     walk(l_.l1, l_.l1_entries);
     walk_snapshots();
     if (!report_.is_dirty) {
@@ -98,6 +99,14 @@ private:
       if (!name.empty() && (name != what))
         error(fmt::format("cluster {:#x} is a {} and a {}", c, name, what));
       name = what;
+    }
+  }
+  void use_crypto_header() {
+    u64 at = l_.version < 3 ? 72 : l_.r.be32(100);
+    while (l_.r.be32(at) != 0 && at < l_.cluster) {
+      if (l_.r.be32(at) == 0x0537be77)
+        use(l_.r.be64(at + 8), l_.r.be64(at + 16), "encryption header");
+      at += 8 + (l_.r.be32(at + 4) + 7) / 8 * 8;
     }
   }
   void walk(u64 l1, u64 l1_entries) {
@@ -225,6 +234,7 @@ namespace {
 
 std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> image,
                                    std::span<const std::byte> backing,
+                                   const decryption& decrypt = {},
                                    std::span<const std::byte> data = {}) {
   std::vector<std::byte> disk(l.length);
   const u64 parts = l.is_extended ? 32 : 1;
@@ -244,10 +254,13 @@ std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> i
     const auto& holder = l.has_data_file ? data : image;
     const auto& from = has_data ? holder : backing;
     const u64 source = has_data ? (entry & offset_bits) + at % l.cluster : at;
-    if (zero || source >= from.size())
+    if (zero || (source >= from.size() && !(has_data && decrypt)))
       continue;
-    std::ranges::copy(from.subspan(source, std::min<u64>(length, from.size() - source)),
+    const u64 inside = source >= from.size() ? 0 : std::min<u64>(length, from.size() - source);
+    std::ranges::copy(from.subspan(std::min<u64>(source, from.size()), inside),
                       disk.begin() + static_cast<i64>(at));
+    if (has_data && decrypt)
+      decrypt(at, source, std::span(disk).subspan(at, length));
   }
   return disk;
 }
@@ -255,9 +268,9 @@ std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> i
 } // namespace
 
 std::vector<std::byte> read_disk(std::span<const std::byte> image,
-                                 std::span<const std::byte> backing,
+                                 std::span<const std::byte> backing, const decryption& decrypt,
                                  std::span<const std::byte> data) {
-  return read_layout(layout(image), image, backing, data);
+  return read_layout(layout(image), image, backing, decrypt, data);
 }
 
 std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,

@@ -5,6 +5,7 @@
 
 #include "graph/base/ints.h"
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,9 +26,13 @@ struct check_report {
 [[nodiscard]] check_report check_image(std::span<const std::byte> image);
 
 // The disk, as the specification says it reads. Not for images with compressed clusters.
+// `decrypt` is called with what a cluster holds of each part of an encrypted image, and where it
+// lies on the disk and in the file.
+using decryption = std::function<void(u64 guest, u64 host, std::span<std::byte> bytes)>;
 // `data`: the external data file of an image that has one.
 [[nodiscard]] std::vector<std::byte> read_disk(std::span<const std::byte> image,
                                                std::span<const std::byte> backing = {},
+                                               const decryption& decrypt = {},
                                                std::span<const std::byte> data = {});
 
 struct snapshot_content {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Random requests against a plain byte array, over the shapes an image can have.
 #include "graph/base/text.h"
+#include "tests/unit/drivers/qcow2/encrypted_image.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 
 #include <random>
@@ -15,7 +16,8 @@ struct shape {
   option_list create;
   option_list open = {};
   u64 length = 1 << 20;
-  u64 backing = 0; // its length; 0: none
+  u64 backing = 0;             // its length; 0: none
+  const char* encryption = ""; // its format
 };
 
 u64 option_size(const shape& s, const char* name, u64 otherwise) {
@@ -28,7 +30,13 @@ u64 option_size(const shape& s, const char* name, u64 otherwise) {
 class model_run {
 public:
   model_run(const shape& s, u64 seed) : shape_(s), random_(seed) {
-    disk_ = &b_.create("d", s.length, s.create);
+    if (*s.encryption != 0)
+      b_.add_secret("sec0", test_passphrase);
+    disk_ = &b_.create("d", s.length, create_options(s.encryption, s.create));
+    shape_.open = open_options(s.encryption, s.open);
+    if (s.encryption == std::string("aes"))
+      make_legacy(*disk_);
+    decrypt_ = decryption_of(b_.bench, s.encryption, *disk_);
     cluster_ = option_size(s, "cluster_size", 65536);
     if (s.backing != 0) {
       backing_ = pattern(s.backing, seed + 100);
@@ -67,7 +75,7 @@ public:
     b_.close();
     require_sound(*disk_);
     const std::vector<std::byte> data = data_file();
-    CHECK(read_disk(disk_->bytes, backing_, data) == model_);
+    CHECK(read_disk(disk_->bytes, backing_, decrypt_, data) == model_);
     if (option_of(shape_.create, "data_file_raw") == "on")
       CHECK(data == model_);
   }
@@ -136,6 +144,7 @@ private:
   root* root_ = nullptr;
   u64 cluster_ = 0;
   bool is_v2_ = false;
+  decryption decrypt_;
   std::vector<std::byte> backing_;
   std::vector<std::byte> model_;
 };
@@ -187,6 +196,33 @@ const shape shapes[] = {
     {"raw external data file",
      {{"cluster_size", "4K"}, {"data_file", "data"}, {"data_file_raw", "on"}},
      {{"data-file", "data"}}},
+    {"LUKS", small_luks({{"cluster_size", "4K"}}), {}, 1 << 20, 0, "luks"},
+    {"LUKS over a backing file", small_luks({}), {}, 1 << 20, 300001, "luks"},
+    {"LUKS with AES-256-XTS and 512-byte clusters",
+     {{"cluster_size", "512"}, {"encrypt.iter-time", "1"}},
+     {{"overlap-check", "all"}},
+     256 << 10,
+     0,
+     "luks"},
+    {"LUKS with extended L2 over a backing file",
+     small_luks({{"cluster_size", "16K"}, {"extended_l2", "on"}}),
+     {},
+     1 << 20,
+     600064,
+     "luks"},
+    {"LUKS in version 2",
+     small_luks({{"compat", "0.10"}, {"cluster_size", "4K"}}),
+     {},
+     1 << 20,
+     700 << 10,
+     "luks"},
+    {"LUKS with preallocation",
+     small_luks({{"cluster_size", "4K"}, {"preallocation", "metadata"}}),
+     {},
+     1 << 20,
+     0,
+     "luks"},
+    {"AES of before LUKS", {{"cluster_size", "4K"}}, {}, 1 << 20, 400 << 10, "aes"},
     {"the smallest caches",
      {{"cluster_size", "512"}},
      {{"l2-cache-size", "1"}, {"refcount-cache-size", "1"}},

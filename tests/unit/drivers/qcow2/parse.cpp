@@ -38,6 +38,14 @@ void put64(bytes& b, u64 at, u64 v) {
   store(std::span(b), be64(v), at);
 }
 
+void point_to_luks(bytes& b, u32 method, u32 length, u64 at, u64 bytes_there) {
+  put32(b, 32, method);
+  put32(b, 112, 0x0537be77);
+  put32(b, 116, length);
+  put64(b, 120, at);
+  put64(b, 128, bytes_there);
+}
+
 struct bad_header {
   const char* what;
   void (*spoil)(bytes&);
@@ -62,8 +70,31 @@ const bad_header bad_headers[] = {
      },
      "the file ends after 150 bytes, inside the header of 200"},
     {"refcount order", [](bytes& b) { put32(b, 96, 7); }, "refcount order 7 is larger than 6"},
-    {"encryption", [](bytes& b) { put32(b, 32, 1); }, "the image is encrypted (AES)"},
-    {"LUKS", [](bytes& b) { put32(b, 32, 2); }, "the image is encrypted (LUKS)"},
+    {"LUKS without a header", [](bytes& b) { put32(b, 32, 2); },
+     "the image is encrypted with LUKS, but its pointer to the encryption header has 0 bytes"},
+    {"a pointer of another length", [](bytes& b) { point_to_luks(b, 2, 15, 0x40000, 0x10000); },
+     "its pointer to the encryption header has 15 bytes, not 16"},
+    {"a pointer without LUKS", [](bytes& b) { point_to_luks(b, 0, 16, 0x40000, 0x10000); },
+     "which only images encrypted with LUKS have; its encryption method is 'none'"},
+    {"a pointer with AES", [](bytes& b) { point_to_luks(b, 1, 16, 0x40000, 0x10000); },
+     "its encryption method is 'aes'"},
+    {"encryption header unaligned", [](bytes& b) { point_to_luks(b, 2, 16, 0x40200, 0x10000); },
+     "the encryption header at 0x40200 is not aligned to the cluster size 0x10000"},
+    {"encryption header at 0", [](bytes& b) { point_to_luks(b, 2, 16, 0, 0x10000); },
+     "the encryption header is at offset 0"},
+    {"encryption header empty", [](bytes& b) { point_to_luks(b, 2, 16, 0x40000, 0); },
+     "the encryption header is 0x0 bytes long; possible are 1 to 0x1000000"},
+    {"encryption header too long", [](bytes& b) { point_to_luks(b, 2, 16, 0x40000, ~u64{0}); },
+     "the encryption header is 0xffffffffffffffff bytes long"},
+    {"encryption header beyond everything",
+     [](bytes& b) { point_to_luks(b, 2, 16, 0xffffffffffff0000, 0x10000); },
+     "ends beyond the largest possible file"},
+    {"encrypted disk of half a sector",
+     [](bytes& b) {
+       put32(b, 32, 1);
+       put64(b, 24, 0xff100);
+     },
+     "the disk of an encrypted image is 0xff100 bytes long, which is no multiple of 512"},
     {"encryption 3", [](bytes& b) { put32(b, 32, 3); }, "encryption method 3 is not one of"},
     {"raw data file without a data file", [](bytes& b) { put64(b, 88, 2); },
      "claims that its external data file is raw (autoclear bit 1), but it has no external data"},

@@ -28,13 +28,14 @@ inline value to_value(const option_list& list) {
 }
 
 inline task<void> make_image(loop& home, std::span<edge* const> files, const options& given,
-                             u64 length) {
+                             u64 length, const secret_store* secrets = nullptr) {
   co_await qcow2_driver_type.create({.home = home,
                                      .given = given,
                                      .filename = {},
                                      .file = files.front(),
                                      .parts = files.subspan(1),
-                                     .length = length});
+                                     .length = length,
+                                     .secrets = secrets});
 }
 
 // One disk with an image on it, and its node while it is open.
@@ -45,6 +46,12 @@ public:
   explicit qcow2_bench(std::vector<const driver_type*> types, loop_options how = {})
       : bench(with_qcow2(std::move(types)), how) {}
 
+  // What options of images made and opened from now on may name.
+  void add_secret(const std::string& id, std::string_view text) {
+    REQUIRE(secrets_->add(id, secret_bytes(std::as_bytes(std::span(text)))).has_value());
+    bench.graph().set_secrets(secrets_);
+  }
+  [[nodiscard]] const secret_store* secrets() const { return secrets_.get(); }
   result<> try_create(const std::string& name, u64 length, const option_list& list = {}) {
     memory_disk& d = bench.disk(name);
     (void)d;
@@ -66,7 +73,7 @@ public:
       ways.push_back(&bench.attach(*files.back(), may_resize));
       edges.push_back(&ways.back()->as_edge());
     }
-    result<> made = bench.run(make_image(bench.home(), edges, *given, length));
+    result<> made = bench.run(make_image(bench.home(), edges, *given, length, secrets_.get()));
     for (root* way : ways)
       bench.detach(*way);
     for (node* file : files)
@@ -141,6 +148,7 @@ private:
     types.push_back(&qcow2_driver_type);
     return types;
   }
+  std::shared_ptr<secret_store> secrets_ = std::make_shared<secret_store>();
   node* node_ = nullptr;
   root* root_ = nullptr;
 };

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// bgfs amend: change how an image is made, where it is.
+#include "config/commands/new_image.h"
+
+namespace bgfs {
+
+namespace {
+
+struct amend_arguments {
+  image_choice image;
+  std::vector<std::string> option_lists;
+  std::vector<std::string> objects;
+  allowed_references allowed;
+  std::string cache;
+  bool is_forced = false;
+};
+
+result<options> read_options(const node& image, const std::vector<std::string>& lists) {
+  BGFS_TRY(const value given, merge_option_lists(lists));
+  const option_schema* const schemas[] = {image.type().amend_options};
+  return validate_options(schemas, given);
+}
+
+task<void> amend_open(open_image& image, const command_session& session, const amend_arguments& a) {
+  amendable* const face = image.top().as_amendable();
+  if (face == nullptr || image.top().type().amend_options == nullptr)
+    co_await fail(error_kind::unsupported, "images of format '{}' cannot be amended",
+                  image.top().type().name);
+  const options given = co_await read_options(image.top(), a.option_lists);
+  co_await context(face->amend(given, session.secrets().get(), a.is_forced), "'{}'",
+                   image.choice().name);
+  co_await image.disk().flush();
+}
+
+task<void> amend(command_session& session, const amend_arguments& a) {
+  co_await with(open(session.nodes(), a.image),
+                [&](open_image& image) { return amend_open(image, session, a); });
+}
+
+int print_help(const command_call& call, const std::string& format) {
+  const driver_type* const type = call.drivers.find(format);
+  if (type == nullptr || type->amend_options == nullptr) {
+    complain(call,
+             fmt::format("there is no format '{}' that can be amended; give one with -f", format));
+    return 1;
+  }
+  print("Supported options:\n" + describe_options(*type->amend_options));
+  return 0;
+}
+
+void declare(arguments& known, amend_arguments& a) {
+  known.texts('o', "options", "OPTIONS", "name=value,... to change; 'help' lists what there is",
+              a.option_lists);
+  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
+             a.image.format);
+  known.flag(0, "force", "also change what cannot be undone", a.is_forced);
+  known.text('t', "cache", "MODE", "how the host caches the image", a.cache);
+  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
+             a.image.is_options);
+  add_object_option(known, a.objects);
+  add_reference_options(known, a.allowed);
+}
+
+} // namespace
+
+int run_amend(const command_call& call) {
+  amend_arguments a;
+  arguments known(call.name, "[OPTION]... -o OPTIONS FILE",
+                  "Changes how an image is made, where it is: of encrypted images, the keys that\n"
+                  "open it.");
+  declare(known, a);
+  const parsed_arguments parsed = parse_arguments(call, known);
+  if (parsed.is_over)
+    return parsed.status;
+  if (asks_option_help(a.option_lists))
+    return print_help(call, a.image.format);
+  if (parsed.operands.size() != 1 || a.option_lists.empty()) {
+    complain(call, "-o with what to change, and one image are expected; see 'bgfs amend --help'");
+    return 1;
+  }
+  a.image.name = parsed.operands[0];
+  a.image.is_writable = true;
+  if (!a.cache.empty()) {
+    const auto mode = parse_host_cache(a.cache);
+    if (!mode) {
+      complain(call, "option '-t': " + mode.error().message());
+      return 1;
+    }
+    a.image.cache = *mode;
+  }
+  return run_session(call, a.allowed, std::move(a.objects),
+                     [&](command_session& session) { return amend(session, a); });
+}
+
+} // namespace bgfs
