@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 namespace bgfs::test {
@@ -239,8 +240,8 @@ std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> i
     const u64 source = data ? (entry & offset_bits) + at % l.cluster : at;
     if (zero || source >= from.size())
       continue;
-    std::ranges::copy(from.subspan(source, std::min<u64>(length, from.size() - source)),
-                      disk.begin() + static_cast<i64>(at));
+    std::memcpy(disk.data() + at, from.data() + source,
+                std::min<u64>(length, from.size() - source));
   }
   return disk;
 }

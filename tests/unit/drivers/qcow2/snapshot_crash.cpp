@@ -18,7 +18,9 @@ using content = std::vector<std::byte>;
 struct kept_snapshot {
   std::string name;
   content disk;
-  friend bool operator==(const kept_snapshot&, const kept_snapshot&) = default;
+  friend bool operator==(const kept_snapshot& a, const kept_snapshot& b) {
+    return a.name == b.name && is_same(a.disk, b.disk);
+  }
 };
 using snapshot_map = std::map<std::string, kept_snapshot>; // by id
 
@@ -188,7 +190,7 @@ private:
     const bool is_listed = found == *before || (running != nullptr && found == running->after);
     REQUIRE_MESSAGE(is_listed, "cut " << cut << ": the list is neither the old nor the new");
     const content disk = read_disk(image, backing_);
-    if (running != nullptr && running->is_revert && disk == running->disk)
+    if (running != nullptr && running->is_revert && is_same(disk, running->disk))
       return;
     check_disk(disk, cut);
   }
