@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 namespace bgfs::test {
@@ -246,8 +247,8 @@ std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> i
     const u64 source = has_data ? (entry & offset_bits) + at % l.cluster : at;
     if (zero || source >= from.size())
       continue;
-    std::ranges::copy(from.subspan(source, std::min<u64>(length, from.size() - source)),
-                      disk.begin() + static_cast<i64>(at));
+    std::memcpy(disk.data() + at, from.data() + source,
+                std::min<u64>(length, from.size() - source));
   }
   return disk;
 }
