@@ -72,12 +72,12 @@ inline void decrypt_sectors(const char* name, std::span<const std::byte> key, u6
     std::array<unsigned char, 16> iv{};
     for (unsigned i = 0; i < 8; i++)
       iv[i] = static_cast<unsigned char>((first + at / 512) >> 8 * i);
-    auto* const sector = reinterpret_cast<unsigned char*>(bytes.data() + at);
+    auto* const in_place = reinterpret_cast<unsigned char*>(bytes.data() + at);
     int count = 0;
     REQUIRE(EVP_DecryptInit(c, EVP_get_cipherbyname(name),
                             reinterpret_cast<const unsigned char*>(key.data()), iv.data()) == 1);
     EVP_CIPHER_CTX_set_padding(c, 0);
-    REQUIRE(EVP_DecryptUpdate(c, sector, &count, sector, 512) == 1);
+    REQUIRE(EVP_DecryptUpdate(c, in_place, &count, in_place, 512) == 1);
   }
   EVP_CIPHER_CTX_free(c);
 }

@@ -153,8 +153,9 @@ TEST_CASE("qcow2: creating an encrypted image can fail anywhere") {
         return std::nullopt;
       return error::from_errno(EIO, "the test says so");
     };
+    edge* const to = &way.as_edge();
     const result<> made =
-        b.bench.run(make_image(b.bench.home(), way.as_edge(), *given, 1 << 20, &secrets));
+        b.bench.run(make_image(b.bench.home(), {&to, 1}, *given, 1 << 20, &secrets));
     disk.fault = nullptr;
     came = seen >= nth;
     const bool is_image = disk.bytes.size() > 72 && load<be32>(disk.bytes) == 0x514649fb;

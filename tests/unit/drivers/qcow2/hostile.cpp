@@ -2,7 +2,7 @@
 // Images that lie: every word of the metadata of a small image, replaced by awkward values, and the
 // files of tests/images/bad. Whatever they say, requests end with a result or an error.
 #include "tests/unit/drivers/qcow2/image_editor.h"
-#include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/drivers/qcow2/snapshot_bench.h"
 
 #include <filesystem>
 #include <fstream>
@@ -54,8 +54,35 @@ task<void> use(root& way, bool writes) {
   (void)co_await as_result(way.truncate(align_down(length / 2, 512)));
 }
 
+// What an image says of its snapshots is used as well: each is read, and some are changed.
+void use_snapshots(qcow2_bench& b, node& image, bool writes) {
+  graph& g = b.bench.graph();
+  const auto all = g.snapshots(image);
+  if (!all)
+    return;
+  for (std::size_t i = 0; i < std::min<std::size_t>(all->size(), 3); i++) {
+    const snapshot_key key{.id = (*all)[i].id, .name = (*all)[i].name};
+    result<node*> shown = b.bench.try_open(view_spec("view", image.name(), key));
+    if (!shown)
+      continue;
+    root& way = b.bench.attach(**shown, may_read);
+    b.bench.must(use(way, false));
+    b.bench.detach(way);
+    (void)b.bench.run(g.close(**shown));
+  }
+  if (!writes)
+    return;
+  (void)b.bench.run(g.create_snapshot(image, {.name = "new"}));
+  if (!all->empty()) {
+    const snapshot_key key{.id = all->front().id, .name = {}};
+    (void)b.bench.run(g.revert_to_snapshot(image, key));
+    (void)b.bench.run(g.delete_snapshot(image, key));
+  }
+  (void)b.bench.run(g.delete_snapshot(image, named("new")));
+}
+
 void open_and_use(const std::vector<std::byte>& bytes, bool writes) {
-  qcow2_bench b;
+  qcow2_bench b{std::vector<const driver_type*>{&internal_snapshot_driver_type}};
   memory_disk& disk = b.place("d", bytes);
   disk.yields = false;
   disk.length_max = bytes.size() + (16 << 20);
@@ -65,7 +92,15 @@ void open_and_use(const std::vector<std::byte>& bytes, bool writes) {
   result<node*> opened = b.bench.try_open(qcow2_bench::image_spec("d", list));
   if (opened) {
     root& way = b.bench.attach(**opened, writes ? may_resize : may_read);
+    u64 sum = 0; // of the content: either order, but the same one each time
+    for (const std::byte one : bytes)
+      sum += std::to_integer<u64>(one);
+    const bool snapshots_first = sum % 2 == 0;
+    if (snapshots_first)
+      use_snapshots(b, **opened, writes);
     b.bench.must(use(way, writes));
+    if (!snapshots_first)
+      use_snapshots(b, **opened, writes);
     b.bench.detach(way);
     (void)b.bench.run(b.bench.graph().close(**opened));
   }
