@@ -93,6 +93,9 @@ task<void> server::run() {
     co_await idle_.wait();
   for (const auto& q : queues_)
     co_await q->finish();
+  // What a queue had received when the connection ended came here until it finished.
+  while (running_ > 0)
+    co_await idle_.wait();
   if (ring_ != nullptr)
     ring_transport::close(std::move(ring_));
   interruptions_.request_stop();
