@@ -70,7 +70,8 @@ private:
     void await_resume() const noexcept {}
   };
 
-  // Those that wait for nobody first: merging puts them in this order. Who waits for all comes last.
+  // Those that wait for nobody first: merging puts them in this order. Who waits for all comes
+  // last.
   enum class kind : u8 { attributes, wake, name, inode, told };
   struct message {
     kind what = kind::inode;
