@@ -7,7 +7,8 @@
 //   snapshots_         the table of internal snapshots, as on the disk
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
 // image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
-// image_snapshots.cpp, image_references.cpp (what tables refer to), image_vmstate.cpp.
+// image_snapshots.cpp, snapshot_reader.cpp, image_references.cpp (what tables refer to),
+// image_vmstate.cpp.
 #pragma once
 
 #include "drivers/format/qcow2/allocation_list.h"
