@@ -86,7 +86,7 @@ def case_wrong_command_lines_say_what_is_right():
     bgfs("create", "-q", "-f", "qcow2", "a.qcow2", "1M")
     bgfs("create", "-q", "a.raw", "1M")
     fails("inof", saying=["there is no command 'inof'; did you mean 'info'?", "the commands are"])
-    fails("commit", "a.qcow2", saying="there is no command 'commit'")
+    fails("check", "a.qcow2", saying="there is no command 'check'")
     fails("info", saying="one image is expected; see 'bgfs info --help'")
     fails("info", "--jsno", "a.raw", saying="option '--jsno' is not known")
     fails("info", "--output=xml", "a.raw", saying="'xml' is neither 'human' nor 'json'")
@@ -124,7 +124,7 @@ def case_wrong_command_lines_say_what_is_right():
     for word, what in (("-c", "writing compressed images"), ("-C", "copying within the host"),
                        ("--bitmaps", "copying bitmaps"), ("--salvage", "going on after read errors")):
         fails("convert", word, "a.raw", "x", saying=f"{what}")
-    fails("convert", "-l", "s", "a.qcow2", "x", saying="there is no snapshot 's'")
+    fails("convert", "-l", "s", "a.qcow2", "x", saying="there is no snapshot 's'; there are none")
     fails("convert", "-r", "1M", "a.qcow2", "x", saying="limiting the rate is not supported yet")
     fails("convert", "-S", "100", "a.raw", "x", saying="is a multiple of 512")
     fails("convert", "-m", "17", "a.raw", "x", saying="is a number from 1 to 16, not '17'")

@@ -7,8 +7,9 @@
 //   snapshots_         the table of internal snapshots, as on the disk
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
 // image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
-// image_check.cpp, image_data_file.cpp, image_snapshots.cpp, image_references.cpp (what tables
-// refer to), image_vmstate.cpp, image_encryption.cpp, image_amend.cpp (key slots).
+// image_check.cpp, image_data_file.cpp, image_snapshots.cpp, snapshot_reader.cpp,
+// image_references.cpp (what tables refer to), image_vmstate.cpp, image_encryption.cpp,
+// image_amend.cpp (key slots).
 #pragma once
 
 #include "drivers/format/common/luks1_header.h"
