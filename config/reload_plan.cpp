@@ -275,11 +275,24 @@ private:
       plan_.nodes.push_back({n.name(), node_fate::closed, {}});
   }
 
+  // The files that an image names beside its backing file.
+  static result<> check_parts(const node& n, reference_resolver& references) {
+    for (const auto& e : n.children()) {
+      if (!e->is_named_by_image())
+        continue;
+      const named_child part{e->name(), {e->child().host_path(), {}}};
+      if (result<node_spec> ok = references.resolve_part(n, part); !ok)
+        return fail(std::move(ok).error());
+    }
+    return {};
+  }
+
   // A stricter policy counts for what is open already.
   result<> check_references() {
     for (const auto& [name, j] : judged_) {
       if (j.live == nullptr || !kept_.contains(j.live))
         continue;
+      BGFS_CHECK(check_parts(*j.live, *j.spec->references));
       for (const node* n = j.live; n != nullptr && n->has_backing_of_header() && n->is_active();
            n = n->backing() != nullptr ? &n->backing()->child() : nullptr) {
         const auto reference = n->instance().backing_reference();
@@ -287,6 +300,8 @@ private:
           break;
         if (result<node_spec> ok = j.spec->references->resolve_backing(*n, *reference); !ok)
           return fail(std::move(ok).error());
+        if (n->backing() != nullptr)
+          BGFS_CHECK(check_parts(n->backing()->child(), *j.spec->references));
       }
     }
     return {};

@@ -11,7 +11,6 @@ struct amend_arguments {
   std::vector<std::string> option_lists;
   std::vector<std::string> objects;
   allowed_references allowed;
-  std::string cache;
   bool is_forced = false;
 };
 
@@ -54,7 +53,7 @@ void declare(arguments& known, amend_arguments& a) {
   known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
              a.image.format);
   known.flag(0, "force", "also change what cannot be undone", a.is_forced);
-  known.text('t', "cache", "MODE", "how the host caches the image", a.cache);
+  add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
              a.image.is_options);
   add_object_option(known, a.objects);
@@ -80,14 +79,6 @@ int run_amend(const command_call& call) {
   }
   a.image.name = parsed.operands[0];
   a.image.is_writable = true;
-  if (!a.cache.empty()) {
-    const auto mode = parse_host_cache(a.cache);
-    if (!mode) {
-      complain(call, "option '-t': " + mode.error().message());
-      return 1;
-    }
-    a.image.cache = *mode;
-  }
   return run_session(call, a.allowed, std::move(a.objects),
                      [&](command_session& session) { return amend(session, a); });
 }

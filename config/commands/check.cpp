@@ -23,6 +23,7 @@ struct check_options {
   bool is_quiet = false;
   bool shows_progress = false;
   allowed_references allowed;
+  std::vector<std::string> objects;
 };
 
 // Findings go to standard error as they are found, whatever the output is.
@@ -108,17 +109,15 @@ int run_check(const command_call& call) {
   known.value('r', "repair", "leaks|all",
               "put right what is wrong: only clusters that nobody uses, or everything",
               [&](const std::string& v) { return take_repair(v, options); });
-  known.value('T', "source-cache", "CACHE", "the cache mode to read it with",
-              [&](const std::string& v) -> result<> {
-                BGFS_TRY(options.image.cache, parse_host_cache(v));
-                return {};
-              });
+  add_cache_option(known, 'T', "source-cache", "how the host caches the image",
+                   options.image.cache);
   known.flag('q', "quiet", "print nothing but what is wrong", options.is_quiet);
   known.flag('p', "progress", "show how far it has come", options.shows_progress);
   known.flag('U', "force-share", "even while somebody else is writing it",
              options.image.is_force_shared);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
              options.image.is_options);
+  add_object_option(known, options.objects);
   add_reference_options(known, options.allowed);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
@@ -133,9 +132,9 @@ int run_check(const command_call& call) {
   }
   options.image.name = parsed.operands[0];
   int status = status_sound;
-  const int outcome = run_session(call, options.allowed, [&](command_session& session) {
-    return run(session, call, options, status);
-  });
+  const int outcome =
+      run_session(call, options.allowed, std::move(options.objects),
+                  [&](command_session& session) { return run(session, call, options, status); });
   return outcome != 0 ? outcome : status;
 }
 

@@ -18,8 +18,6 @@ struct convert_arguments {
   std::vector<std::string> objects;
   std::string sparse;
   std::string parallel;
-  std::string source_cache;
-  std::string target_cache;
   bool is_quiet = false;
   bool is_progress = false;
 };
@@ -54,8 +52,10 @@ void declare_images(arguments& known, convert_arguments& a) {
              o.target.is_options);
   known.flag('U', "force-share", "read sources even while somebody else is writing them",
              o.source.is_force_shared);
-  known.text('t', "target-cache", "MODE", "how the host caches the target", a.target_cache);
-  known.text('T', "source-cache", "MODE", "how the host caches the sources", a.source_cache);
+  add_cache_option(known, 't', "target-cache", "how the host caches the target",
+                   a.options.target.cache);
+  add_cache_option(known, 'T', "source-cache", "how the host caches the sources",
+                   a.options.source.cache);
   add_object_option(known, a.objects);
   add_reference_options(known, a.allowed);
 }
@@ -95,12 +95,6 @@ result<> read_numbers(convert_arguments& a) {
     if (problem != std::errc() || after != end || o.parallel < 1 || o.parallel > copy_parallel_max)
       return fail(error_kind::invalid_argument, "option '-m' is a number from 1 to {}, not '{}'",
                   copy_parallel_max, a.parallel);
-  }
-  if (!a.source_cache.empty()) {
-    BGFS_TRY(o.source.cache, context(parse_host_cache(a.source_cache), "option '-T'"));
-  }
-  if (!a.target_cache.empty()) {
-    BGFS_TRY(o.target.cache, context(parse_host_cache(a.target_cache), "option '-t'"));
   }
   return {};
 }

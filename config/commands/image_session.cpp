@@ -282,6 +282,14 @@ int run_session(const command_call& call, const allowed_references& allowed,
   return 1;
 }
 
+void add_cache_option(arguments& known, char letter, std::string_view name, std::string_view help,
+                      host_cache& into) {
+  known.value(letter, name, "MODE", help, [&into](const std::string& given) -> result<> {
+    BGFS_TRY(into, parse_host_cache(given));
+    return {};
+  });
+}
+
 void add_object_option(arguments& known, std::vector<std::string>& into) {
   known.texts(0, "object", "OBJECT",
               "secret,id=ID,file=FILE: a secret that options name by its id; also data=, env=, "

@@ -99,6 +99,10 @@ int run_session(const command_call& call, const allowed_references& allowed,
 // --object, for every command that opens or makes images.
 void add_object_option(arguments& known, std::vector<std::string>& into);
 
+// The host cache mode of an image, under the name and letter that the command gives it.
+void add_cache_option(arguments& known, char letter, std::string_view name, std::string_view help,
+                      host_cache& into);
+
 // The options for them, which every command that opens images has.
 void add_reference_options(arguments& known, allowed_references& into);
 

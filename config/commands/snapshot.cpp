@@ -14,6 +14,7 @@ enum class snapshot_action : u8 { list, create, apply, remove };
 struct snapshot_options {
   image_choice image;
   allowed_references allowed;
+  std::vector<std::string> objects;
   snapshot_action action = snapshot_action::list;
   std::string which;
   unsigned actions = 0; // given
@@ -81,7 +82,8 @@ task<void> run_action(command_session& session, const snapshot_options& o) {
   choice.is_writable = o.action != snapshot_action::list;
   choice.shares_writes = true; // with ourselves: each change takes what it needs
   choice.discards = true;
-  choice.needs_backing = false; // nothing that is done here looks below the image
+  choice.needs_backing = false; // nothing that is done here looks below the image,
+  choice.is_info_only = true;   // or at what the disk holds: tables and counts are all
   co_await with(open(session.nodes(), choice),
                 [&](open_image& image) { return run_on_image(session, image, o); });
 }
@@ -141,6 +143,7 @@ int run_snapshot(const command_call& call) {
   known.flag('q', "quiet", "print nothing but the list", o.is_quiet);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
              o.image.is_options);
+  add_object_option(known, o.objects);
   add_reference_options(known, o.allowed);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
@@ -150,7 +153,7 @@ int run_snapshot(const command_call& call) {
     return 1;
   }
   o.image.name = parsed.operands[0];
-  return run_session(call, o.allowed,
+  return run_session(call, o.allowed, std::move(o.objects),
                      [&](command_session& session) { return run_action(session, o); });
 }
 

@@ -48,7 +48,10 @@ public:
     view_.reset();
     co_return;
   }
-  void refine_limits(block_limits& limits) const override { limits.request_alignment = 1; }
+  // It is stored as the live disk is: encrypted images are read by whole sectors.
+  void refine_limits(block_limits& limits) const override {
+    limits.request_alignment = image_.limits().request_alignment;
+  }
   [[nodiscard]] driver_info info() const override {
     const driver_info of_image = image_.instance().info();
     return {.cluster_size = of_image.cluster_size, .subcluster_size = of_image.subcluster_size};

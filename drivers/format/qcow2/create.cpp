@@ -98,6 +98,13 @@ result<> read_data_file(const options& given, header& h) {
                   given.mark(flag).prefix(), flag);
   if (name.empty())
     return {};
+  for (const std::string_view flag : {"data_file_raw", "keep_data_file"})
+    if (given.flag(flag) && given.is_set("encrypt.format"))
+      return fail(
+          error_kind::invalid_argument,
+          "{}'{}' and 'encrypt.format' contradict each other: encrypted, the data file holds "
+          "something else than the disk",
+          given.mark(flag).prefix(), flag);
   h.incompatible |= incompatible_bit::data_file;
   h.extensions.push_back(make_data_file(name));
   if (!given.flag("data_file_raw"))

@@ -352,6 +352,7 @@ private:
 
   // image_vmstate.cpp
   [[nodiscard]] u64 vmstate_offset(u64 disk_length) const;
+  task<void> read_vmstate_of(disk_state disk, u64 position, std::span<std::byte> bytes);
   task<void> make_vmstate_room(u64 entries);
   task<void> write_vmstate_cluster(u64 position, std::span<const std::byte> bytes);
 

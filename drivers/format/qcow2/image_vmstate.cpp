@@ -13,11 +13,31 @@ u64 image::vmstate_offset(u64 disk_length) const {
   return g().l1_entries_for(disk_length) * g().l2_span();
 }
 
-// No backing file has any of it.
 task<void> image::read_vmstate(u64 position, std::span<std::byte> bytes) {
-  disk_state behind = live();
-  behind.shows_backing = false;
-  co_await read_guest(behind, guest_offset(vmstate_offset(header_.disk_length) + position), bytes);
+  return read_vmstate_of(live(), position, bytes);
+}
+
+// No backing file has any of it. Of an encrypted image whole sectors are read.
+task<void> image::read_vmstate_of(disk_state disk, u64 position, std::span<std::byte> bytes) {
+  disk.shows_backing = false;
+  const u64 unit = header_.is_encrypted() ? crypt::sector_length : 1;
+  guest_offset at(vmstate_offset(disk.length) + position);
+  while (!bytes.empty()) {
+    const u64 within = at.within(unit);
+    const bool is_whole = within == 0 && bytes.size() >= unit;
+    const u64 length =
+        is_whole ? align_down(bytes.size(), unit) : std::min<u64>(bytes.size(), unit - within);
+    const auto part = bytes.first(length);
+    if (is_whole) {
+      co_await read_guest(disk, at, part);
+    } else {
+      std::array<std::byte, crypt::sector_length> sector;
+      co_await read_guest(disk, at.aligned_down(unit), sector);
+      std::memcpy(part.data(), sector.data() + within, length);
+    }
+    at += length;
+    bytes = bytes.subspan(length);
+  }
 }
 
 // Whole clusters, so that nothing is copied around the bytes from a longer backing file.
@@ -59,7 +79,7 @@ task<void> image::write_vmstate_cluster(u64 position, std::span<const std::byte>
     const std::optional<guest_run> run = lookup(at + done, rest.size(), split_at::kind_and_copied);
     if (run && run->kind == subcluster_kind::normal && run->is_copied) {
       const u64 length = std::min<u64>(run->length, rest.size());
-      co_await file_.write_data(run->host, rest.first(length));
+      co_await write_stored(at + done, run->host, rest.first(length));
       done += length;
     } else {
       const u64 length = co_await shielded(write_slowly(at + done, rest));

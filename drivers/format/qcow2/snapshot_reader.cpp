@@ -43,10 +43,7 @@ public:
       co_await fail(error_kind::out_of_range,
                     "the VM state of snapshot '{}' has {:#x} bytes; there are no {:#x} at {:#x}",
                     info_.name, length, bytes.size(), position);
-    disk_state behind = disk();
-    behind.shows_backing = false;
-    co_await of_.read_guest(behind, guest_offset(of_.vmstate_offset(info_.disk_length) + position),
-                            bytes);
+    co_await of_.read_vmstate_of(disk(), position, bytes);
   }
 
 private:

@@ -5,6 +5,7 @@
 #include "tests/unit/drivers/qcow2/deflate.h"
 #include "tests/unit/drivers/qcow2/encrypted_image.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
+#include "tests/unit/drivers/qcow2/snapshot_bench.h"
 
 using namespace bgfs;
 using namespace bgfs::test;
@@ -328,5 +329,56 @@ TEST_CASE("qcow2: a chain may be encrypted in part") {
     CHECK(read_all(b.bench, way) == model);
     b.bench.detach(way);
     b.bench.must(b.bench.graph().close(n));
+  }
+}
+
+// At any offset, though only whole sectors can be decrypted, and in place the second time.
+TEST_CASE("qcow2: the state of a machine is encrypted like the disk, in snapshots, too") {
+  for (const std::string format : {"luks", "aes"}) {
+    CAPTURE(format);
+    qcow2_bench b({&internal_snapshot_driver_type});
+    b.add_secret("sec0", test_passphrase);
+    memory_disk& disk =
+        b.create("d", 64 << 10,
+                 create_options(format, format == "luks" ? small_luks({{"cluster_size", "4K"}})
+                                                         : option_list{{"cluster_size", "4K"}}));
+    if (format == "aes")
+      make_legacy(disk);
+    root& way = b.open("d", keyed);
+    b.bench.must(way.write(0, pattern(20000, 1)));
+    const auto state = pattern(10007, 2);
+    b.bench.must(b.top().write_vmstate(0, pattern(state.size(), 3)));
+    for (u64 at = 0; at < state.size(); at += 777)
+      b.bench.must(b.top().write_vmstate(
+          at, std::span(state).subspan(at, std::min<u64>(777, state.size() - at))));
+    const auto expect_state = [&](const auto& read) {
+      for (const byte_range part : {byte_range{0, state.size()}, byte_range{1, 600},
+                                    byte_range{511, 2}, byte_range{512, 1024}}) {
+        std::vector<std::byte> seen(part.length);
+        read(part.offset, std::span(seen));
+        CHECK(is_same(seen, std::span(state).subspan(part.offset, part.length)));
+      }
+    };
+    expect_state(
+        [&](u64 at, std::span<std::byte> bytes) { b.bench.must(b.top().read_vmstate(at, bytes)); });
+    CHECK_FALSE(contains(disk.bytes, std::span(state).subspan(600, 64)));
+    const snapshot_actions actions{b.bench, b.top()};
+    actions.create("s", state.size());
+    b.bench.must(way.write(0, pattern(20000, 4)));
+    {
+      const auto view =
+          b.bench.must(b.top().as_snapshottable()->open_snapshot(named("s"), "the test"));
+      expect_state(
+          [&](u64 at, std::span<std::byte> bytes) { b.bench.must(view->read_vmstate(at, bytes)); });
+    }
+    node& shown = b.bench.open(view_spec("v", "img-d", named("s")));
+    root& look = b.bench.attach(shown, may_read);
+    std::vector<std::byte> bytes(1001);
+    b.bench.must(look.read(777, bytes)); // not of whole sectors
+    CHECK(is_same(bytes, std::span<const std::byte>(pattern(20000, 1)).subspan(777, 1001)));
+    b.bench.detach(look);
+    b.bench.must(b.bench.graph().close(shown));
+    b.close();
+    require_sound(disk);
   }
 }

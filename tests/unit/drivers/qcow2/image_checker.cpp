@@ -258,8 +258,8 @@ std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> i
     if (zero || (source >= from.size() && !(has_data && decrypt)))
       continue;
     const u64 inside = source >= from.size() ? 0 : std::min<u64>(length, from.size() - source);
-    std::ranges::copy(from.subspan(std::min<u64>(source, from.size()), inside),
-                      disk.begin() + static_cast<i64>(at));
+    if (inside > 0)
+      std::memcpy(disk.data() + at, from.data() + source, inside);
     if (has_data && decrypt)
       decrypt(at, source, std::span(disk).subspan(at, length));
   }
@@ -275,7 +275,8 @@ std::vector<std::byte> read_disk(std::span<const std::byte> image,
 }
 
 std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
-                                             std::span<const std::byte> backing) {
+                                             std::span<const std::byte> backing,
+                                             const decryption& decrypt) {
   std::vector<snapshot_content> all;
   const layout live(image);
   u64 at = live.r.be64(64);
@@ -296,7 +297,7 @@ std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
     const u64 name_at = id_at + live.r.be16(at + 12);
     const u64 end = name_at + live.r.be16(at + 14);
     all.push_back({text(id_at, name_at - id_at), text(name_at, end - name_at),
-                   read_layout(l, image, backing)});
+                   read_layout(l, image, backing, decrypt)});
     at = (end + 7) / 8 * 8;
   }
   return all;

@@ -42,6 +42,7 @@ struct snapshot_content {
 };
 // What each internal snapshot holds, in the order of the table.
 [[nodiscard]] std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
-                                                           std::span<const std::byte> backing = {});
+                                                           std::span<const std::byte> backing = {},
+                                                           const decryption& decrypt = {});
 
 } // namespace bgfs::test

@@ -6,6 +6,8 @@
 #include "tests/unit/drivers/qcow2/image_checker.h"
 #include "tests/unit/lib/graph_bench.h"
 
+#include <cstring>
+
 namespace bgfs::test {
 
 using option_list = std::vector<std::pair<std::string, std::string>>;
@@ -25,6 +27,11 @@ inline value to_value(const option_list& list) {
     v.set(name.substr(0, dot), std::move(inner));
   }
   return v;
+}
+
+// As ==, which goes byte by byte where nothing is optimised.
+inline bool is_same(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
 }
 
 inline task<void> make_image(loop& home, std::span<edge* const> files, const options& given,

@@ -5,14 +5,7 @@
 #include "drivers/format/internal_snapshot/internal_snapshot.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 
-#include <cstring>
-
 namespace bgfs::test {
-
-// As ==, which goes byte by byte where nothing is optimised.
-inline bool is_same(std::span<const std::byte> a, std::span<const std::byte> b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
-}
 
 inline snapshot_key named(std::string name) {
   return {.id = {}, .name = std::move(name)};
