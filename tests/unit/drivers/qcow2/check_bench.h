@@ -61,7 +61,7 @@ public:
     result<check_result> found = try_check(mode, limits);
     REQUIRE_MESSAGE(found.has_value(), (found ? std::string() : found.error().message()));
     if (mode == check_mode::report)
-      REQUIRE(disk.bytes == before);
+      REQUIRE(is_same(disk.bytes, before));
     return *found;
   }
 
