@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Opens the input as a qcow2 image, reads it, maps it, and writes to it.
+// Opens the input as a qcow2 image, reads it, maps it, writes to it, takes and deletes snapshots;
+// then checks and repairs it.
 //   cmake -S . -B build/fuzz -D BGFS_FUZZ=ON ... && ninja fuzz_qcow2_open (tests/run fuzz does it)
 #include "drivers/format/qcow2/qcow2.h"
 #include "graph/io/spawn.h"
@@ -19,12 +20,26 @@ options validated(const option_schema& own, value given) {
   return *validate_options(schemas, given);
 }
 
-node_spec image_spec(bool is_read_only) {
+enum class use_kind : u8 { read, write, check, repair };
+
+constexpr bool only_reads(use_kind use) {
+  return use == use_kind::read || use == use_kind::check;
+}
+
+child_spec disk_child(const char* slot, const char* disk, bool is_read_only) {
   node_spec file;
   value file_options = value::map();
-  file_options.set("filename", "input");
+  file_options.set("filename", disk);
   file.type = &memory_driver_type;
   file.given = validated(memory_options, file_options);
+  file.generic.is_read_only = is_read_only;
+  child_spec child;
+  child.slot = slot;
+  child.target = std::make_unique<node_spec>(std::move(file));
+  return child;
+}
+
+node_spec image_spec(use_kind use, bool has_data_file) {
   node_spec image;
   value image_options = value::map();
   image_options.set("discard", "unmap");
@@ -33,18 +48,50 @@ node_spec image_spec(bool is_read_only) {
   image.node_name = "image";
   image.type = &qcow2_driver_type;
   image.given = validated(*qcow2_driver_type.open_options, image_options);
-  image.generic.is_read_only = file.generic.is_read_only = is_read_only;
+  image.generic.is_read_only = only_reads(use);
+  image.generic.is_for_check = use == use_kind::check || use == use_kind::repair;
+  image.is_info_only = image.generic.is_for_check;
   image.generic.discard = discard_mode::unmap;
   image.has_no_backing = true;
-  child_spec child;
-  child.slot = "file";
-  child.target = std::make_unique<node_spec>(std::move(file));
-  image.children.push_back(std::move(child));
+  image.children.push_back(disk_child("file", "input", only_reads(use)));
+  if (has_data_file && !image.is_info_only)
+    image.children.push_back(disk_child("data-file", "data", only_reads(use)));
   return image;
 }
 
+struct silent_sink final : check_sink {
+  void message(std::string_view) override {}
+  void progress(u64, u64) override {}
+};
+
+task<void> change_snapshots(graph& nodes, node& image) {
+  const auto all = nodes.snapshots(image);
+  if (!all)
+    co_return;
+  for (std::size_t i = 0; i < std::min<std::size_t>(all->size(), 2); i++) {
+    const snapshot_key key{.id = (*all)[i].id, .name = {}};
+    (void)co_await as_result(nodes.revert_to_snapshot(image, key));
+    (void)co_await as_result(nodes.delete_snapshot(image, key));
+  }
+  const result<std::string> id =
+      co_await as_result(nodes.create_snapshot(image, {.name = "fuzzed"}));
+  if (id)
+    (void)co_await as_result(nodes.revert_to_snapshot(image, {.id = *id, .name = {}}));
+}
+
+task<void> check(node& image, use_kind use) {
+  silent_sink sink;
+  if (image.as_checkable() != nullptr)
+    (void)co_await as_result(image.as_checkable()->check(
+        use == use_kind::repair ? check_mode::repair_all : check_mode::report, sink));
+}
+
 // Errors are what is expected of most inputs; only the sanitizers judge.
-task<void> use(root& way, bool is_read_only) {
+task<void> exercise(graph& nodes, root& way, use_kind use) {
+  if (use == use_kind::check || use == use_kind::repair) {
+    co_await check(way.top(), use);
+    co_return;
+  }
   const u64 length = way.length();
   std::vector<std::byte> bytes(std::min(length, bytes_read_max));
   (void)co_await as_result(way.read(0, bytes));
@@ -57,27 +104,30 @@ task<void> use(root& way, bool is_read_only) {
       break;
     at += s->length;
   }
-  if (is_read_only || length < 8192)
+  if (use == use_kind::read || length < 8192)
     co_return;
   (void)co_await as_result(way.write(512, std::span(bytes).first(5000)));
   (void)co_await as_result(way.write_zeroes({0, length / 2}, write_flag::may_unmap));
   (void)co_await as_result(way.discard({length / 2, length - length / 2}));
   (void)co_await as_result(way.flush());
+  co_await change_snapshots(nodes, way.top());
+  (void)co_await as_result(way.write(1024, std::span(bytes).first(3000)));
   (void)co_await as_result(way.truncate(length / 1024 * 512));
+  co_await check(way.top(), use_kind::check);
 }
 
-void open_and_use(loop& home, const registry& drivers, bool is_read_only) {
+void open_and_use(loop& home, const registry& drivers, use_kind use, bool has_data_file) {
   graph nodes(home, drivers, nullptr);
-  const result<node*> opened = run_to_end(home, nodes.open(image_spec(is_read_only)));
+  const result<node*> opened = run_to_end(home, nodes.open(image_spec(use, has_data_file)));
   if (opened) {
     const permissions wanted =
-        is_read_only
+        only_reads(use)
             ? permissions{permission::consistent_read, permission::all}
             : permissions{permission::consistent_read | permission::write | permission::resize,
                           permission::all};
     auto way = run_to_end(home, nodes.attach("fuzz", **opened, wanted));
     if (way) {
-      (void)run_to_end(home, use(**way, is_read_only));
+      (void)run_to_end(home, exercise(nodes, **way, use));
       (void)run_to_end(home, (*way)->release());
     }
   }
@@ -89,15 +139,22 @@ void open_and_use(loop& home, const registry& drivers, bool is_read_only) {
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
   static const auto home = *loop::create({.backend = io_backend_kind::threads});
   static const registry drivers({&qcow2_driver_type, &memory_driver_type});
-  for (const bool is_read_only : {true, false}) {
+  constexpr std::size_t incompatible_at = 79; // the lowest of its bytes
+  const bool has_data_file = size > incompatible_at && (data[incompatible_at] & 4) != 0;
+  for (const use_kind use : {use_kind::read, use_kind::write, use_kind::check, use_kind::repair}) {
+    memory_disk beside(64 << 10);
+    beside.yields = false;
+    beside.length_max = 64 << 20;
+    memory_disks()["data"] = &beside;
     memory_disk disk(0);
     const auto bytes = std::as_bytes(std::span(data, size));
     disk.bytes.assign(bytes.begin(), bytes.end());
     disk.yields = false;
     disk.length_max = size + (64 << 20);
     memory_disks()["input"] = &disk;
-    open_and_use(*home, drivers, is_read_only);
+    open_and_use(*home, drivers, use, has_data_file);
     memory_disks().erase("input");
+    memory_disks().erase("data");
   }
   return 0;
 }
