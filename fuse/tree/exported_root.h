@@ -32,6 +32,7 @@ struct opener {
   std::string command;
   bool is_writing;
   bool is_passed_through = false; // the kernel serves it by itself
+  bool is_admitted = false;       // which of the two it is, is decided
 };
 
 // As the `state` file shows it.

@@ -74,6 +74,8 @@ passthrough::users passthrough::count() const {
   users now;
   const opener* first = nullptr;
   for (const opener& o : root_.openers) {
+    if (!o.is_admitted)
+      continue;
     (o.is_passed_through ? now.passed : now.plain)++;
     now.writing += o.is_passed_through && o.is_writing ? 1 : 0;
     if (o.is_passed_through && first == nullptr)
@@ -104,28 +106,34 @@ std::string passthrough::forbidden_change(const export_spec& next) const {
 }
 
 task<std::optional<i32>> passthrough::admit(opener& who) {
+  // One at a time: the kernel fails opens of a file whose answers contradict each other.
+  const auto guard = co_await changing_.lock();
+  who.is_passed_through = co_await may_pass();
+  who.is_admitted = true;
+  if (!who.is_passed_through)
+    co_return std::nullopt;
+  co_await shielded(settle());
+  co_return number_;
+}
+
+task<bool> passthrough::may_pass() {
   const export_spec& spec = root_.spec();
   const bool is_wanted = spec.passthrough == passthrough_mode::on ||
                          (spec.passthrough == passthrough_mode::automatic && !spec.is_writable);
   // The kernel's page cache and another file's bytes would contradict each other.
   if (!is_wanted || spec.cache == cache_mode::kernel)
-    co_return std::nullopt;
+    co_return false;
   const bool is_insisting = spec.passthrough == passthrough_mode::on;
   if (!is_insisting && mount_.may_pass_through && !*mount_.may_pass_through)
-    co_return std::nullopt;
-  const auto guard = co_await changing_.lock();
-  if (count().plain > 1) // besides `who`
-    co_return std::nullopt;
-  if (number_ == 0) {
-    result<> opened = co_await as_result(open_file());
-    if (!opened && is_insisting)
-      co_await fail(std::move(opened).error());
-    if (!opened)
-      co_return std::nullopt;
-  }
-  who.is_passed_through = true;
-  co_await shielded(settle());
-  co_return number_;
+    co_return false;
+  if (count().plain > 0)
+    co_return false;
+  if (number_ != 0)
+    co_return true;
+  result<> opened = co_await as_result(open_file());
+  if (!opened && is_insisting)
+    co_await fail(std::move(opened).error());
+  co_return opened.has_value();
 }
 
 task<void> passthrough::dismiss() {

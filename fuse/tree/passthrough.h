@@ -45,6 +45,7 @@ public:
 private:
   struct users;
   [[nodiscard]] users count() const;
+  task<bool> may_pass();
   task<void> open_file();
   task<void> close_file();
   task<void> settle();

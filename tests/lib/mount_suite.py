@@ -19,6 +19,8 @@ KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 cases = []
 export_defaults = {}  # what every export of a graph has that says nothing else
+# ... and one that is written to and is a file of the host as it is.
+whole_file_defaults = {}
 
 
 class Skip(Exception):
@@ -45,12 +47,14 @@ def ring_enabled(transport):
             RING_SWITCH.write_text("1" if before.strip() == "Y" else "0")
 
 
-def case(name, needs=(), timeout=120, uncached=False):
+def case(name, needs=(), timeout=120, as_written=False, unpassed=False):
     """Registers a function that takes an Env. `needs` are commands that must be installed. With
-    `uncached` it is about roots that the kernel does not cache, or says itself which it does."""
+    `as_written` the suite adds nothing to its exports: it is about what --cache and --passthrough
+    change, or says itself which roots have it. With `unpassed` it is about what cannot be so while
+    the kernel serves a file by itself, and --passthrough=on is not for it."""
 
     def register(function):
-        cases.append((name, function, tuple(needs), timeout, uncached))
+        cases.append((name, function, tuple(needs), timeout, as_written, unpassed))
         return function
 
     return register
@@ -247,13 +251,26 @@ class Mount:
         return done
 
 
+def is_whole_file(name, nodes, directory):
+    """Whether a node is one regular file of the file system of `directory`, byte for byte."""
+    named = {n.get("node-name"): n for n in nodes}
+    top = named.get(name, {})
+    below = top.get("file")
+    file = named.get(below, {}) if isinstance(below, str) else below
+    return (top.get("driver") == "raw" and file is not None and file.get("driver") == "file"
+            and not {"offset", "size", "detect-zeroes", "cache"} & set(top)
+            and "cache" not in file and os.path.isfile(file["filename"])
+            and os.stat(file["filename"]).st_dev == os.stat(directory).st_dev)
+
+
 class Env:
     """One case's directory and what it has mounted."""
 
     def __init__(self, name):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="bgfs-mount-"))
         self.dir.chmod(0o755)
-        self.name, self.mounts, self.loops, self.others = name, [], [], []
+        self.name, self.is_as_written, self.is_unpassed = name, False, False
+        self.mounts, self.loops, self.others = [], [], []
         self.environment = dict(os.environ)
         log = self.dir / "sanitizer"
         for tool in ("ASAN", "UBSAN", "TSAN"):
@@ -290,10 +307,19 @@ class Env:
     def graph(self, nodes, exports, name="graph.yaml", **more):
         """A graph file; JSON is YAML."""
         path = self.dir / name
-        exports = [{**self.export_defaults, **e} for e in exports]
+        exports = [{**self.defaults_of(e, nodes), **e} for e in exports]
         path.write_text(json.dumps({"version": 1, "nodes": nodes, "exports": exports, **more},
                                    indent=1))
         return path
+
+    def defaults_of(self, export, nodes):
+        if self.is_as_written:
+            return {}
+        more = export_defaults
+        if (export.get("writable") and not self.is_unpassed and "cache" not in export
+                and is_whole_file(export["node-name"], nodes, self.dir)):
+            more = {**more, **whole_file_defaults}
+        return more
 
     def simple(self, image, fmt="raw", node=None, **export):
         """The graph of one image with one root, `disk`."""

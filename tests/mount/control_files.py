@@ -119,7 +119,8 @@ def all_readable(env):
     check(count > 40, "only", count, "views were found")
 
 
-@case("a view's size is 0 until it was opened, then that of its text", needs=["tac", "tar"])
+@case("a view's size is 0 until it was opened, then that of its text", needs=["tac", "tar"],
+      unpassed=True)
 def sizes(env):
     m = env.mount(env.simple(env.raw("a.raw", MiB)))
     equal(os.stat(m / "disk.d/info").st_size, 0, "st_size before")
@@ -190,7 +191,7 @@ def resizing(env):
         m2.command("null.d/size", "2M")
 
 
-@case("openers names who has the disk open", needs=["sleep"])
+@case("openers names who has the disk open", needs=["sleep"], unpassed=True)
 def openers(env):
     m = env.mount(env.simple(env.raw("a.raw", MiB)))
     equal(m.read("disk.d/openers"), "", "openers")

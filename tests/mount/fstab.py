@@ -131,7 +131,8 @@ def writable_graph(env, **more):
     return env.simple(image, **more), image
 
 
-@case("remount by mount point alone: read-only and back, the images follow", needs=["mount"])
+@case("remount by mount point alone: read-only and back, the images follow", needs=["mount"],
+      unpassed=True)
 def remount(env):
     graph, image = writable_graph(env)
     m = env.mount(graph)
@@ -198,7 +199,8 @@ def remount_options(env):
         run("umount", m.path)
 
 
-@case("remount read-only is refused while somebody writes, and says who", needs=["mount"])
+@case("remount read-only is refused while somebody writes, and says who", needs=["mount"],
+      unpassed=True)
 def remount_busy(env):
     graph, _ = writable_graph(env)
     m = env.mount(graph)

@@ -109,7 +109,7 @@ def other_medium(env):
     r.close()
 
 
-@case("a layer and another root that are mapped follow what is written to the disk", uncached=True)
+@case("a layer and another root that are mapped follow what is written to the disk", as_written=True)
 def other_views(env):
     image = env.raw("a.raw", 4 * MiB)
     node = {"node-name": "top", "driver": "raw", "discard": "unmap",

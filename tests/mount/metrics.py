@@ -106,7 +106,7 @@ def value(families, family, suffix="", **labels):
     return found[0]
 
 
-@case("metrics are valid OpenMetrics text and count what was done", needs=["qemu-img"], uncached=True)
+@case("metrics are valid OpenMetrics text and count what was done", needs=["qemu-img"], as_written=True)
 def metrics(env):
     image = env.qcow2("a.qcow2", "8M")
     node = {"node-name": "top", "driver": "qcow2",

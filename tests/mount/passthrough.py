@@ -9,7 +9,7 @@ import signal
 
 from mount_suite import *  # noqa: F403
 
-case = functools.partial(case, uncached=True)  # noqa: F405
+case = functools.partial(case, as_written=True)  # noqa: F405
 
 ON = {"writable": True, "growable": True, "passthrough": "on"}
 
@@ -395,6 +395,34 @@ def stacked(env):
     done = env.mount_status(on, "-o", "strict")
     equal(done.returncode, 32, "exit status")
     contains(done.stderr, "lies on a file system that is stacked on others (overlayfs)")
+
+
+@case("many open it at the same time, again and again: all are passed through, none fails")
+def opened_at_once(env):
+    import concurrent.futures
+    image = env.raw("a.raw", MiB, pattern(MiB))
+    nodes = [raw_node("a", image), raw_node("b", env.raw("b.raw", MiB, pattern(MiB)))]
+    m = require_passthrough(env.mount(env.graph(nodes, [
+        {"name": "disk", "node-name": "a"}, {"name": "rw", "node-name": "b", **ON}])))
+
+    def look(name):
+        fd = os.open(m / name, os.O_RDONLY)
+        try:
+            return os.pread(fd, 4096, 4096) == pattern(MiB)[4096:8192]
+        finally:
+            os.close(fd)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for name in ("disk", "rw"):
+            held = [pool.submit(os.open, m / name, os.O_RDONLY) for _ in range(16)]
+            held = [h.result() for h in held]
+            equal(set(modes(m, name)), {"ro passthrough"}, f"openers of {name}")
+            for fd in held:
+                os.close(fd)
+            for _ in range(5):
+                equal(set(pool.map(look, [name] * 100)), {True}, f"content of {name}")
+    closed(m)
+    m.umount()
 
 
 @case("a served file stays locked while the kernel writes to it, though the mount was told to end",

@@ -101,7 +101,7 @@ def kernel_cache(env):
     equal(pread(m / "disk", 4 * MiB, 10), b"\0" * 10, "the new part")
 
 
-@case("writes at the end fail with ENOSPC, straddling ones are short")
+@case("writes at the end fail with ENOSPC, straddling ones are short", unpassed=True)
 def end_of_disk(env):
     m = env.mount(env.simple(env.raw("a.raw", MiB)))
     fd = os.open(m / "disk", os.O_RDWR)
@@ -121,7 +121,7 @@ def end_of_disk(env):
     contains(m.read("disk.d/last-error"), "not growable")
 
 
-@case("a disk cannot be truncated", needs=["truncate", "dd", "bash", "cp"])
+@case("a disk cannot be truncated", needs=["truncate", "dd", "bash", "cp"], unpassed=True)
 def not_truncated(env):
     image = env.raw("a.raw", MiB, pattern(MiB))
     m = env.mount(env.simple(image))
@@ -140,7 +140,7 @@ def not_truncated(env):
     equal(pread(m / "disk", 0, 1001), b"n" * 1000 + pattern(MiB)[1000:1001], "dd conv=notrunc")
 
 
-@case("on-truncate: zero makes plain cp restore exactly", needs=["cp", "cmp"])
+@case("on-truncate: zero makes plain cp restore exactly", needs=["cp", "cmp"], unpassed=True)
 def truncate_to_zeroes(env):
     image = env.raw("a.raw", 4 * MiB, pattern(4 * MiB))
     m = env.mount(env.simple(image, **{"on-truncate": "zero"}))
@@ -156,7 +156,7 @@ def truncate_to_zeroes(env):
     m.umount()
 
 
-@case("what the kernel had kept of a disk is gone when truncating has made it zeroes", uncached=True)
+@case("what the kernel had kept of a disk is gone when truncating has made it zeroes", as_written=True)
 def truncate_what_is_kept(env):
     for cache in ("none", "kernel"):
         image = env.raw("a.raw", 4 * MiB, pattern(4 * MiB))

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 """The mount suite: real mounts of the bgfs named by BGFS, looked at as its users would. Run as root.
 
-  tests/mount/run.py [--deny-io-uring] [--transport uring|dev] [--cache none|kernel] [--list]
-                     [FILTER...]
+  tests/mount/run.py [--deny-io-uring] [--transport uring|dev] [--cache none|kernel]
+                     [--passthrough off|on] [--list] [FILTER...]
 
 A FILTER is part of a case's name. One line a case; the last line counts them. --transport enables
 FUSE over io_uring in the kernel, or disables it, and puts it back at the end. --cache is that of
-every export that names none, but in cases that are about it.
+every export that names none, but in cases that are about it; so is --passthrough, and "on" makes
+every writable export that is a file as it is one that the kernel serves by itself.
 """
 import argparse
 import importlib
@@ -32,13 +33,13 @@ def ring(*_):
     raise TimedOut()
 
 
-def run_case(name, function, needs, timeout, uncached):
+def run_case(name, function, needs, timeout, as_written, unpassed):
     """Returns (word, detail)."""
     missing = [c for c in needs if shutil.which(c) is None]
     if missing:
         return "skipped", f"needs {', '.join(missing)}"
     env = mount_suite.Env(name)
-    env.export_defaults = {} if uncached else mount_suite.export_defaults
+    env.is_as_written, env.is_unpassed = as_written, unpassed
     word, detail = "passed", ""
     signal.signal(signal.SIGALRM, ring)
     signal.alarm(timeout)
@@ -65,6 +66,7 @@ def main():
     parser.add_argument("--deny-io-uring", action="store_true")
     parser.add_argument("--transport", choices=["uring", "dev"])
     parser.add_argument("--cache", choices=["none", "kernel"])
+    parser.add_argument("--passthrough", choices=["off", "on"])
     parser.add_argument("--list", action="store_true")
     parser.add_argument("filters", nargs="*")
     arguments = parser.parse_args()
@@ -88,6 +90,10 @@ def main():
     mount_suite.enter_private_namespace()
     if arguments.cache:
         mount_suite.export_defaults["cache"] = arguments.cache
+    if arguments.passthrough == "off":
+        mount_suite.export_defaults["passthrough"] = "off"
+    elif arguments.passthrough == "on":
+        mount_suite.whole_file_defaults.update({"passthrough": "on", "growable": True})
     if arguments.deny_io_uring:
         deny_io_uring.install()
         os.environ["BGFS_TEST_NO_IO_URING"] = "1"

@@ -217,7 +217,7 @@ def kept_over(env, transport):
     m.umount()
 
 
-@case("a root that grows tells the kernel of others that show the same", uncached=True)
+@case("a root that grows tells the kernel of others that show the same", as_written=True)
 def kept_of_others(env):
     for transport in ("dev", "auto"):
         image = env.raw("image", 4 * MiB)
@@ -302,7 +302,7 @@ def check_responsive(m):
 
 
 @case("10,000 blocked callers take no more memory than the budget, and block nobody else",
-      timeout=300, uncached=True)
+      timeout=300, as_written=True)
 def blocked_callers(env):
     nodes = [{"node-name": n, "driver": "null-co", "size": "64G", "latency-ns": latency}
              for n, latency in (("stuck", 15 * 10**9), ("slow", 3 * 10**8))]
@@ -352,7 +352,7 @@ def blocked_on(m, name):
     check(now["payload-held-most"] <= now["payload-budget"] == 16 * MiB, now)
 
 
-@case("writes that waited in the file come out as they went in", needs=["qemu-img"], uncached=True)
+@case("writes that waited in the file come out as they went in", needs=["qemu-img"], as_written=True)
 def parked_writes(env):
     import concurrent.futures
     for queues in (1, 2):

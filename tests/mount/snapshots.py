@@ -7,7 +7,7 @@ from mount_suite import *  # noqa: F403
 
 
 @case("a snapshot is a root beside the live disk and stays as it is while that is written",
-      needs=["qemu-img", "qemu-io"], uncached=True)  # it shares a node with one that is written
+      needs=["qemu-img", "qemu-io"], as_written=True)  # it shares a node with one that is written
 def beside_the_live_disk(env):
     image = env.qcow2("a.qcow2", "8M", options="cluster_size=4k")
     run("qemu-io", "-f", "qcow2", "-c", "write -q -P 1 0 3M", image)

@@ -54,7 +54,7 @@ def refused(env):
     contains(done.stderr, "a transport is auto", "the message")
 
 
-@case("a mount over the ring ends with files open, killed or asked to", uncached=True)
+@case("a mount over the ring ends with files open, killed or asked to", as_written=True)
 def ends(env):
     if not RING_SWITCH.exists() or without_uring():
         raise Skip("no FUSE over io_uring here")

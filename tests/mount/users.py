@@ -39,7 +39,8 @@ def ordinary(env):
     qemu_check(image)
 
 
-@case("an ordinary user's busy mount and errors are told", needs=["fusermount3", "setpriv"])
+@case("an ordinary user's busy mount and errors are told", needs=["fusermount3", "setpriv"],
+      unpassed=True)
 def ordinary_busy(env):
     before = as_nobody(env)
     image = owned(env.raw("a.raw", MiB))
@@ -60,7 +61,7 @@ def ordinary_busy(env):
     equal(os.path.ismount(where), False, "is it mounted")
 
 
-@case("root of a user namespace mounts by mount(2)", needs=["unshare"])
+@case("root of a user namespace mounts by mount(2)", needs=["unshare"], unpassed=True)
 def namespace(env):
     image = env.raw("a.raw", MiB, b"in a namespace")
     graph = env.simple(image)

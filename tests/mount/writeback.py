@@ -38,7 +38,7 @@ def one_export(env):
     contains(done.stderr, "has no export 'wbe', which 'export=wbe' asks for; did you mean 'web'?")
 
 
-@case("-o writeback is refused where it could not be true")
+@case("-o writeback is refused where it could not be true", unpassed=True)
 def refused(env):
     graph = env.simple(env.raw("a.raw", MiB))
     done = env.mount_status(graph, "-o", "writeback")
@@ -49,7 +49,8 @@ def refused(env):
     contains(done.stderr, "export 'disk' cannot be mounted with -o writeback: it needs 'growable")
 
 
-@case("writes are held back, and are in the image after fsync, flush and the last close")
+@case("writes are held back, and are in the image after fsync, flush and the last close",
+      unpassed=True)
 def held_back(env):
     image = env.raw("a.raw", 4 * MiB + 1000, pattern(4 * MiB + 1000))
     m = env.mount(env.simple(image, **GROWS), *WRITEBACK)
@@ -84,7 +85,7 @@ def held_back(env):
     equal(image.read_bytes() == bytes(content), True, "the image after umount")
 
 
-@case("it grows and shrinks through the raw file only, and its length is exact")
+@case("it grows and shrinks through the raw file only, and its length is exact", unpassed=True)
 def lengths(env):
     image = env.raw("a.raw", MiB)
     graph = env.simple(image, **GROWS)
@@ -113,7 +114,7 @@ def lengths(env):
     equal(pread(image, 2 * MiB, 20), b"\0appended", "its end")
 
 
-@case("what was synced survives SIGKILL")
+@case("what was synced survives SIGKILL", unpassed=True)
 def killed(env):
     image = env.raw("a.raw", MiB)
     graph = env.simple(image, **GROWS)
@@ -144,7 +145,7 @@ def killed(env):
     again.umount()
 
 
-@case("times are the kernel's, can be set, and survive a remount")
+@case("times are the kernel's, can be set, and survive a remount", unpassed=True)
 def times(env):
     graph = env.simple(env.raw("a.raw", MiB), **GROWS)
     m = env.mount(graph, *WRITEBACK)
@@ -160,7 +161,7 @@ def times(env):
     equal(os.stat(env.mount(graph, *WRITEBACK) / "disk").st_mtime_ns, 10**18, "after a remount")
 
 
-@case("a reload writes back first; other nodes are refused, read-only is not")
+@case("a reload writes back first; other nodes are refused, read-only is not", unpassed=True)
 def reloaded(env):
     images = [env.raw(f"{n}.raw", MiB) for n in "ab"]
     graph = env.simple(images[0], **GROWS)
@@ -190,7 +191,7 @@ def reloaded(env):
     equal(pread(images[0], 0, 6), b"writes", "the image")
 
 
-@case("a mount that is told to end takes what is held back, with files open")
+@case("a mount that is told to end takes what is held back, with files open", unpassed=True)
 def terminated(env):
     image = env.raw("a.raw", MiB)
     m = env.mount_foreground(env.simple(image, **GROWS), *WRITEBACK)
