@@ -134,11 +134,20 @@ private:
     return {};
   }
 
+  static result<> check_takes_compressed(const new_image& image) {
+    if (image.format->takes_compressed == nullptr)
+      return fail(error_kind::unsupported, "'-c': the format '{}' has no compressed clusters",
+                  image.format->name);
+    return context(image.format->takes_compressed(image.format_options), "'-c'");
+  }
+
   task<void> create() {
     new_image_request request = options_.new_image;
     request.filename = options_.target.name;
     request.length = total_;
     prepared_image prepared = co_await prepare_new_image(session_, std::move(request));
+    if (options_.is_compressed)
+      co_await check_takes_compressed(prepared.job);
     has_backing_ = prepared.has_backing;
     target_path_ = prepared.job.file.filename;
     target_options_ = key_options(prepared.job);
@@ -164,8 +173,13 @@ private:
       co_await fail(error_kind::out_of_range,
                     "'{}' has {} bytes, fewer than the {} bytes of the source",
                     options_.target.name, to.top().length(), total_);
-    root_copy_target target(to.disk(), to.flags_of_writes());
+    const u64 unit = options_.is_compressed ? to.top().skip_filters()->cluster_size() : 0;
+    if (options_.is_compressed && unit == 0)
+      co_await fail(error_kind::unsupported, "'-c': '{}' has no clusters that could be compressed",
+                    options_.target.name);
+    root_copy_target target(to.disk(), to.flags_of_writes(), unit);
     copy_plan plan = make_plan(target);
+    plan.write_unit = std::max<u64>(unit, 1);
     const bool is_fresh = !options_.is_existing && !has_backing_ && !to.is_on_device();
     plan.target_reads_zero = options_.is_target_zero || is_fresh;
     if (node* shared = shared_base_with(to))

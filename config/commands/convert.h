@@ -15,6 +15,7 @@ struct convert_options {
   bool is_existing = false;    // -n
   bool is_target_zero = false; // --target-is-zero
   bool is_out_of_order = false;
+  bool is_compressed = false;
   bool has_progress = false;
   unsigned parallel = 8;
   u64 sparse_unit = 4096;

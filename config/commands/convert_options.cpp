@@ -69,7 +69,8 @@ void declare_copying(arguments& known, convert_arguments& a) {
              a.options.is_out_of_order);
   known.flag('p', "progress", "show how far it is", a.is_progress);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
-  refuse(known, 'c', "compress", "", "writing compressed images");
+  known.flag('c', "compress", "compress what is written, cluster by cluster (qcow2)",
+             a.options.is_compressed);
   refuse(known, 'C', "copy-range-offloading", "", "copying within the host (copy_file_range)");
   known.text('l', "snapshot", "SNAPSHOT",
              "read an internal snapshot of the source: its id or name, or snapshot.id=ID, "
@@ -111,6 +112,8 @@ result<> check_combination(const convert_options& o) {
   if (!o.source.snapshot.empty() && o.sources.size() > 1)
     return fail(error_kind::invalid_argument, "-l names a snapshot of one source; there are {}",
                 o.sources.size());
+  if (o.is_stream && o.is_compressed)
+    return fail(error_kind::invalid_argument, "-c makes no sense for standard output");
   if (o.is_stream && o.new_image.format != "raw")
     return fail(error_kind::unsupported,
                 "only raw can be written to standard output, not '{}', which is not written from "

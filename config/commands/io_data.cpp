@@ -157,8 +157,8 @@ task<bool> read_now(io_session& session, io_request r) {
 
 // What contradicts itself; the sentences are those scripts know.
 std::string find_contradiction(const io_words& w) {
-  if (w.has('c'))
-    return "compressed writes are not supported yet";
+  if (w.has('f') && (w.has('b') || w.has('c')))
+    return "-f and -b or -c cannot be specified at the same time";
   if (w.has('b'))
     return "the VM state is not supported yet";
   if (w.has('n') && !w.has('z'))
@@ -187,6 +187,7 @@ std::optional<io_request> parse_write(std::string_view command, std::string_view
                .is_for_programs = words->has('C'),
                .is_zero_write = words->has('z')};
   r.flags |= words->has('f') ? write_flag::durable : write_flags{0};
+  r.flags |= words->has('c') ? write_flag::compressed : write_flags{0};
   r.flags |= words->has('n') ? write_flag::no_fallback : write_flags{0};
   r.flags |= words->has('u') ? write_flag::may_unmap : write_flags{0};
   std::optional<u8> pattern;

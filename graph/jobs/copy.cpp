@@ -18,11 +18,9 @@ constexpr u64 run_length_max = GiB;
 
 enum class piece_kind : u8 { data, zero, shared };
 
-// A run of the source with one answer, and where it goes.
+// A run of the target with one answer.
 struct piece {
-  root* from = nullptr;
-  byte_range range; // in the source
-  u64 to = 0;       // in the target
+  byte_range range;
   piece_kind kind = piece_kind::data;
   u64 number = 0; // pieces are numbered in the order of their offsets
 };
@@ -32,6 +30,8 @@ public:
   copier(loop& home, copy_plan plan) : home_(home), plan_(std::move(plan)) {
     for (const copy_source& s : plan_.sources)
       total_ += s.length;
+    if (plan_.write_unit > 1 && plan_.zero_unit != 0)
+      plan_.zero_unit = plan_.write_unit;
   }
 
   task<void> run() {
@@ -63,28 +63,47 @@ private:
   // The next run of the source. One at a time asks, so pieces are in order and do not overlap.
   task<std::optional<piece>> take_piece() {
     const async_mutex::guard alone = co_await taking_.lock();
-    while (index_ < plan_.sources.size() && position_ == plan_.sources[index_].length) {
-      base_ += plan_.sources[index_++].length;
-      position_ = 0;
-    }
-    if (index_ == plan_.sources.size())
+    if (position_ == total_)
       co_return std::nullopt;
-    const copy_source& source = plan_.sources[index_];
-    const u64 rest = std::min(source.length - position_, run_length_max);
+    auto [index, base] = source_at(position_);
+    const copy_source& source = plan_.sources[index];
+    const byte_range rest{position_ - base,
+                          std::min(base + source.length - position_, run_length_max)};
     const block_status status =
-        co_await context(source.from->top().status_above({position_, rest}, source.shared_base),
-                         "reading the status of bytes at {:#x}", position_);
+        co_await context(source.from->top().status_above(rest, source.shared_base),
+                         "reading the status of bytes at {:#x}", rest.offset);
     BGFS_ASSERT(status.length > 0, "M5: a status makes progress");
-    piece p{.from = source.from,
-            .range = {position_, std::min(rest, status.length)},
-            .to = base_ + position_,
+    piece p{.range = {position_, std::min(rest.length, status.length)},
             .kind = kind_of(status, source),
             .number = taken_++};
     if (p.kind == piece_kind::data)
       p.range.length =
           std::min(p.range.length, piece_length_max - p.range.offset % piece_length_max);
+    keep_to_units(p);
     position_ += p.range.length;
     co_return p;
+  }
+
+  // The source that the byte of the target comes from, and where that source begins there.
+  [[nodiscard]] std::pair<std::size_t, u64> source_at(u64 position) const {
+    std::size_t index = 0;
+    u64 base = 0;
+    while (position >= base + plan_.sources[index].length)
+      base += plan_.sources[index++].length;
+    return {index, base};
+  }
+
+  // Whole units; one that has some of this run and some of another is data, read from both.
+  void keep_to_units(piece& p) const {
+    if (p.range.end() == total_ || is_aligned(p.range.end(), plan_.write_unit))
+      return;
+    const u64 end = align_down(p.range.end(), plan_.write_unit);
+    if (end > p.range.offset) {
+      p.range = byte_range::between(p.range.offset, end);
+    } else {
+      p.range.length = std::min(plan_.write_unit, total_ - p.range.offset);
+      p.kind = piece_kind::data;
+    }
   }
 
   [[nodiscard]] piece_kind kind_of(const block_status& status, const copy_source& source) const {
@@ -98,19 +117,31 @@ private:
     buffer content;
     if (p.kind == piece_kind::data) {
       content = home_.buffers().allocate(p.range.length);
-      co_await context(p.from->read(p.range.offset, content.bytes()),
-                       "reading {} bytes at {:#x} of the source", p.range.length, p.range.offset);
+      co_await read(p.range.offset, content.bytes());
     }
     if (plan_.is_in_order) {
       while (turn_ != p.number)
         co_await turns_.wait();
     }
     if (p.kind == piece_kind::zero && !plan_.target_reads_zero)
-      co_await write_zeroes({p.to, p.range.length});
+      co_await write_zeroes(p.range);
     if (p.kind == piece_kind::data)
-      co_await write_data(p.to, content.bytes());
+      co_await write_data(p.range.offset, content.bytes());
     turn_++;
     turns_.wake_all();
+  }
+
+  task<void> read(u64 position, std::span<std::byte> bytes) {
+    while (!bytes.empty()) {
+      const auto [index, base] = source_at(position);
+      const copy_source& source = plan_.sources[index];
+      const u64 offset = position - base;
+      const auto part = bytes.first(std::min<u64>(bytes.size(), source.length - offset));
+      co_await context(source.from->read(offset, part), "reading {} bytes at {:#x} of the source",
+                       part.size(), offset);
+      position += part.size();
+      bytes = bytes.subspan(part.size());
+    }
   }
 
   task<void> write_zeroes(byte_range range) {
@@ -152,9 +183,7 @@ private:
   u64 done_ = 0;
 
   async_mutex taking_;
-  std::size_t index_ = 0; // of the source that is being taken from
-  u64 position_ = 0;      // in that source
-  u64 base_ = 0;          // of that source in the target
+  u64 position_ = 0; // in the target, of the next piece
   u64 taken_ = 0;
 
   u64 turn_ = 0; // the number of the piece that may be written

@@ -19,13 +19,16 @@ public:
 
 class root_copy_target final : public copy_target {
 public:
-  root_copy_target(root& to, write_flags flags) : to_(to), flags_(flags) {}
+  // `compressed_unit`: clusters of this size are written compressed. 0: nothing is.
+  root_copy_target(root& to, write_flags flags, u64 compressed_unit = 0)
+      : to_(to), flags_(flags), compressed_unit_(compressed_unit) {}
   task<void> write(u64 offset, std::span<const std::byte> bytes) override;
   task<void> write_zeroes(byte_range range) override;
 
 private:
   root& to_;
   write_flags flags_;
+  u64 compressed_unit_;
 };
 
 // A descriptor that is written from front to back, such as a pipe; it is not closed here.
@@ -61,6 +64,9 @@ struct copy_plan {
   // byte is written, also where the source has a hole.
   u64 zero_unit = 4096;
   bool target_reads_zero = false;
+  // Data are written in whole units of the target, but at its end: what a compressed write takes.
+  // With it, zeroes are found in whole units only, whatever zero_unit says.
+  u64 write_unit = 1;
   // Called now and then with bytes done and bytes in all. May not suspend.
   std::function<void(u64 done, u64 total)> progress;
 };

@@ -10,7 +10,15 @@
 namespace bgfs {
 
 task<void> root_copy_target::write(u64 offset, std::span<const std::byte> bytes) {
-  co_await to_.write(offset, bytes, flags_);
+  // Where the copy ends before the target does, a part of a cluster is left.
+  const bool reaches_end = offset + bytes.size() == to_.length();
+  const u64 compressed = compressed_unit_ == 0 ? 0
+                         : reaches_end         ? bytes.size()
+                                               : align_down(bytes.size(), compressed_unit_);
+  if (compressed > 0)
+    co_await to_.write(offset, bytes.first(compressed), flags_ | write_flag::compressed);
+  if (compressed < bytes.size())
+    co_await to_.write(offset + compressed, bytes.subspan(compressed), flags_);
 }
 
 task<void> root_copy_target::write_zeroes(byte_range range) {

@@ -91,6 +91,9 @@ struct driver_type {
   task<void> (*create)(create_request request) = nullptr;
   // The files that an image made with these options has beside its own. null: none. Pure.
   result<std::vector<new_part>> (*created_parts)(const options& given) = nullptr;
+  // Whether an image made with these options takes compressed writes (face compressible), and if
+  // not, why. null: none of this type does. Pure.
+  result<> (*takes_compressed)(const options& given) = nullptr;
   std::string_view protocol_prefix = {}; // "file" opens "file:NAME"; protocols only
   // Takes out of `before`, options of an earlier open by dotted name, what giving `next` replaces
   // although the names differ; null: nothing (join_options.h).

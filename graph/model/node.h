@@ -128,6 +128,7 @@ public:
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const driver_type& type() const { return *type_; }
   [[nodiscard]] const options& given() const { return given_; }
+  [[nodiscard]] u64 cluster_size() const { return cluster_size_; } // 0: has no clusters
   [[nodiscard]] const node_options& generic() const { return generic_; }
   [[nodiscard]] bool is_read_only() const { return generic_.is_read_only; }
   [[nodiscard]] bool is_filter() const { return type_->kind == driver_kind::filter; }
@@ -331,7 +332,7 @@ private:
   permissions locked_;  // what its permission_holder was last told
   block_limits limits_;
   u64 length_ = 0;
-  u64 cluster_size_ = 0; // 0: has none
+  u64 cluster_size_ = 0;
   bool is_broken_ = false;
   bool has_told_corruption_ = false;
   node_statistics statistics_;

@@ -89,6 +89,12 @@ task<void> node::write(u64 offset, std::span<const std::byte> bytes, write_flags
 }
 
 task<void> node::write_compressed(write_piece what) {
+  const edge* below = filtered_child();
+  if (compressible_ == nullptr && writable_ == nullptr && below != nullptr && is_filter()) {
+    requests_.enter_driver(what.request);
+    co_await below->write(what.offset, what.bytes, what.flags);
+    co_return;
+  }
   if (compressible_ == nullptr)
     co_await fail(error_kind::unsupported, "{} cannot write compressed clusters", describe());
   if (!what.range().is_aligned_to(limits_.request_alignment))

@@ -121,7 +121,18 @@ def case_wrong_command_lines_say_what_is_right():
     fails("create", "none/x", "1M", saying="cannot create 'none/x'")
     fails("create", "json:{}", "1M", saying="a new image is named by its path")
     fails("convert", "a.raw", saying="sources and a target are expected")
-    for word, what in (("-c", "writing compressed images"), ("-C", "copying within the host"),
+    fails("convert", "-c", "-O", "raw", "a.raw", "x",
+          saying="'-c': the format 'raw' has no compressed clusters")
+    for option, why in (("preallocation=metadata", "leaves the place it was given"),
+                        ("data_file=d", "every cluster has its own place there"),
+                        ("encrypt.format=luks", "compressed clusters would not be encrypted")):
+        fails("convert", "-c", "-O", "qcow2", "-o", option, "a.raw", "x",
+              saying=f"'{option.split('=')[0]}' and compression contradict each other: ")
+        fails("convert", "-c", "-O", "qcow2", "-o", option, "a.raw", "x", saying=why)
+    fails("convert", "-c", "-n", "-O", "raw", "a.qcow2", "a.raw",
+          saying="'a.raw' has no clusters that could be compressed")
+    fails("convert", "-c", "a.raw", "-", saying="-c makes no sense for standard output")
+    for word, what in (("-C", "copying within the host"),
                        ("--bitmaps", "copying bitmaps"), ("--salvage", "going on after read errors")):
         fails("convert", word, "a.raw", "x", saying=f"{what}")
     fails("convert", "-l", "s", "a.qcow2", "x", saying="there is no snapshot 's'; there are none")

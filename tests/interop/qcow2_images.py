@@ -63,6 +63,56 @@ def is_written_the_same(raw, options, folder):
     run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", raw, image)
 
 
+def kinds(image):
+    """The map without places: [(end, has one, data, zero)]."""
+    runs = []
+    for e in json.loads(run("qemu-img", "map", "--output=json", "-f", "qcow2", image)):
+        kind = ("offset" in e, e["data"], e["zero"])
+        if runs and runs[-1][1:] == kind:
+            runs.pop()
+        runs.append((e["start"] + e["length"], *kind))
+    return runs
+
+
+def is_compressed_the_same(raw, options, folder):
+    """What is compressed, what is not, what is nothing; in a file as long but for the odd table."""
+    ours, theirs = os.path.join(folder, "ours.qcow2"), os.path.join(folder, "theirs.qcow2")
+    run(BGFS, "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", options, raw, ours)
+    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", options, raw, theirs)
+    run("qemu-img", "check", "-q", "-f", "qcow2", ours)
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", raw, ours)
+    maps = [kinds(i) for i in (ours, theirs)]
+    if maps[0] != maps[1]:
+        raise AssertionError(f"maps differ: {[p for p in zip(*maps) if p[0] != p[1]][:1]}")
+    if os.path.getsize(ours) > os.path.getsize(theirs) * 1.001:
+        raise AssertionError(f"{os.path.getsize(ours)} bytes, theirs {os.path.getsize(theirs)}")
+
+
+def compresses_what_lies_across(folder):
+    """Sources whose lengths are no clusters, a target that is there and longer, zeroes in clusters."""
+    at = lambda name: os.path.join(folder, name)
+    parts = [b"a" * 70000 + b"\0" * 70288, b"b" * 512, b"\0" * 150016 + b"c" * 5632]
+    for i, part in enumerate(parts):
+        with open(at(str(i)), "wb") as f:
+            f.write(part)
+    with open(at("all"), "wb") as f:
+        f.write(b"".join(parts))
+    for more in ([], ["-S", "0"], ["-W", "-m", "16"]):
+        run(BGFS, "convert", "-c", *more, "-f", "raw", "-O", "qcow2", at("0"), at("1"), at("2"),
+            at("x.qcow2"))
+        run("qemu-img", "check", "-q", "-f", "qcow2", at("x.qcow2"))
+        run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", at("all"), at("x.qcow2"))
+    run("qemu-img", "create", "-q", "-f", "qcow2", at("long.qcow2"), "1M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -q -P 9 0 1M", at("long.qcow2"))
+    run(BGFS, "convert", "-c", "-n", "-f", "raw", "-O", "qcow2", at("all"), at("long.qcow2"))
+    run("qemu-img", "check", "-q", "-f", "qcow2", at("long.qcow2"))
+    length = sum(map(len, parts))
+    run("qemu-io", "-f", "qcow2", "-c", f"read -q -P 9 {length} {(1 << 20) - length}",
+        at("long.qcow2"))
+    run("qemu-img", "resize", "-q", "-f", "qcow2", "--shrink", at("long.qcow2"), str(length))
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", at("all"), at("long.qcow2"))
+
+
 def is_created_the_same(options, folder):
     ours, theirs = os.path.join(folder, "ours.qcow2"), os.path.join(folder, "theirs.qcow2")
     run(BGFS, "create", "-q", "-f", "qcow2", "-o", options, ours, str(LENGTH))
@@ -116,9 +166,11 @@ def main():
             case(f"read {options}",
                  lambda f, o=options: reads_the_same(raw, o, f, compressed=False))
             if "preallocation" not in options:
+                case(f"write compressed {options}", is_compressed_the_same, raw, options)
                 case(f"read compressed {options}",
                      lambda f, o=options: reads_the_same(raw, o, f, compressed=True))
         case("read a chain", reads_a_chain)
+        case("compress what lies across", compresses_what_lies_across)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed or not passed else 0
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/format/qcow2/cluster_allocator.h"
 
+#include "drivers/format/qcow2/l2_entry.h"
 #include "drivers/format/qcow2/refcount_block.h"
 
 namespace bgfs::qcow2 {
@@ -259,6 +260,46 @@ task<new_clusters> cluster_allocator::allocate_at_end(u64 count) {
   co_return taken;
 }
 
+// A cluster that is full, or cannot be counted once more, is left as it is.
+task<u64> cluster_allocator::packed_room() {
+  if (packed_at_ == 0)
+    co_return 0;
+  const u64 count = co_await refcount(packed_at_ >> header_.g.cluster_bits);
+  co_return count < header_.g.refcount_max()
+      ? header_.g.cluster() - packed_at_ % header_.g.cluster()
+      : 0;
+}
+
+task<byte_range> cluster_allocator::allocate_packed(u64 length) {
+  const geometry& g = header_.g;
+  const u64 room = co_await packed_room();
+  byte_range place{packed_at_, length};
+  new_clusters next;
+  if (length > room) {
+    next = co_await allocate(1);
+    // A stream may lie across two clusters that follow each other.
+    const u64 next_at = next.run.offset(g).value;
+    if (room == 0 || next_at != packed_at_ + room)
+      place.offset = next_at;
+  }
+  result<> counted;
+  if (place.end() > compressed_end_max(g)) {
+    counted = fail(error_kind::no_space,
+                   "compressed clusters of {:#x} bytes cannot lie at host offsets from {:#x} on",
+                   g.cluster(), compressed_end_max(g));
+  } else if (place.offset == packed_at_) {
+    u64 added = 0;
+    counted = co_await as_result(add_references({packed_at_ >> g.cluster_bits, 1}, added));
+  }
+  if (!counted) {
+    if (next.run.count > 0 && !file_.is_stopped())
+      (void)co_await as_result(free_unlinked(next.run));
+    co_await fail(std::move(counted).error());
+  }
+  packed_at_ = is_aligned(place.end(), g.cluster()) ? 0 : place.end();
+  co_return place;
+}
+
 // A block at a time: between the load of a block and its change nobody else runs. If a later block
 // cannot be loaded, what was raised stays raised: a leak.
 task<void> cluster_allocator::raise(cluster_run run) {
@@ -394,6 +435,8 @@ task<void> cluster_allocator::lower_step(freed& entry, std::vector<cluster_run>&
     if (value > 1)
       continue;
     first_free_ = std::min(first_free_, c);
+    if (c == packed_at_ >> header_.g.cluster_bits)
+      packed_at_ = 0;
     if (!unused.empty() && unused.back().end() == c) {
       unused.back().count++;
     } else {

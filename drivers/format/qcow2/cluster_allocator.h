@@ -74,6 +74,9 @@ public:
   task<new_clusters> allocate_exactly(u64 count);
   // The same behind everything used so far, so that they read as zeroes.
   task<new_clusters> allocate_at_end(u64 count);
+  // So many bytes, at most a cluster, for a compressed cluster: behind those of the one before
+  // where there is room. Each host cluster they lie in is counted once more.
+  task<byte_range> allocate_packed(u64 length);
   // Gives back what was allocated and never referred to.
   task<void> free_unlinked(cluster_run run);
 
@@ -114,6 +117,7 @@ private:
   task<void> create_block(u64 block, u64 cluster);
   task<void> write_block(u64 block, u64 cluster, bool is_own, bool& is_unknown);
   task<void> grow_table(u64 entries_least);
+  task<u64> packed_room();
   task<void> raise(cluster_run run);
   task<void> not_counted(u64 cluster);
   task<void> lower_step(freed& entry, std::vector<cluster_run>& unused);
@@ -130,6 +134,7 @@ private:
   u64 waiting_clusters_ = 0; // in frees_
   u64 first_free_ = 0;       // every cluster below is in use
   u64 fresh_from_ = 0;       // no cluster from here on was ever written
+  u64 packed_at_ = 0; // where the next compressed cluster may begin; 0: in a cluster of its own
 };
 
 } // namespace bgfs::qcow2

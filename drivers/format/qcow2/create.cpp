@@ -259,6 +259,20 @@ result<std::vector<new_part>> created_parts(const options& given) {
   return parts;
 }
 
+result<> takes_compressed(const options& given) {
+  const auto contradicts = [&](std::string_view name, std::string_view why) {
+    return fail(error_kind::invalid_argument, "{}'{}' and compression contradict each other: {}",
+                given.mark(name).prefix(), name, why);
+  };
+  if (given.is_set("encrypt.format"))
+    return contradicts("encrypt.format", "compressed clusters would not be encrypted");
+  if (!given.text("data_file").empty())
+    return contradicts("data_file", "every cluster has its own place there");
+  if (given.text("preallocation") != "off")
+    return contradicts("preallocation", "what is compressed leaves the place it was given");
+  return {};
+}
+
 task<void> create_image(create_request request) {
   const auto length = checked_align_up(request.length, 512);
   const header h = co_await make_header(request.given);

@@ -161,6 +161,12 @@ task<void> host_file::trim_to(u64 end) {
   (void)co_await as_result(options_.file->truncate(end));
 }
 
+task<void> host_file::pad_to_sector() {
+  const u64 end = align_up(length(), 512);
+  if (!is_stopped_ && end != length() && check_room(end))
+    (void)co_await as_result(options_.file->truncate(end));
+}
+
 task<void> host_file::set_corrupt_bit() {
   if (!options_.is_writable || !is_open_ || header_.version < 3 || header_.is_corrupt())
     co_return;

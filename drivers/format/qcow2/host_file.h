@@ -53,6 +53,9 @@ public:
 
   // Whether the file can be so long: error_kind::no_space if it is shorter and cannot grow.
   [[nodiscard]] result<> check_room(u64 end) const;
+  // Lengthens the file to whole sectors, which is what some programs read: the last compressed
+  // cluster ends anywhere. Not essential.
+  task<void> pad_to_sector();
   // Cuts off what nobody uses. Not essential: an error is only a longer file.
   task<void> trim_to(u64 end);
   [[nodiscard]] u64 length() const { return options_.file->length(); }

@@ -6,8 +6,8 @@
 //   l1_                the active L1 table, written through
 //   snapshots_         the table of internal snapshots, as on the disk
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
-// image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
-// image_check.cpp, image_data_file.cpp, image_snapshots.cpp, snapshot_reader.cpp,
+// image_compress.cpp, image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the
+// backing name), image_check.cpp, image_data_file.cpp, image_snapshots.cpp, snapshot_reader.cpp,
 // image_references.cpp (what tables refer to), image_vmstate.cpp, image_encryption.cpp,
 // image_amend.cpp (key slots).
 #pragma once
@@ -62,6 +62,7 @@ class image final : public driver,
                     public writable,
                     public mappable,
                     public zeroable,
+                    public compressible,
                     public discardable,
                     public flushable,
                     public resizable,
@@ -92,6 +93,7 @@ public:
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override;
   task<extent> map(byte_range range) override;
   [[nodiscard]] std::optional<extent> try_map(byte_range range) override;
+  task<void> write_compressed(u64 offset, std::span<const std::byte> bytes) override;
   task<void> write_zeroes(byte_range range, write_flags flags) override;
   [[nodiscard]] write_flags supported_zero_flags() const override;
   task<void> discard(byte_range range) override;
@@ -260,6 +262,21 @@ private:
                         bool& is_unknown);
   task<void> write_l1_entry(u64 l1_index, u64 entry);
   task<void> write_back_locked();
+
+  // image_compress.cpp
+  struct compressed_batch;
+  struct packed_streams;
+  [[nodiscard]] result<> check_compressible(byte_range guest) const;
+  task<void> compress(compressed_batch& batch);
+  task<void> compress_some(compressed_batch& batch, u64 first, u64 end);
+  task<void> store_batch(compressed_batch& batch);
+  [[nodiscard]] packed_streams pack(compressed_batch& batch, u64 first, u64 end) const;
+  task<void> store_streams(packed_streams streams);
+  task<u64> store_some(packed_streams streams);
+  task<void> check_entries(guest_offset first, u64 count);
+  task<void> place_streams(packed_streams streams, std::vector<byte_range>& places);
+  task<void> write_streams(packed_streams streams, std::span<const byte_range> places);
+  task<void> link_streams(guest_offset at, std::span<const byte_range> places);
 
   // image_clear.cpp
   enum class clear_mode : u8 { zero, remove };

@@ -97,9 +97,27 @@ unsigned same_kind_count(const entry_rules& rules, l2_entry entry, unsigned firs
   return count;
 }
 
+namespace {
+
+// Spec, "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8) bits of offset, and behind
+// them how many sectors follow the first one.
+unsigned compressed_offset_bits(const geometry& g) {
+  return 62 - (g.cluster_bits - 8);
+}
+
+} // namespace
+
+u64 compressed_end_max(const geometry& g) {
+  return std::min(host_end_max, u64{1} << compressed_offset_bits(g));
+}
+
+l2_entry compressed_entry(const geometry& g, byte_range host) {
+  const u64 more_sectors = (host.end() - 1) / 512 - host.offset / 512;
+  return {entry_compressed | more_sectors << compressed_offset_bits(g) | host.offset, 0};
+}
+
 byte_range compressed_range(const geometry& g, l2_entry entry) {
-  // Spec, "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8).
-  const unsigned x = 62 - (g.cluster_bits - 8);
+  const unsigned x = compressed_offset_bits(g);
   const u64 offset = entry.descriptor & ((u64{1} << x) - 1) & (host_end_max - 1);
   const u64 more_sectors =
       ((entry.descriptor & ~(entry_copied | entry_compressed)) >> x) & ((u64{1} << (62 - x)) - 1);

@@ -88,6 +88,10 @@ struct entry_rules {
 // Where a compressed cluster's bytes lie: a run of host bytes at any alignment. The stream may end
 // before the end of the range, which is counted in sectors of 512 bytes.
 [[nodiscard]] byte_range compressed_range(const geometry& g, l2_entry entry);
+// The entry of a compressed cluster whose bytes lie there, before compressed_end_max.
+[[nodiscard]] l2_entry compressed_entry(const geometry& g, byte_range host);
+// Where the host bytes end that the descriptor of a compressed cluster can name.
+[[nodiscard]] u64 compressed_end_max(const geometry& g);
 
 [[nodiscard]] inline l2_entry load_entry(const geometry& g, std::span<const std::byte> table,
                                          u64 index) {

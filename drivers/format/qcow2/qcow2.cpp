@@ -91,6 +91,7 @@ const driver_type qcow2_driver_type{
     .named_children = named_children,
     .create = qcow2::create_image,
     .created_parts = qcow2::created_parts,
+    .takes_compressed = qcow2::takes_compressed,
     .drop_replaced = drop_replaced,
     .length_of = length_of,
 };

@@ -57,7 +57,13 @@ task<void> churn_clusters(shared_disk& d, unsigned self, u64 seed) {
       continue;
     const byte_range r{c * d.cluster, d.cluster};
     const auto mine = d.model.subspan(r.offset, r.length);
-    switch (random() % 4) {
+    switch (random() % 5) {
+    case 4: {
+      const auto bytes = compressible_pattern(r.length, d.cluster, random());
+      co_await d.way.write(r.offset, bytes, write_flag::compressed);
+      std::ranges::copy(bytes, mine.begin());
+      break;
+    }
     case 0: {
       co_await d.way.discard(r);
       std::ranges::fill(mine, std::byte{0});

@@ -32,6 +32,7 @@ struct disk_shape {
   u64 filled = 0;
   int steps = 40;
   u64 one_flush_in = 1;        // of those that the steps would do
+  bool compresses = false;     // half of the writes
   const char* encryption = ""; // its format
 };
 
@@ -40,7 +41,7 @@ public:
   crash_run(const option_list& create, const option_list& open, u64 cluster, u64 seed,
             u64 backing_length, disk_shape shape = {})
       : random_(seed), cluster_(cluster), filled_(shape.filled * cluster),
-        one_flush_in_(shape.one_flush_in) {
+        one_flush_in_(shape.one_flush_in), compresses_(shape.compresses) {
     const u64 length = shape.clusters * cluster;
     if (*shape.encryption != 0)
       b_.add_secret("sec0", test_passphrase);
@@ -87,7 +88,12 @@ private:
     const u64 kind = random_() % 10;
     const u64 offset = filled_ + random_() % (model_.size() - filled_);
     u64 length = std::min<u64>(1 + random_() % (3 * cluster_), model_.size() - offset);
-    if (kind < 5) {
+    if (kind < 5 && compresses_ && random_() % 2 == 0) {
+      const u64 from = align_down(offset, cluster_);
+      length = std::min(align_up(length, cluster_), model_.size() - from);
+      note(from, compressible_pattern(length, cluster_, random_()));
+      b_.bench.must(root_->write(from, writes_.back().bytes, write_flag::compressed));
+    } else if (kind < 5) {
       note(offset, pattern(length, random_()));
       b_.bench.must(root_->write(offset, writes_.back().bytes));
     } else if (kind < 8) {
@@ -147,6 +153,7 @@ private:
   u64 cluster_;
   u64 filled_;
   u64 one_flush_in_;
+  bool compresses_;
   memory_disk* disk_ = nullptr;
   root* root_ = nullptr;
   std::vector<std::byte> start_, model_, backing_;
@@ -169,6 +176,26 @@ TEST_CASE("qcow2: a crash at any point loses nothing that was flushed and mixes 
     crash_run({{"cluster_size", "16K"}, {"extended_l2", "on"}}, {}, 16384, seed, 200000)
         .check_cuts();
     crash_run({{"cluster_size", "1K"}}, {{"discard-no-unref", "on"}}, 1024, seed, 0).check_cuts();
+  }
+}
+
+// Compressed clusters share host clusters, down to the same sector.
+TEST_CASE(
+    "qcow2: a crash while compressed clusters are packed loses nothing and mixes nothing up") {
+  const disk_shape shape{.steps = 60, .one_flush_in = 2, .compresses = true};
+  for (u64 seed = 1; seed <= 3; seed++) {
+    CAPTURE(seed);
+    crash_run({{"cluster_size", "1K"}}, {}, 1024, seed, 0, shape).check_cuts();
+    crash_run({{"cluster_size", "4K"}, {"compression_type", "zstd"}}, {}, 4096, seed, 30000, shape)
+        .check_cuts();
+    crash_run({{"cluster_size", "2K"}, {"refcount_bits", "1"}}, {}, 2048, seed, 0, shape)
+        .check_cuts();
+    crash_run({{"cluster_size", "2K"}, {"lazy_refcounts", "on"}}, {{"pass-discard-other", "on"}},
+              2048, seed, 0, shape)
+        .check_cuts();
+    crash_run({{"cluster_size", "16K"}, {"extended_l2", "on"}}, {}, 16384, seed, 200000,
+              {.steps = 30, .compresses = true})
+        .check_cuts();
   }
 }
 

@@ -15,6 +15,7 @@ struct scenario {
   u64 cluster;
   u64 backing = 0;
   const char* encryption = "";
+  bool compresses = false;
 };
 
 // Fails operation number `nth` (from 1) with `os_error`, and no other.
@@ -80,7 +81,12 @@ private:
     const u64 offset = random() % model_.size();
     const u64 length = std::min<u64>(1 + random() % (3 * s_.cluster), model_.size() - offset);
     const byte_range whole{align_down(offset, s_.cluster), s_.cluster};
-    if (kind < 5) {
+    if (kind < 3 && s_.compresses) {
+      const u64 whole_length = std::min(align_up(length, s_.cluster), model_.size() - whole.offset);
+      const auto bytes = compressible_pattern(whole_length, s_.cluster, random());
+      attempt([&] { return root_->write(whole.offset, bytes, write_flag::compressed); });
+      std::ranges::copy(bytes, model_.begin() + static_cast<i64>(whole.offset));
+    } else if (kind < 5) {
       const auto bytes = pattern(length, random());
       attempt([&] { return root_->write(offset, bytes); });
       std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
@@ -132,6 +138,7 @@ const scenario scenarios[] = {
     {{{"cluster_size", "1K"}, {"lazy_refcounts", "on"}}, {}, 1024},
     {{{"cluster_size", "16K"}, {"extended_l2", "on"}}, {}, 16384, 100000},
     {small_luks({{"cluster_size", "2K"}}), {}, 2048, 30001, "luks"},
+    {{{"cluster_size", "1K"}}, {{"l2-cache-size", "1"}}, 1024, 9000, "", true},
 };
 
 } // namespace

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <map>
 
+#include <zlib.h>
+#include <zstd.h>
+
 namespace bgfs::test {
 
 namespace {
@@ -36,6 +39,7 @@ struct layout {
   u64 refcount_bits = 16;
   bool is_extended = false;
   bool has_data_file = false;
+  bool is_zstd = false;
   u64 entry_bytes = 8, entries = 0;
 
   explicit layout(std::span<const std::byte> image) : r{image} {
@@ -52,6 +56,7 @@ struct layout {
       refcount_bits = u64{1} << r.be32(96);
       is_extended = (incompatible & 0x10) != 0;
       has_data_file = (incompatible & 4) != 0;
+      is_zstd = (incompatible & 8) != 0 && r.number(104, 1) == 1;
     }
     entry_bytes = is_extended ? 16 : 8;
     entries = cluster / entry_bytes;
@@ -233,6 +238,39 @@ check_report check_image(std::span<const std::byte> image) {
 
 namespace {
 
+// What a compressed cluster holds, as a strict reader sees it: no more than a window of 4 KiB, and
+// a whole cluster. Empty: it makes none.
+std::vector<std::byte> inflated(const layout& l, std::span<const std::byte> image, u64 entry) {
+  const u64 shift = 62 - (l.cluster_bits - 8);
+  const u64 from = entry & ((u64{1} << shift) - 1);
+  const u64 sectors = ((entry & ~compressed) >> shift) + 1;
+  if (from >= image.size())
+    return {};
+  const auto stream =
+      image.subspan(from, std::min<u64>(sectors * 512 - from % 512, image.size() - from));
+  std::vector<std::byte> out(l.cluster);
+  if (l.is_zstd) {
+    ZSTD_DCtx* d = ZSTD_createDCtx();
+    ZSTD_inBuffer in{stream.data(), stream.size(), 0};
+    ZSTD_outBuffer made{out.data(), out.size(), 0};
+    std::size_t left = 1;
+    while (left != 0 && !ZSTD_isError(left) && made.pos < made.size && in.pos < in.size)
+      left = ZSTD_decompressStream(d, &made, &in);
+    ZSTD_freeDCtx(d);
+    return made.pos == made.size ? out : std::vector<std::byte>();
+  }
+  z_stream z{};
+  if (inflateInit2(&z, -12) != Z_OK)
+    return {};
+  z.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(stream.data()));
+  z.avail_in = static_cast<uInt>(stream.size());
+  z.next_out = reinterpret_cast<Bytef*>(out.data());
+  z.avail_out = static_cast<uInt>(out.size());
+  const int status = inflate(&z, Z_FINISH);
+  inflateEnd(&z);
+  return status == Z_STREAM_END && z.avail_out == 0 ? out : std::vector<std::byte>();
+}
+
 std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> image,
                                    std::span<const std::byte> backing,
                                    const decryption& decrypt = {},
@@ -246,6 +284,14 @@ std::vector<std::byte> read_layout(const layout& l, std::span<const std::byte> i
     const u64 table = l.r.be64(l.l1 + index / l.entries * 8) & offset_bits;
     const u64 place = table + index % l.entries * l.entry_bytes;
     const u64 entry = table == 0 ? 0 : l.r.be64(place);
+    if ((entry & compressed) != 0) {
+      const std::vector<std::byte> whole = inflated(l, image, entry);
+      if (whole.empty()) // then nothing is like what was written
+        std::memset(disk.data() + at, 0xee, length);
+      else
+        std::memcpy(disk.data() + at, whole.data() + at % l.cluster, length);
+      continue;
+    }
     const u64 bitmap = table == 0 || !l.is_extended ? 0 : l.r.be64(place + 8);
     const u64 part = at % l.cluster / step;
     const bool zero = l.is_extended ? (bitmap >> 32 >> part & 1) != 0 : (entry & 1) != 0;

@@ -66,6 +66,7 @@ const image_shape shapes[] = {
      {},
      1 << 20,
      600000},
+    {"zstd", {{"cluster_size", "4K"}, {"compression_type", "zstd"}}},
     {"lazy refcounts", {{"cluster_size", "4K"}, {"lazy_refcounts", "on"}}},
     {"kept references",
      {{"cluster_size", "4K"}},

@@ -65,10 +65,24 @@ protected:
     return {offset, std::min<u64>(length, model_.size() - offset)};
   }
   void write() {
+    if (may_compress() && random_() % 4 == 0) {
+      write_compressed();
+      return;
+    }
     const byte_range r = range();
     const auto bytes = pattern(r.length, random_());
     b_.bench.must(root_->write(r.offset, bytes));
     std::ranges::copy(bytes, model_.begin() + static_cast<i64>(r.offset));
+  }
+  [[nodiscard]] bool may_compress() const {
+    return compresses_ && *shape_.encryption == 0 && shape_.created_with("data_file").empty();
+  }
+  void write_compressed() {
+    const u64 offset = align_down(random_() % model_.size(), cluster_);
+    const u64 length = std::min((1 + random_() % 6) * cluster_, model_.size() - offset);
+    const auto bytes = compressible_pattern(length, cluster_, random_());
+    b_.bench.must(root_->write(offset, bytes, write_flag::compressed));
+    std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
   }
   void zero() {
     const byte_range r = range();
@@ -106,6 +120,7 @@ protected:
   memory_disk* disk_ = nullptr;
   root* root_ = nullptr;
   u64 cluster_ = 65536;
+  bool compresses_ = true; // a part of the writes, where the format allows it
   decryption decrypt_;
   std::vector<std::byte> backing_;
   std::vector<std::byte> model_;

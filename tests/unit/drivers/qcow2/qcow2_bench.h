@@ -29,6 +29,18 @@ inline value to_value(const option_list& list) {
   return v;
 }
 
+// Clusters of which most become smaller, some of them much.
+inline std::vector<std::byte> compressible_pattern(u64 length, u64 cluster, u64 seed) {
+  std::vector<std::byte> bytes = pattern(length, seed);
+  for (u64 at = 0; at < length; at += cluster) {
+    const u64 kept = cluster >> (seed + at / cluster) % 8; // all of it: it does not become smaller
+    const auto whole = std::span(bytes).subspan(at, std::min(cluster, length - at));
+    if (kept < whole.size())
+      std::ranges::fill(whole.subspan(kept), std::byte{7});
+  }
+  return bytes;
+}
+
 // As ==, which goes byte by byte where nothing is optimised.
 inline bool is_same(std::span<const std::byte> a, std::span<const std::byte> b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
