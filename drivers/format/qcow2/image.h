@@ -195,6 +195,9 @@ private:
   [[nodiscard]] std::optional<guest_run> lookup(guest_offset at, u64 length, split_at split) {
     return lookup(live(), at, length, split);
   }
+  // Loads a slice and, where slices are loaded in the order of the disk, the next ones beside it.
+  task<void> load_slice(disk_state disk, guest_offset at, metadata_lock holds);
+  task<void> load_wanted(host_offset slice);
   task<guest_run> find_run(disk_state disk, guest_offset at, u64 length, split_at split,
                            metadata_lock holds);
   task<guest_run> find_run(guest_offset at, u64 length, split_at split, metadata_lock holds) {
@@ -398,6 +401,8 @@ private:
   bool may_be_preallocated_ = false;
 
   allocation_list allocations_;
+  u64 next_slice_ =
+      0; // the guest offset of the slice that comes next when the disk is read through
   inflated_cache inflated_;
   std::optional<crypt::luks1_header> luks_;
   std::unique_ptr<crypt::sector_cipher> cipher_; // null: not encrypted, or only looked at

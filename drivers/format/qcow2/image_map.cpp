@@ -4,10 +4,19 @@
 #include "drivers/format/qcow2/image.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/offload.h"
+#include "graph/io/spawn.h"
 
 #include <cstring>
 
 namespace bgfs::qcow2 {
+
+namespace {
+
+// So much of the disk is looked up at once when it is read through: as much as a few requests take.
+// More than one slice for small clusters only.
+constexpr u64 read_ahead_bytes = 2 * MiB;
+
+} // namespace
 
 u64 image::slice_span() const {
   return store_->slice_bytes() / g().l2_entry_bytes() << g().cluster_bits;
@@ -89,10 +98,39 @@ task<guest_run> image::find_run(disk_state disk, guest_offset at, u64 length, sp
                     "{:#x}",
                     *disk.snapshot, g().l1_index(at),
                     (*disk.l1)[g().l1_index(at)] & entry_offset_mask, file_.length());
-    // Once loaded, the slice is there until our next await; but the L1 entry may have changed
-    // while it was being read, so everything is looked up again.
-    (void)co_await store_->load_l2(slice, holds);
+    // The L1 entry may have changed while the slice was being read, so everything is looked up
+    // again.
+    co_await load_slice(disk, at, holds);
   }
+}
+
+task<void> image::load_slice(disk_state disk, guest_offset at, metadata_lock holds) {
+  const u64 begin = align_down(at.value, slice_span());
+  const bool is_next = begin == next_slice_ && begin != 0;
+  const u64 room = store_->l2_cache().page_count() / 4; // what others use stays
+  // With the lock held somebody is writing, and loads what he needs.
+  const u64 ahead = is_next && holds == metadata_lock::not_held
+                        ? std::min(std::max<u64>(read_ahead_bytes / slice_span(), 1), room)
+                        : 0;
+  std::vector<task<void>> loads;
+  next_slice_ = begin + slice_span();
+  for (u64 i = 0; i < ahead && next_slice_ < disk.length; i++, next_slice_ += slice_span()) {
+    const guest_offset next(next_slice_);
+    const u64 l1_index = g().l1_index(next);
+    const u64 table = l1_index < disk.l1->size() ? (*disk.l1)[l1_index] & entry_offset_mask : 0;
+    if (table != 0 && is_aligned(table, g().cluster()))
+      loads.push_back(store_->prefetch_l2(slice_of(disk, next)));
+  }
+  if (loads.empty()) {
+    (void)co_await store_->load_l2(slice_of(disk, at), holds);
+    co_return;
+  }
+  loads.push_back(load_wanted(slice_of(disk, at)));
+  co_await when_all(std::move(loads));
+}
+
+task<void> image::load_wanted(host_offset slice) {
+  (void)co_await store_->load_l2(slice, metadata_lock::not_held);
 }
 
 // What is wrong in a snapshot's tables does no harm to the live disk: only its own reader is told.

@@ -61,24 +61,35 @@ task<std::span<std::byte>> metadata_store::load(table_cache& cache, host_offset 
       co_await make_room(cache, holds);
       continue;
     }
-    const u32 page = *claimed;
-    cache.bind(page, at, page_state::loading);
-    result<> read =
-        co_await as_result(file_.read_structure(at, cache.bytes(page), to_string(cache.kind())));
-    load_ended_.wake_all();
-    if (!cache.is_bound(page, at)) { // forgotten while it was read
-      cache.abandon(page);
-      if (!read)
-        co_await fail(std::move(read).error());
-      continue;
-    }
-    if (!read) {
-      cache.drop(page);
-      co_await fail(std::move(read).error());
-    }
-    cache.set_clean(page);
-    co_return cache.bytes(page);
+    const bool is_filled = co_await fill(cache, *claimed, at);
+    if (is_filled)
+      co_return cache.bytes(*claimed);
   }
+}
+
+// False if the part was forgotten while it was read.
+task<bool> metadata_store::fill(table_cache& cache, u32 page, host_offset at) {
+  cache.bind(page, at, page_state::loading);
+  result<> read =
+      co_await as_result(file_.read_structure(at, cache.bytes(page), to_string(cache.kind())));
+  load_ended_.wake_all();
+  const bool is_kept = cache.is_bound(page, at);
+  if (!is_kept) {
+    cache.abandon(page);
+  } else if (read) {
+    cache.set_clean(page);
+  } else {
+    cache.drop(page);
+  }
+  co_await std::move(read);
+  co_return is_kept;
+}
+
+task<void> metadata_store::prefetch_l2(host_offset at) {
+  if (l2_.find(at) || at.value + slice_bytes() > file_.length())
+    co_return;
+  if (const auto page = l2_.claim())
+    (void)co_await as_result(fill(l2_, *page, at));
 }
 
 // Every page is dirty or being loaded. Writing all dirty ones costs one flush, as one would.

@@ -34,6 +34,9 @@ public:
   // The L2 slice (a page-sized part of a table) at `at` if it is cached.
   [[nodiscard]] std::optional<std::span<const std::byte>> cached_l2(host_offset at);
   task<std::span<std::byte>> load_l2(host_offset at, metadata_lock holds);
+  // Reads a slice that will be wanted soon, if there is a page for it and it is not there. What
+  // goes wrong is told to whoever wants it then.
+  task<void> prefetch_l2(host_offset at);
   task<std::span<std::byte>> load_refcounts(host_offset block);
 
   // The span just loaded was changed. Needs the lock.
@@ -69,6 +72,7 @@ public:
 
 private:
   task<std::span<std::byte>> load(table_cache& cache, host_offset at, metadata_lock holds);
+  task<bool> fill(table_cache& cache, u32 page, host_offset at);
   task<void> make_room(table_cache& cache, metadata_lock holds);
   task<void> write_pages(table_cache& cache);
   task<void> write_adjacent(table_cache& cache, std::vector<u32> pages);

@@ -275,3 +275,69 @@ TEST_CASE("qcow2 cache: the interval cleans while the image is idle") {
   b.bench.must(again.read(0, block));
   CHECK(std::ranges::equal(block, std::span(disk.bytes).subspan(disk.bytes.size() - 65536, 4096)));
 }
+
+// With 512-byte clusters a slice describes 32 KiB.
+TEST_CASE("qcow2: who reads a disk through has the tables read ahead, and nobody else has") {
+  constexpr u64 span = 32 * KiB;
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 32 * span, {{"cluster_size", "512"}});
+  b.bench.must(b.open("d").write(0, pattern(32 * span, 1)));
+  b.close();
+  image_editor e(disk.bytes);
+  std::vector<u64> tables;
+  for (u64 i = 0; i < 32; i++)
+    tables.push_back(e.entry_at(i * span));
+  root& r = b.open("d", {{"l2-cache-size", "128K"}}, {}, may_read);
+  std::vector<u64> loaded;
+  disk.fault = [&](std::string_view what, byte_range range) -> std::optional<error> {
+    const auto which = std::ranges::find(tables, range.offset);
+    if (what == "read" && which != tables.end())
+      loaded.push_back(static_cast<u64>(which - tables.begin()));
+    return std::nullopt;
+  };
+  std::vector<std::byte> one(512);
+  const auto read_at = [&](u64 slice) {
+    loaded.clear();
+    b.bench.must(r.read(slice * span, one));
+    std::ranges::sort(loaded);
+    return loaded;
+  };
+  CHECK(read_at(5) == std::vector<u64>{5});
+  CHECK(read_at(20) == std::vector<u64>{20});
+  CHECK(read_at(4) == std::vector<u64>{4});
+  CHECK(read_at(6).size() == 1); // not behind the last one that was loaded
+  const std::vector<u64> ahead = read_at(7);
+  CHECK(ahead.front() == 7);
+  CHECK(ahead.back() == 31); // the end of the disk
+  CHECK(ahead.size() == 24); // without the one that is there
+  for (u64 slice = 8; slice < 32; slice++)
+    CHECK(read_at(slice).empty());
+}
+
+TEST_CASE("qcow2: what is wrong with a table that is read ahead matters when it is needed") {
+  constexpr u64 span = 32 * KiB;
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 4 * span, {{"cluster_size", "512"}});
+  const auto content = pattern(4 * span, 1);
+  b.bench.must(b.open("d").write(0, content));
+  b.close();
+  const u64 l1 = load<be64>(disk.bytes, 40);
+  store(std::span(disk.bytes), be64(u64{1} << 40 | qcow2::entry_copied), l1 + 16);
+  const u64 last = load<be64>(disk.bytes, l1 + 24) & qcow2::entry_offset_mask;
+  root& r = b.open("d", {}, {}, may_read);
+  bool is_failing = true;
+  disk.fault = [&](std::string_view, byte_range range) -> std::optional<error> {
+    if (is_failing && range.offset == last)
+      return error::from_errno(EIO, "the test says so");
+    return std::nullopt;
+  };
+  std::vector<std::byte> two(2 * span);
+  b.bench.must(r.read(0, two)); // reads ahead at the second table
+  CHECK(is_same(two, std::span(content).first(2 * span)));
+  const result<> beyond = b.bench.run(r.read(2 * span, two));
+  REQUIRE(!beyond.has_value());
+  CHECK(beyond.error().message().contains("reaches beyond the end of the file"));
+  is_failing = false;
+  b.bench.must(r.read(3 * span, std::span(two).first(span)));
+  CHECK(is_same(std::span(two).first(span), std::span(content).last(span)));
+}
