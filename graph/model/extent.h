@@ -28,6 +28,8 @@ struct extent {
   // This node only passes the child's bytes through (raw, filters): status is what the child says.
   bool is_passthrough = false;
   bool is_compressed = false;
+  // Of zeroes with a place: data belong there, but none were written yet. Status says both.
+  bool is_unwritten = false;
   // Of data: a write may overwrite the bytes where they are, without asking the driver.
   bool may_overwrite = false;
 };

@@ -77,7 +77,7 @@ task<block_status> node::status_of_extent(extent e, byte_range range, bool wants
     s.file = e.where != nullptr ? &e.where->child() : this;
     s.offset = e.offset;
   }
-  s.is_data = e.kind == extent_kind::data || e.kind == extent_kind::encoded;
+  s.is_data = e.kind == extent_kind::data || e.kind == extent_kind::encoded || e.is_unwritten;
   s.is_zero = e.kind == extent_kind::zero;
   s.is_compressed = e.is_compressed;
   s.is_allocated = s.is_data || s.is_zero;

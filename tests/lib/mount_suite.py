@@ -21,6 +21,7 @@ cases = []
 export_defaults = {}  # what every export of a graph has that says nothing else
 # ... and one that is written to and is a file of the host as it is.
 whole_file_defaults = {}
+mount_defaults = []  # options of every mount that says nothing of them: "queues=4"
 
 
 class Skip(Exception):
@@ -49,8 +50,8 @@ def ring_enabled(transport):
 
 def case(name, needs=(), timeout=120, as_written=False, unpassed=False):
     """Registers a function that takes an Env. `needs` are commands that must be installed. With
-    `as_written` the suite adds nothing to its exports: it is about what --cache and --passthrough
-    change, or says itself which roots have it. With `unpassed` it is about what cannot be so while
+    `as_written` the suite adds nothing to its exports and mounts: it is about what --cache,
+    --passthrough or --queues change, or says itself which roots have it. With `unpassed` it is about what cannot be so while
     the kernel serves a file by itself, and --passthrough=on is not for it."""
 
     def register(function):
@@ -321,6 +322,12 @@ class Env:
             more = {**more, **whole_file_defaults}
         return more
 
+    def with_defaults(self, options):
+        given = [o.split("=")[0] for word in map(str, options) for o in word.split(",")]
+        more = [] if self.is_as_written else \
+            [o for o in mount_defaults if o.split("=")[0] not in given]
+        return [*options, *(["-o", ",".join(more)] if more else [])]
+
     def simple(self, image, fmt="raw", node=None, **export):
         """The graph of one image with one root, `disk`."""
         export = {"name": "disk", "node-name": "top", "writable": True, **export}
@@ -337,7 +344,7 @@ class Env:
     def mount_status(self, graph, *options, name="mnt", before=(), **more):
         """Runs bgfs mount and returns what became of it."""
         path = self.directory(name)
-        return run(*before, BGFS, "mount", *options, graph, path, ok=False, env=self.environment,
+        return run(*before, BGFS, "mount", *self.with_defaults(options), graph, path, ok=False, env=self.environment,
                    **more)
 
     def mount(self, graph, *options, name="mnt", before=(), **more):
@@ -357,7 +364,7 @@ class Env:
         read_end, write_end = os.pipe()
         process = subprocess.Popen(
             [*map(str, before), BGFS, "mount", "--foreground", "--ready-fd", str(write_end),
-             *options, str(graph), str(path)],
+             *self.with_defaults(options), str(graph), str(path)],
             pass_fds=(write_end,), stderr=subprocess.PIPE, text=True, env=self.environment)
         self.others.append(process)
         os.close(write_end)

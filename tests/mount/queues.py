@@ -22,7 +22,8 @@ def both(env):
     return options
 
 
-@case("without being asked there is a queue for each processor over a ring, and one over /dev/fuse")
+@case("without being asked there is a queue for each processor over a ring, and one over /dev/fuse",
+      as_written=True)
 def chosen(env):
     image = env.raw("a.raw", MiB)
     m = env.mount(env.simple(image))

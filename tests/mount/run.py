@@ -3,12 +3,13 @@
 """The mount suite: real mounts of the bgfs named by BGFS, looked at as its users would. Run as root.
 
   tests/mount/run.py [--deny-io-uring] [--transport uring|dev] [--cache none|kernel]
-                     [--passthrough off|on] [--list] [FILTER...]
+                     [--passthrough off|on] [--queues COUNT] [--list] [FILTER...]
 
 A FILTER is part of a case's name. One line a case; the last line counts them. --transport enables
 FUSE over io_uring in the kernel, or disables it, and puts it back at the end. --cache is that of
 every export that names none, but in cases that are about it; so is --passthrough, and "on" makes
-every writable export that is a file as it is one that the kernel serves by itself.
+every writable export that is a file as it is one that the kernel serves by itself. --queues is that
+of every mount that does not say.
 """
 import argparse
 import importlib
@@ -67,6 +68,7 @@ def main():
     parser.add_argument("--transport", choices=["uring", "dev"])
     parser.add_argument("--cache", choices=["none", "kernel"])
     parser.add_argument("--passthrough", choices=["off", "on"])
+    parser.add_argument("--queues", type=int)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("filters", nargs="*")
     arguments = parser.parse_args()
@@ -94,6 +96,8 @@ def main():
         mount_suite.export_defaults["passthrough"] = "off"
     elif arguments.passthrough == "on":
         mount_suite.whole_file_defaults.update({"passthrough": "on", "growable": True})
+    if arguments.queues:
+        mount_suite.mount_defaults.append(f"queues={arguments.queues}")
     if arguments.deny_io_uring:
         deny_io_uring.install()
         os.environ["BGFS_TEST_NO_IO_URING"] = "1"

@@ -399,6 +399,7 @@ private:
   bool is_lazy_ = false;
   bool is_prepared_ = false; // prepare_to_write has run
   bool may_be_preallocated_ = false;
+  bool has_compressed_ = false; // written compressed clusters, which end anywhere
 
   allocation_list allocations_;
   u64 next_slice_ =

@@ -63,6 +63,7 @@ task<void> image::write_compressed(u64 offset, std::span<const std::byte> bytes)
   co_await check_compressible({offset, bytes.size()});
   if (!is_prepared_)
     co_await shielded(prepare_to_write());
+  has_compressed_ = true;
   while (!bytes.empty()) {
     const u64 length = std::min<u64>(bytes.size(), std::max(batch_bytes, g().cluster()));
     compressed_batch batch{.at = guest_offset(offset), .data = bytes.first(length)};

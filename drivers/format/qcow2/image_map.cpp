@@ -195,6 +195,7 @@ extent image::to_extent(const disk_state& disk, guest_offset at, const guest_run
     }
     const u64 file_length = file_.data_length();
     e.kind = run.host.value < file_length ? extent_kind::data : extent_kind::zero;
+    e.is_unwritten = e.kind == extent_kind::zero;
     if (e.kind == extent_kind::data)
       e.length = std::min(e.length, file_length - run.host.value);
     e.is_recursive = may_be_preallocated_;

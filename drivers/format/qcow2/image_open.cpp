@@ -325,7 +325,8 @@ task<void> image::close_writable() {
   // No request is running: all frees are ready, and what they free cannot be in use.
   co_await write_back_locked();
   co_await store_->write_refcounts();
-  co_await file_.pad_to_sector();
+  if (has_compressed_)
+    co_await file_.pad_to_sector();
   co_await file_.flush();
   if (!header_.is_dirty())
     co_return;

@@ -12,6 +12,7 @@
 #include "graph/io/buffer_pool.h"
 #include "graph/io/spawn.h"
 
+#include <bit>
 #include <cstring>
 
 namespace bgfs::qcow2 {
@@ -149,15 +150,22 @@ byte_range image::with_copies(const geometry& geo, byte_range guest, l2_entry fi
     const auto sub = static_cast<unsigned>(at % geo.cluster() / geo.subcluster());
     return is_in_place && kind_of(r, e, sub) == subcluster_kind::normal;
   };
+  // The subclusters in front of, and behind, its data stay as they are.
+  const auto is_partial = [&](l2_entry e) { return geo.is_extended && !e.is_compressed(); };
+  const auto allocated = [](l2_entry e) { return static_cast<u32>(e.bitmap & all_allocated); };
   u64 begin = guest.offset;
   if (moves_data(first)) {
-    begin = align_down(begin, geo.cluster());
+    const u64 spared = is_partial(first) ? static_cast<u64>(std::countr_zero(allocated(first))) : 0;
+    begin = std::min(align_down(begin, geo.subcluster()),
+                     align_down(begin, geo.cluster()) + spared * geo.subcluster());
   } else if (!is_complete(first, begin)) {
     begin = align_down(begin, geo.subcluster());
   }
   u64 end = guest.end();
   if (moves_data(last)) {
-    end = align_up(end, geo.cluster());
+    const u64 spared = is_partial(last) ? static_cast<u64>(std::countl_zero(allocated(last))) : 0;
+    end = std::max(align_up(end, geo.subcluster()),
+                   align_up(end, geo.cluster()) - spared * geo.subcluster());
   } else if (!is_complete(last, end - 1)) {
     end = align_up(end, geo.subcluster());
   }
