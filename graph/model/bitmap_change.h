@@ -31,6 +31,10 @@ struct bitmap_change {
   [[nodiscard]] std::string attempt() const; // "adding bitmap 'x' to node 'n'"
 };
 
+// Whether a node whose bitmaps have so many bytes in memory may read one more from its image: an
+// image may claim any number of them.
+[[nodiscard]] result<> check_bitmaps_memory(u64 bytes);
+
 // As long as it lives nobody changes, removes or clears the bitmap, nor gives its node another
 // length or options; what it records goes on. Several may hold one. The node outlives it.
 class [[nodiscard]] bitmap_hold {

@@ -62,16 +62,21 @@ task<void> complete(node& n, dirty_bitmap& b) {
   u64 memory = 0;
   for (const auto& other : n.bitmaps().all())
     memory += other->memory();
-  if (memory > node_bitmaps_memory_max)
-    co_await fail(error_kind::out_of_range,
-                  "reading bitmap '{}' of {} would take more memory than there may be: its bitmaps "
-                  "have {} bytes already, and the most is {}; remove some",
-                  b.name(), n.describe(), memory, node_bitmaps_memory_max);
+  co_await context(check_bitmaps_memory(memory), "reading bitmap '{}' of {}", b.name(),
+                   n.describe());
   co_await context(n.as_bitmap_store()->read_bitmap(b), "reading bitmap '{}' of {}", b.name(),
                    n.describe());
 }
 
 } // namespace
+
+result<> check_bitmaps_memory(u64 bytes) {
+  if (bytes <= node_bitmaps_memory_max)
+    return {};
+  return fail(error_kind::out_of_range,
+              "the bitmaps of the node take {} bytes of memory already, more than {}; remove some",
+              bytes, node_bitmaps_memory_max);
+}
 
 std::string bitmap_change::attempt() const {
   const std::string which = fmt::format("bitmap '{}'", name);

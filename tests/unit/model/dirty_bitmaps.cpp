@@ -171,6 +171,14 @@ TEST_CASE("bitmap: granularity, size and name are checked") {
                        "such as qcow2, or one that is not persistent"));
 }
 
+TEST_CASE("bitmap: how much memory those of one node take is bounded, whatever images claim") {
+  CHECK(check_bitmaps_memory(GiB).has_value());
+  const result<> refused = check_bitmaps_memory(GiB + 1);
+  REQUIRE(!refused);
+  CHECK(refused.error().message() == "the bitmaps of the node take 1073741825 bytes of memory "
+                                     "already, more than 1073741824; remove some");
+}
+
 TEST_CASE("bitmap: what is not there is named with what is") {
   disk_bench d;
   CHECK(d.b->error_of(d.b->change(kind::clear, "x")) ==
