@@ -34,6 +34,10 @@ struct bitmap_change {
 // Whether a node whose bitmaps have so many bytes in memory may read one more from its image: an
 // image may claim any number of them.
 [[nodiscard]] result<> check_bitmaps_memory(u64 bytes);
+// Those of an image, as far as there may be memory for the least that recording takes. The others
+// become inconsistent, with that as the reason.
+[[nodiscard]] std::vector<bitmap_definition> within_memory(std::vector<bitmap_definition> all,
+                                                           u64 length);
 
 // As long as it lives nobody changes, removes or clears the bitmap, nor gives its node another
 // length or options; what it records goes on. Several may hold one. The node outlives it.

@@ -319,11 +319,27 @@ task<const dirty_bitmap*> graph::read_bitmap(node& n, std::string name) {
   co_return found;
 }
 
+std::vector<bitmap_definition> within_memory(std::vector<bitmap_definition> all, u64 length) {
+  constexpr u64 slot_bytes = 16; // of a chunk of bits
+  u64 left = node_bitmaps_memory_max;
+  for (bitmap_definition& d : all) {
+    if (!d.inconsistency.empty())
+      continue;
+    const u64 least = divide_up(length, d.granularity * dirty_bits::chunk_bits) * slot_bytes;
+    if (least <= left) {
+      left -= least;
+    } else {
+      d.inconsistency = "the bitmaps before it take all the memory that there may be";
+    }
+  }
+  return all;
+}
+
 // Those of an image that was opened. One that nobody may trust is there to be removed.
 result<> graph::adopt_bitmaps(node& n) {
   if (n.bitmap_store_ == nullptr || n.is_info_only_)
     return {};
-  for (bitmap_definition& d : n.bitmap_store_->stored_bitmaps()) {
+  for (bitmap_definition& d : within_memory(n.bitmap_store_->stored_bitmaps(), n.length())) {
     if (n.bitmaps_.find(d.name) != nullptr)
       return fail(error_kind::busy,
                   "{} and the image, which was in other hands, both have a bitmap '{}' now; remove "

@@ -141,6 +141,14 @@ void dirty_bits::reset_in(u64 index, u64 first, u64 length) {
 
 u64 dirty_bits::set(u64 first, u64 length) {
   BGFS_ASSERT(first <= count_ && length <= count_ - first);
+  if (slots_.empty() && length > 0) { // until now it was known to be clear as a whole
+    const u64 chunks = divide_up(count_, chunk_bits);
+    slots_.resize(chunks);
+    has_set_.resize(divide_up(chunks, word_bits));
+    has_clear_.resize(divide_up(chunks, word_bits));
+    for (u64 i = 0; i < chunks; i++)
+      settle(i);
+  }
   u64 added = 0;
   while (length > 0) {
     const u64 index = first / chunk_bits;
@@ -155,6 +163,8 @@ u64 dirty_bits::set(u64 first, u64 length) {
 
 void dirty_bits::reset(u64 first, u64 length) {
   BGFS_ASSERT(first <= count_ && length <= count_ - first);
+  if (slots_.empty())
+    return;
   while (length > 0) {
     const u64 part = std::min(length, chunk_bits - first % chunk_bits);
     reset_in(first / chunk_bits, first % chunk_bits, part);
@@ -207,6 +217,8 @@ std::optional<u64> dirty_bits::next_in(u64 index, u64 from, bool wants_set) cons
 std::optional<u64> dirty_bits::next(u64 from, bool wants_set) const {
   if (from >= count_)
     return std::nullopt;
+  if (slots_.empty())
+    return wants_set ? std::nullopt : std::optional(from);
   const u64 first = from / chunk_bits;
   if (const auto found = next_in(first, from % chunk_bits, wants_set))
     return first * chunk_bits + *found;
@@ -221,6 +233,10 @@ std::optional<u64> dirty_bits::next(u64 from, bool wants_set) const {
 void dirty_bits::resize(u64 count) {
   if (count < count_)
     reset(count, count_ - count);
+  if (slots_.empty()) {
+    count_ = count;
+    return;
+  }
   const u64 last = count_ == 0 ? 0 : (count_ - 1) / chunk_bits;
   // One that was full up to the old end is not any more.
   if (count > count_ && count_ % chunk_bits != 0)
@@ -243,7 +259,7 @@ void dirty_bits::resize(u64 count) {
 u64 dirty_bits::merge(const dirty_bits& other) {
   BGFS_ASSERT(count_ == other.count_, "sets of one count are merged");
   u64 added = 0;
-  for (u64 i = 0; i < slots_.size(); i++) {
+  for (u64 i = 0; i < other.slots_.size(); i++) {
     const slot& theirs = other.slots_[i];
     if (theirs.set == 0)
       continue;
@@ -307,7 +323,7 @@ u64 dirty_bits::merge_bytes(u64 first, std::span<const std::byte> bytes) {
 bool operator==(const dirty_bits& a, const dirty_bits& b) {
   if (a.count_ != b.count_ || a.set_count_ != b.set_count_)
     return false;
-  for (u64 i = 0; i < a.slots_.size(); i++) {
+  for (u64 i = 0; a.set_count_ != 0 && i < a.slots_.size(); i++) {
     const auto &x = a.slots_[i], &y = b.slots_[i];
     if (x.set != y.set || (x.words != nullptr && *x.words != *y.words))
       return false;

@@ -177,6 +177,12 @@ TEST_CASE("bitmap: how much memory those of one node take is bounded, whatever i
   REQUIRE(!refused);
   CHECK(refused.error().message() == "the bitmaps of the node take 1073741825 bytes of memory "
                                      "already, more than 1073741824; remove some");
+  // 2 MiB each, whatever they hold.
+  std::vector<bitmap_definition> many(600, {.name = "n", .granularity = 512});
+  many[3].inconsistency = "for another reason";
+  many = within_memory(std::move(many), u64{1} << 41);
+  CHECK(many[512].inconsistency.empty());
+  CHECK(many[513].inconsistency == "the bitmaps before it take all the memory that there may be");
 }
 
 TEST_CASE("bitmap: what is not there is named with what is") {
