@@ -32,6 +32,18 @@ void arguments::flag(char letter, std::string_view name, std::string_view help, 
        }});
 }
 
+void arguments::action(char letter, std::string_view name, std::string_view help,
+                       std::function<void()> take) {
+  add({letter,
+       std::string(name),
+       {},
+       std::string(help),
+       [take = std::move(take)](const std::string&) -> result<> {
+         take();
+         return {};
+       }});
+}
+
 void arguments::text(char letter, std::string_view name, std::string_view placeholder,
                      std::string_view help, std::string& into) {
   value(letter, name, placeholder, help, [&into](const std::string& given) {

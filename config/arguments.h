@@ -21,6 +21,9 @@ public:
 
   // A letter 0 or an empty name means there is none.
   void flag(char letter, std::string_view name, std::string_view help, bool& into);
+  // One that may be given several times, and whose place among others counts.
+  void action(char letter, std::string_view name, std::string_view help,
+              std::function<void()> take);
   void text(char letter, std::string_view name, std::string_view placeholder, std::string_view help,
             std::string& into);
   void texts(char letter, std::string_view name, std::string_view placeholder,

@@ -29,6 +29,7 @@ constexpr command command_table[] = {
     {"check", "look for contradictions in an image, and repair it", run_check},
     {"convert", "copy images into another format", run_convert},
     {"snapshot", "list, create, apply or delete internal snapshots of an image", run_snapshot},
+    {"bitmap", "add, change or remove the dirty bitmaps of an image", run_bitmap},
     {"amend", "change how an image is made: the keys that open it", run_amend},
     {"io", "read, write and examine an image by commands", run_io},
 };

@@ -25,6 +25,7 @@ task<void> node::discard(byte_range range) {
   result<> outcome = co_await as_result(discard_untracked(request, range));
   forget_status(range);
   write_ended(request, operation::discard, outcome);
+  mark_dirty(range);
   co_await std::move(outcome);
 }
 

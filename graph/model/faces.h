@@ -264,6 +264,33 @@ struct snapshottable {
                                                              std::string holder) = 0;
 };
 
+class dirty_bitmap;
+struct bitmap_definition;
+
+// Formats that keep dirty bitmaps in their images. The graph calls it, one at a time
+// (dirty_bitmaps.cpp); what changes the image only while the node may be written to.
+struct bitmap_store {
+  virtual ~bitmap_store() = default;
+  // Those in the image, all of them persistent. Does not suspend.
+  [[nodiscard]] virtual std::vector<bitmap_definition> stored_bitmaps() const = 0;
+  // Whether the image can hold these, which would be all of its bitmaps; the last is new. Fails
+  // with what is in the way. Does not suspend.
+  [[nodiscard]] virtual result<>
+  check_can_store(std::span<const bitmap_definition> wanted) const = 0;
+  // Adds the bits that the image has of it (dirty_bitmap::add_stored). Does not change the image.
+  virtual task<void> read_bitmap(dirty_bitmap& into) = 0;
+  // From now on what the image has of its bitmaps may be out of date, and it says so. Durable when
+  // it returns.
+  virtual task<void> begin_bitmap_change() = 0;
+  // The image has these as they are now, durable when it returns. Incomplete ones are completed
+  // first, where they have changed. Others that it has stay as they are in it. A failure leaves an
+  // image that says that its bitmaps are out of date, if they are.
+  virtual task<void> store_bitmaps(std::span<dirty_bitmap* const> all) = 0;
+  // The image has them no more, durably; names that it does not have are no error. A failure leaves
+  // all of them.
+  virtual task<void> remove_bitmaps(std::vector<std::string> names) = 0;
+};
+
 // Formats that keep the state of a machine beside its disk, for the next snapshot or from the one
 // that was reverted to. Bytes never written read as zeroes.
 struct vmstate_store {

@@ -253,6 +253,7 @@ task<void> graph::open_driver(node& n) {
   n.find_faces();
   n.refresh_limits();
   n.refresh_length();
+  co_await adopt_bitmaps(n);
   permission_plan plan; // the open driver may know better than the role what it needs
   co_await plan.prepare(n);
   plan.commit();
@@ -297,6 +298,9 @@ task<void> graph::dismantle(node& n) {
     co_await n.requests_.wait_idle();
     if (n.is_active())
       outcome = co_await as_result(n.flush());
+    result<> stored = co_await as_result(store_bitmaps(n));
+    if (outcome)
+      outcome = std::move(stored);
     result<> closed = co_await as_result(n.driver_->close());
     if (outcome)
       outcome = std::move(closed);

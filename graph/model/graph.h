@@ -15,6 +15,7 @@
 
 namespace bgfs {
 
+struct bitmap_change;
 struct edit_outcome;
 struct graph_edit;
 struct node_spec;
@@ -180,6 +181,13 @@ public:
   // The disk goes back to it, in content and length; who uses the node is told.
   task<void> revert_to_snapshot(node& n, snapshot_key which);
 
+  // Dirty bitmaps (bitmap_change.h, dirty_bitmaps.cpp). The changes are made in order and at one
+  // instant: the nodes are drained, so that what was answered before is on one side of it and all
+  // that begins later on the other. All are made, or none.
+  task<void> change_bitmaps(std::vector<bitmap_change> changes);
+  // One to look at, all of whose bits are in memory; valid until the next await of the caller.
+  task<const dirty_bitmap*> read_bitmap(node& n, std::string name);
+
   // Moving a component to another graph (graph/model/migration.h): `let_go` on this graph's loop,
   // `take_in` on the other's. The caller keeps requests away from the roots above meanwhile; what
   // runs still is waited for.
@@ -218,6 +226,7 @@ public:
   std::string make_auto_name();
 
 private:
+  friend class bitmap_transaction;
   friend class graph_transaction;
   friend class node;
   friend class permission_plan;
@@ -242,6 +251,8 @@ private:
   task<void> resume(node& n);
   task<void> deactivate_drained(node& n);
   task<void> activate_drained(node& n);
+  [[nodiscard]] static result<> adopt_bitmaps(node& n);
+  static task<void> store_bitmaps(node& n);
   void settle_permissions();
   struct snapshot_change;
   task<std::string> change_snapshots(node& top, snapshot_change change);

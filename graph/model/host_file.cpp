@@ -12,6 +12,8 @@ std::string_view watcher_of_writes(const node& n) {
     return "'detect-zeroes' looks at what is written";
   if (n.write_threshold() != 0)
     return "its write threshold watches what is written";
+  if (n.bitmaps().is_recording())
+    return "a dirty bitmap records what is written";
   if (!n.generic().cache_writeback)
     return "'cache.writeback: false' makes each write durable";
   return {};
@@ -53,6 +55,7 @@ void node::begin_writes_by_others() {
     if (n->other_writers_++ > 0)
       continue;
     n->requests_.exclude_leases();
+    n->mark_dirty({0, n->length_}); // one that came after whole_host_file was asked
     if (n->transparent_ != nullptr)
       n->transparent_->set_written_by_others(true);
   }
@@ -66,6 +69,7 @@ void node::end_writes_by_others() {
     BGFS_ASSERT(n->other_writers_ > 0, "what ends has begun");
     n->write_generation_++;
     n->forget_status();
+    n->mark_dirty({0, n->length_});
     if (--n->other_writers_ > 0)
       continue;
     if (n->transparent_ != nullptr)

@@ -35,6 +35,7 @@ void node::find_faces() {
   checkable_ = dynamic_cast<checkable*>(d);
   snapshottable_ = dynamic_cast<snapshottable*>(d);
   vmstate_store_ = dynamic_cast<vmstate_store*>(d);
+  bitmap_store_ = dynamic_cast<bitmap_store*>(d);
   amendable_ = dynamic_cast<amendable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
@@ -68,6 +69,8 @@ void node::refresh_limits() {
 
 void node::refresh_length() {
   length_ = driver_->length();
+  if (!bitmaps_.is_empty())
+    bitmaps_.resize(length_);
 }
 
 edge* node::child(std::string_view slot) const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "graph/io/sync.h"
+#include "graph/model/dirty_bitmap.h"
 #include "graph/model/driver.h"
 #include "graph/model/edge.h"
 #include "graph/model/node_operation.h"
@@ -179,6 +180,8 @@ public:
   void refresh_limits();
   // For those who change the image behind the node's back: what status found is not used again.
   void forget_status() { forget_status({0, ~u64{0}}); }
+  // Its dirty bitmaps. Adding, changing and removing goes through the graph (bitmap_change.h).
+  [[nodiscard]] const bitmap_list& bitmaps() const { return bitmaps_; }
   // What was asked for, before become_read_only.
   [[nodiscard]] const node_options& requested() const { return requested_; }
   [[nodiscard]] bool is_open() const { return driver_ != nullptr; }
@@ -200,12 +203,16 @@ public:
   [[nodiscard]] checkable* as_checkable() const { return checkable_; }
   // Null: it has no internal snapshots. What changes something goes through the graph.
   [[nodiscard]] snapshottable* as_snapshottable() const { return snapshottable_; }
+  // Null: its images hold no bitmaps. What changes something goes through the graph.
+  [[nodiscard]] bitmap_store* as_bitmap_store() const { return bitmap_store_; }
   // Null: its images cannot be amended. Callers hold a root that may write.
   [[nodiscard]] amendable* as_amendable() const { return amendable_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
 private:
+  friend class bitmap_hold;
+  friend class bitmap_transaction;
   friend class edge;
   friend class extent_resolver;
   friend class graph;
@@ -229,6 +236,11 @@ private:
   void follow_variable_length();
   void write_begins(byte_range range);
   void write_ended(const tracked_request& request, operation kind, const result<>& outcome);
+  void mark_dirty(byte_range range, write_flags flags = 0) {
+    if (bitmaps_.is_recording() && (flags & write_flag::unchanged) == 0)
+      bitmaps_.mark(range);
+  }
+  [[nodiscard]] result<> check_bitmaps_follow(u64 length) const;
   task<void> cut_padding(u64 padded_end, u64 wanted_end);
   task<extent> map(byte_range range);
   task<void> read_aligned(u64 offset, std::span<std::byte> bytes);
@@ -304,6 +316,7 @@ private:
   checkable* checkable_ = nullptr;
   snapshottable* snapshottable_ = nullptr;
   vmstate_store* vmstate_store_ = nullptr;
+  bitmap_store* bitmap_store_ = nullptr;
   amendable* amendable_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
@@ -341,6 +354,7 @@ private:
   u64 io_errors_untold_ = 0;
 
   request_list requests_;
+  bitmap_list bitmaps_;
 
   // Nodes without children: a run of data that the driver found when it was last asked (reference
   // section 1.6, rule 4). The epoch changes with everything that may have taken data away, so that

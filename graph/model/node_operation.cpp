@@ -37,6 +37,8 @@ std::string_view to_string(node_operation what) {
     return "stream";
   case node_operation::replace:
     return "replace";
+  case node_operation::dirty_bitmap:
+    return "dirty-bitmap";
   }
   return "unknown";
 }

@@ -21,6 +21,7 @@ task<void> node::truncate(u64 length, truncate_options options) {
     request.serialise_over(byte_range::between(touched, device_length_max + alignment_max));
     co_await request.wait_for_conflicts();
   } while (touched > std::min(length, length_)); // it was shortened meanwhile
+  co_await check_bitmaps_follow(length);
   if (length < length_ && options.prealloc != preallocation::off)
     co_await fail(error_kind::invalid_argument,
                   "preallocation is only for growing; {} would shrink from {} to {} bytes",
@@ -30,6 +31,8 @@ task<void> node::truncate(u64 length, truncate_options options) {
   write_generation_++;
   forget_status({0, ~u64{0}});
   length_changed();
+  if (!outcome)
+    mark_dirty(byte_range::between(std::min(touched, length_), length_));
   co_await std::move(outcome);
 }
 

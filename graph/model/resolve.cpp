@@ -34,7 +34,7 @@ private:
   // Whether a write may pass this node without its knowing.
   [[nodiscard]] static bool may_be_written(const node& n) {
     return n.check_writable().has_value() && n.generic().detect_zeroes == detect_zeroes_mode::off &&
-           n.limits().zones.model == zone_model::none;
+           n.limits().zones.model == zone_model::none && !n.bitmaps().is_recording();
   }
 
   std::optional<resolution> end_in_file() {

@@ -59,23 +59,26 @@ result<std::size_t> find_snapshot(std::span<const snapshot_info> all, const snap
 }
 
 result<> check_snapshot_name(std::string_view name) {
+  return check_new_name("snapshot", name);
+}
+
+result<> check_new_name(std::string_view what, std::string_view name) {
   if (name.empty())
-    return fail(error_kind::invalid_argument, "a snapshot needs a name");
+    return fail(error_kind::invalid_argument, "a {} needs a name", what);
   if (name.size() > snapshot_name_length_max)
-    return fail(error_kind::invalid_argument, "the name of a snapshot has at most {} bytes, not {}",
+    return fail(error_kind::invalid_argument, "the name of a {} has at most {} bytes, not {}", what,
                 snapshot_name_length_max, name.size());
   for (std::string_view rest = name; !rest.empty();) {
     const std::size_t length = character_length(rest);
     if (length == 0)
       return fail(error_kind::invalid_argument,
-                  "the name of a snapshot is UTF-8; the byte {:#x} at {} is not",
+                  "the name of a {} is UTF-8; the byte {:#x} at {} is not", what,
                   static_cast<unsigned char>(rest[0]), name.size() - rest.size());
     const auto c = static_cast<unsigned char>(rest[0]);
     if (c == '/' || c < 0x20 || c == 0x7f)
       return fail(error_kind::invalid_argument,
-                  "the name of a snapshot has neither '/' nor control characters; there is {:#x} "
-                  "at {}",
-                  c, name.size() - rest.size());
+                  "the name of a {} has neither '/' nor control characters; there is {:#x} at {}",
+                  what, c, name.size() - rest.size());
     rest.remove_prefix(length);
   }
   return {};

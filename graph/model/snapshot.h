@@ -61,5 +61,7 @@ struct snapshot_key {
 // the name of a file. Images made elsewhere may hold others.
 inline constexpr std::size_t snapshot_name_length_max = 240;
 [[nodiscard]] result<> check_snapshot_name(std::string_view name);
+// The same rule for other things that are shown as files: `what` says which, "bitmap".
+[[nodiscard]] result<> check_new_name(std::string_view what, std::string_view name);
 
 } // namespace bgfs

@@ -107,6 +107,12 @@ task<std::string> graph::change_with_root(node& image, const snapshot_change& ch
   const async_mutex::guard editing = co_await edits_.lock();
   co_await image.check_writable(); // an edit may have come first
   co_await image.check_operation(change.operation());
+  if (change.what == snapshot_change::kind::revert && !image.bitmaps().is_empty())
+    co_await fail(
+        error_kind::busy,
+        "{} has dirty bitmaps ('{}'), which would not tell what reverting changes; remove "
+        "them first",
+        image.describe(), image.bitmaps().all().front()->name());
   std::string id =
       co_await with(drain(image), [&](drained&) { return change_drained(image, change); });
   co_return id;

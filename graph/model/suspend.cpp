@@ -20,9 +20,12 @@ task<void> graph::suspend(node& n) {
   // A protocol has nothing in memory that another opener could make stale but its length, and a
   // descriptor kept open is one that need not be opened again if the edit fails.
   const bool is_closing = n.type().kind == driver_kind::format || n.is_deactivated_;
+  if (outcome && is_closing)
+    outcome = co_await as_result(store_bitmaps(n));
   if (outcome && is_closing) {
     outcome = co_await as_result(n.driver_->close());
     n.is_driver_closed_ = true;
+    n.bitmaps_.drop_persistent(); // others may change them; they are read anew
   }
   if (outcome || n.is_driver_closed_) {
     n.is_suspended_ = true;
@@ -50,6 +53,8 @@ task<void> graph::resume(node& n) {
       outcome = co_await as_result(open_driver(n));
     if (outcome)
       n.is_driver_closed_ = false;
+    if (outcome)
+      n.mark_dirty({0, n.length_}); // nobody recorded what others wrote meanwhile
     if (outcome && n.backing_ != nullptr) {
       n.driver_->backing_changed(n.backing_);
       n.refresh_limits();

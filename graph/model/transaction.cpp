@@ -170,6 +170,8 @@ task<void> graph_transaction::prepare_reopens() {
   for (const reopen_step& s : edit_.reopens) {
     node& n = *s.target;
     co_await step("reopen", &n);
+    if (s.generic.is_read_only)
+      co_await graph::store_bitmaps(n);
     co_await context(n.reopenable_->prepare_reopen(s.given, s.generic), "{}", n.describe());
     prepared_.push_back(&n);
   }

@@ -85,6 +85,7 @@ task<void> node::write(u64 offset, std::span<const std::byte> bytes, write_flags
                                                                      : write_unaligned(whole);
   result<> outcome = co_await as_result(std::move(work));
   write_ended(request, operation::write, outcome);
+  mark_dirty(range, flags);
   co_await std::move(outcome);
 }
 

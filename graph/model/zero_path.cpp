@@ -42,6 +42,7 @@ task<void> node::write_zeroes(byte_range range, write_flags flags) {
   result<> outcome = co_await as_result(zero_untracked(request, range, flags));
   forget_status(range.widened_to(limits_.request_alignment));
   write_ended(request, operation::zero, outcome);
+  mark_dirty(range, flags);
   co_await std::move(outcome);
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Opens the input as a qcow2 image, reads it, maps it, writes to it, takes and deletes snapshots;
-// then checks and repairs it.
+// Opens the input as a qcow2 image, reads it, maps it, writes to it, takes and deletes snapshots,
+// reads, changes and stores its bitmaps; then checks and repairs it.
 //   cmake -S . -B build/fuzz -D BGFS_FUZZ=ON ... && ninja fuzz_qcow2_open (tests/run fuzz does it)
 #include "drivers/format/qcow2/qcow2.h"
 #include "graph/io/spawn.h"
+#include "graph/model/bitmap_change.h"
 #include "tests/unit/lib/memory_driver.h"
 
 #include <memory>
@@ -79,6 +80,37 @@ task<void> change_snapshots(graph& nodes, node& image) {
     (void)co_await as_result(nodes.revert_to_snapshot(image, {.id = *id, .name = {}}));
 }
 
+// As many as can be read in a moment.
+std::vector<std::string> bitmap_names(const node& image) {
+  std::vector<std::string> names;
+  for (const auto& b : image.bitmaps().all())
+    if (names.size() < 3)
+      names.push_back(b->name());
+  return names;
+}
+
+task<void> read_bitmaps(graph& nodes, node& image) {
+  for (std::string& name : bitmap_names(image))
+    (void)co_await as_result(nodes.read_bitmap(image, std::move(name)));
+}
+
+task<void> change_bitmaps(graph& nodes, node& image) {
+  using kind = bitmap_change::kind;
+  for (const std::string& name : bitmap_names(image)) {
+    for (const kind what : {kind::clear, kind::disable, kind::enable, kind::merge}) {
+      bitmap_change c{.what = what, .where = &image, .name = name};
+      c.source = &image;
+      c.source_name = image.bitmaps().all().back()->name();
+      (void)co_await as_result(nodes.change_bitmaps({std::move(c)}));
+    }
+  }
+  if (const auto names = bitmap_names(image); !names.empty())
+    (void)co_await as_result(
+        nodes.change_bitmaps({{.what = kind::remove, .where = &image, .name = names.front()}}));
+  (void)co_await as_result(nodes.change_bitmaps(
+      {{.what = kind::add, .where = &image, .name = "fuzzed", .is_persistent = true}}));
+}
+
 task<void> check(node& image, use_kind use) {
   silent_sink sink;
   if (image.as_checkable() != nullptr)
@@ -104,6 +136,7 @@ task<void> exercise(graph& nodes, root& way, use_kind use) {
       break;
     at += s->length;
   }
+  co_await read_bitmaps(nodes, way.top());
   if (use == use_kind::read || length < 8192)
     co_return;
   (void)co_await as_result(way.write(512, std::span(bytes).first(5000)));
@@ -111,6 +144,7 @@ task<void> exercise(graph& nodes, root& way, use_kind use) {
   (void)co_await as_result(way.discard({length / 2, length - length / 2}));
   (void)co_await as_result(way.flush());
   co_await change_snapshots(nodes, way.top());
+  co_await change_bitmaps(nodes, way.top());
   (void)co_await as_result(way.write(1024, std::span(bytes).first(3000)));
   (void)co_await as_result(way.truncate(length / 1024 * 512));
   co_await check(way.top(), use_kind::check);

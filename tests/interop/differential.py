@@ -175,12 +175,12 @@ class Side:
 
 
 class Case:
-    rounds = 4
-    requests = 10
+    rounds = 5
+    requests = 8
 
     def __init__(self, seed, shape, folder):
         self.rng = random.Random(seed)
-        self.shape = shape
+        self.shape = dict(shape)  # amending changes it
         self.cluster = shape["cluster"]
         clusters = self.rng.randrange(4, 16) if self.cluster > 64 * KIB else \
             self.rng.randrange(8, 40)
@@ -359,7 +359,52 @@ class Case:
         if self.both(tools, "snapshot", "-a", name):
             self.model = bytearray(self.snapshots[name])
 
-    operations = [take_snapshot, take_snapshot, delete_snapshot, revert]
+    def bitmap(self, tools, name, *words):
+        self.log.append(["bitmap", name, *words])
+        done = [side.call(t.replace("io", "img"), "bitmap", *words, *side.options(), name,
+                          status=None).returncode == 0
+                for side, t in zip(self.sides, tools)]
+        if done[0] != done[1]:
+            raise AssertionError(f"bitmap {name} {words} ends differently: {done}")
+        return done[0]
+
+    def add_bitmap(self, tools):
+        name = f"b{self.next_name}"
+        self.next_name += 1
+        granularity = 512 << self.rng.randrange(8)
+        if self.bitmap(tools, name, "--add", "-g", str(granularity)):
+            self.bitmaps.append(name)
+
+    def change_bitmap(self, tools):
+        if self.bitmaps:
+            other = self.rng.choice(self.bitmaps)
+            self.bitmap(tools, self.rng.choice(self.bitmaps),
+                        *self.rng.choice([["--clear"], ["--enable"], ["--disable"],
+                                          ["--merge", other], ["--disable", "--clear"]]))
+
+    def remove_bitmap(self, tools):
+        if self.bitmaps:
+            name = self.rng.choice(self.bitmaps)
+            if self.bitmap(tools, name, "--remove"):
+                self.bitmaps.remove(name)
+
+    def amend(self, tools):
+        if self.shape["version"] == "2":
+            return
+        choices = ["lazy_refcounts=on", "lazy_refcounts=off"]
+        if not self.snapshots and self.shape["compression"] == "none":
+            choices += [f"refcount_bits={bits}" for bits in (1, 2, 8, 16, 64)]
+        if not self.bitmaps:
+            choices.append(f"size={len(self.model) + self.cluster}")
+        option = self.rng.choice(choices)
+        if self.both(tools, "amend", "-q", "-o", option):
+            if option.startswith("size"):
+                self.model += bytes(self.cluster)
+            if option.startswith("refcount"):
+                self.shape["refcount_bits"] = int(option.split("=")[1])
+
+    operations = [take_snapshot, take_snapshot, delete_snapshot, revert, add_bitmap, add_bitmap,
+                  change_bitmap, change_bitmap, remove_bitmap, amend, amend]
 
     # -- what must be so
 
@@ -443,6 +488,7 @@ class Case:
             self.do_requests(tools)
             self.rng.choice(self.operations)(self, tools)
             self.do_requests(tools)
+            self.rng.choice(self.operations)(self, tools)
             self.check()
 
 

@@ -8,7 +8,8 @@ namespace bgfs::qcow2 {
 
 namespace {
 
-constexpr u32 flags_known = 0x7;
+constexpr u32 flags_known =
+    bitmap_flag::in_use | bitmap_flag::automatic | bitmap_flag::extra_data_compatible;
 constexpr u8 dirty_tracking = 1;
 constexpr u8 granularity_bits_min = 9;
 constexpr u8 granularity_bits_max = 31;
@@ -35,7 +36,8 @@ result<> check_entry(const geometry& g, const bitmap_entry_wire& wire, u64 disk_
   if (wire.table_entries == 0 || bytes > bitmap_bytes_max)
     return wrong("an impossible count of table entries", wire.table_entries);
   // A bitmap that is out of date may have another size.
-  if ((wire.flags & bitmap_in_use) == 0 && disk_length >> wire.granularity_bits > bytes * 8)
+  if ((wire.flags & bitmap_flag::in_use) == 0 &&
+      divide_up(disk_length, u64{1} << wire.granularity_bits) > bytes * 8)
     return wrong("a table too small for the disk: entries", wire.table_entries);
   return {};
 }
@@ -62,9 +64,14 @@ result<std::vector<stored_bitmap>> parse_bitmap_directory(const geometry& g,
     if (directory.size() - at < length)
       return too_short();
     BGFS_CHECK(check_entry(g, wire, disk_length, i));
-    stored_bitmap b{
-        host_offset(wire.table_offset), wire.table_entries, (wire.flags & bitmap_in_use) != 0,
-        at + bitmap_flags_at,           wire.flags,         {}};
+    stored_bitmap b{.table = host_offset(wire.table_offset),
+                    .table_entries = wire.table_entries,
+                    .is_in_use = (wire.flags & bitmap_flag::in_use) != 0,
+                    .flags_at = at + bitmap_flags_at,
+                    .flags = wire.flags,
+                    .granularity_bits = wire.granularity_bits};
+    const auto extra = directory.subspan(at + sizeof wire, wire.extra_length);
+    b.extra.assign(extra.begin(), extra.end());
     for (const std::byte c : directory.subspan(at + name_at, wire.name_length))
       b.name.push_back(static_cast<char>(c));
     bitmaps.push_back(std::move(b));
@@ -92,7 +99,41 @@ result<> check_bitmap_table(const geometry& g, std::span<const std::byte> table)
 
 void mark_bitmaps_in_use(std::span<std::byte> directory, std::span<const stored_bitmap> bitmaps) {
   for (const stored_bitmap& b : bitmaps)
-    store(directory, be32(b.flags | bitmap_in_use), b.flags_at);
+    store(directory, be32(b.flags | bitmap_flag::in_use), b.flags_at);
+}
+
+bool stored_bitmap::is_auto() const {
+  return (flags & bitmap_flag::automatic) != 0;
+}
+
+bool stored_bitmap::is_understood() const {
+  return extra.empty() || (flags & bitmap_flag::extra_data_compatible) != 0;
+}
+
+std::vector<std::byte> serialise_bitmap_directory(std::span<const stored_bitmap> bitmaps) {
+  std::vector<std::byte> directory;
+  for (const stored_bitmap& b : bitmaps) {
+    bitmap_entry_wire wire;
+    wire.table_offset = b.table.value;
+    wire.table_entries = b.table_entries;
+    wire.flags = b.flags;
+    wire.type = dirty_tracking;
+    wire.granularity_bits = b.granularity_bits;
+    wire.name_length = static_cast<u16>(b.name.size());
+    wire.extra_length = static_cast<u32>(b.extra.size());
+    const std::size_t at = directory.size();
+    directory.resize(at + sizeof wire);
+    store(std::span(directory), wire, at);
+    directory.insert(directory.end(), b.extra.begin(), b.extra.end());
+    for (const char c : b.name)
+      directory.push_back(static_cast<std::byte>(c));
+    directory.resize(align_up(directory.size(), 8));
+  }
+  return directory;
+}
+
+u64 bitmap_clusters(const geometry& g, u64 bits) {
+  return divide_up(bits, g.cluster() * 8);
 }
 
 } // namespace bgfs::qcow2

@@ -489,6 +489,14 @@ header_extension make_data_file(std::string_view name) {
   return {extension_type::data_file, bytes_of(name)};
 }
 
+header_extension make_bitmaps(const bitmap_directory& directory) {
+  const bitmaps_extension_wire wire{directory.count, 0, directory.range.length,
+                                    directory.range.offset};
+  header_extension e{extension_type::bitmaps, std::vector<std::byte>(sizeof wire)};
+  store(std::span(e.bytes), wire);
+  return e;
+}
+
 header_extension make_crypto_header(byte_range host) {
   crypto_extension_wire wire;
   wire.offset = host.offset;

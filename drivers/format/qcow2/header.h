@@ -107,6 +107,7 @@ enum class header_use : u8 { disk, check };
 [[nodiscard]] header_extension make_backing_format(std::string_view format);
 [[nodiscard]] header_extension make_data_file(std::string_view name);
 [[nodiscard]] header_extension make_crypto_header(byte_range host);
+[[nodiscard]] header_extension make_bitmaps(const bitmap_directory& directory);
 
 // The extensions with their end marker, as they lie behind the header's fields.
 [[nodiscard]] std::vector<std::byte>

@@ -51,6 +51,7 @@ struct layout {
   std::vector<std::byte> extensions;
   std::vector<std::byte> content; // extensions and name
   bool has_name = false;
+  std::optional<u64> autoclear; // of version 3
 
   // The header's fields and the first extension's head, with `first` in its place and the name
   // behind extensions that begin at `extensions_at`.
@@ -61,6 +62,8 @@ struct layout {
     store(std::span(out), be64(has_name ? extensions_at + extensions.size() : 0),
           header_at::backing_file_offset);
     store(std::span(out), be32(static_cast<u32>(name_length)), header_at::backing_file_length);
+    if (autoclear)
+      store(std::span(out), be64(*autoclear), header_at::autoclear);
     out.insert(out.end(), first.begin(), first.end());
     out.erase(out.begin(), out.begin() + header_at::backing_file_offset);
     return out;
@@ -81,6 +84,8 @@ result<layout> lay_out(std::span<const std::byte> disk, const header& now, const
   for (const char c : after.backing_file)
     l.content.push_back(static_cast<std::byte>(c));
   l.has_name = !after.backing_file.empty();
+  if (after.version >= 3)
+    l.autoclear = after.autoclear;
   if (l.header_length + l.content.size() > disk.size())
     return fail(error_kind::invalid_argument,
                 "the header with its backing file name of {} bytes does not fit into the first "
@@ -89,15 +94,32 @@ result<layout> lay_out(std::span<const std::byte> disk, const header& now, const
   return l;
 }
 
-} // namespace
+void set_bitmaps(header& h, const bitmap_directory* directory) {
+  std::erase_if(h.extensions, [](const auto& e) {
+    return e.type == extension_type::detour || e.type == extension_type::bitmaps;
+  });
+  h.autoclear &= ~autoclear_bit::bitmaps;
+  if (directory == nullptr)
+    return;
+  // In front, where it lies within the first sector, and the next change is in place.
+  h.extensions.insert(h.extensions.begin(), make_bitmaps(*directory));
+  h.autoclear |= autoclear_bit::bitmaps;
+}
 
-result<header_switch> plan_header_switch(std::span<const std::byte> first_cluster,
-                                         const std::optional<image_reference>& reference) {
-  if (reference)
-    BGFS_CHECK(check_reference(*reference));
-  BGFS_TRY(const header now, parse_header(first_cluster));
-  header_switch s{.after = now};
-  set_backing(s.after, reference);
+// Where the data of an extension is; the header was parsed.
+u64 place_of_extension(std::span<const std::byte> disk, u32 type) {
+  u64 at = load<be32>(disk, header_at::header_length);
+  for (;;) {
+    const auto wire = load<extension_wire>(disk, at);
+    if (wire.type == type)
+      return at + sizeof wire;
+    at = align_up(at + sizeof wire + wire.length, 8);
+  }
+}
+
+result<header_switch> plan(std::span<const std::byte> first_cluster, const header& now,
+                           header after) {
+  header_switch s{.after = std::move(after)};
   if (first_cluster.size() < now.g.cluster())
     return fail(error_kind::corrupt_image,
                 "the file is {} bytes long, less than a cluster of {}; the image is truncated",
@@ -135,6 +157,52 @@ result<header_switch> plan_header_switch(std::span<const std::byte> first_cluste
   s.body.assign(l.content.begin() + static_cast<i64>(head), l.content.end());
   s.leftover = byte_range::between(new_end, s.staged_at + l.content.size());
   return s;
+}
+
+} // namespace
+
+result<header_switch> plan_header_switch(std::span<const std::byte> first_cluster,
+                                         const std::optional<image_reference>& reference) {
+  if (reference)
+    BGFS_CHECK(check_reference(*reference));
+  BGFS_TRY(const header now, parse_header(first_cluster));
+  header after = now;
+  set_backing(after, reference);
+  return plan(first_cluster, now, std::move(after));
+}
+
+result<header_switch> plan_bitmaps_switch(std::span<const std::byte> first_cluster,
+                                          const bitmap_directory* directory) {
+  BGFS_TRY(const header now, parse_header(first_cluster));
+  BGFS_TRY(const std::optional<bitmap_directory> known, now.bitmaps());
+  if (known && directory != nullptr) {
+    const u64 at = place_of_extension(first_cluster, extension_type::bitmaps);
+    constexpr u64 length = sizeof(bitmaps_extension_wire);
+    if (at / sector == (at + length - 1) / sector) {
+      header_switch s{.after = now, .fields_at = at};
+      const auto old = first_cluster.subspan(at, length);
+      s.before.assign(old.begin(), old.end());
+      s.settled = make_bitmaps(*directory).bytes;
+      std::ranges::find(s.after.extensions, extension_type::bitmaps, &header_extension::type)
+          ->bytes = s.settled;
+      return s;
+    }
+  }
+  header after = now;
+  set_bitmaps(after, directory);
+  result<header_switch> planned = plan(first_cluster, now, after);
+  if (!planned && planned.error().kind() == error_kind::invalid_argument) {
+    // What gives the bits of the header names for people, and nothing else, makes room.
+    std::erase_if(after.extensions,
+                  [](const auto& e) { return e.type == extension_type::feature_names; });
+    planned = plan(first_cluster, now, std::move(after));
+  }
+  if (!planned && planned.error().kind() == error_kind::invalid_argument)
+    return fail(error_kind::unsupported,
+                "the header, with a backing file name of {} bytes, leaves no room for the place of "
+                "the bitmaps in the first cluster of {} bytes; use an image with larger clusters",
+                now.backing_file.size(), first_cluster.size());
+  return planned;
 }
 
 } // namespace bgfs::qcow2

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Changing the backing file's name and format in a header. The name and the extension with the
-// format lie behind one another in the first cluster, and a crash may keep any sectors of a write
-// that was not flushed and drop the others. So the new content is written beside the old one, and
-// what is in force is decided by one write within the first sector.
+// Changing what a header says in its extensions: the backing file's name and format, and where the
+// bitmaps are, with their autoclear bit. Extensions and name lie behind one another in the first
+// cluster, and a crash may keep any sectors of a write that was not flushed and drop the others. So
+// the new content is written beside the old one, and what is in force is decided by one write
+// within the first sector.
 //
 //   before    fields | old extensions, old name |
 //   staged    fields | old extensions, old name | new extensions, new name     nobody looks there
@@ -41,5 +42,10 @@ struct header_switch {
 [[nodiscard]] result<header_switch>
 plan_header_switch(std::span<const std::byte> first_cluster,
                    const std::optional<image_reference>& reference);
+
+// The same for the bitmaps; null: there are none any more. Where the extension stays where it is,
+// within a sector, only that is written.
+[[nodiscard]] result<header_switch> plan_bitmaps_switch(std::span<const std::byte> first_cluster,
+                                                        const bitmap_directory* directory);
 
 } // namespace bgfs::qcow2

@@ -5,16 +5,18 @@
 //   cluster_allocator  refcounts
 //   l1_                the active L1 table, written through
 //   snapshots_         the table of internal snapshots, as on the disk
+//   bitmaps_           the directory of persistent bitmaps, as on the disk
 // Sources by task: image_open.cpp, image_reopen.cpp, image_map.cpp (reading), image_write.cpp,
 // image_compress.cpp, image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the
 // backing name), image_check.cpp, image_data_file.cpp, image_snapshots.cpp, snapshot_reader.cpp,
 // image_references.cpp (what tables refer to), image_vmstate.cpp, image_encryption.cpp,
-// image_amend.cpp (key slots).
+// image_amend.cpp (key slots), image_bitmaps.cpp.
 #pragma once
 
 #include "drivers/format/common/luks1_header.h"
 #include "drivers/format/common/sector_cipher.h"
 #include "drivers/format/qcow2/allocation_list.h"
+#include "drivers/format/qcow2/bitmap_table.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
 #include "drivers/format/qcow2/inflated_cache.h"
@@ -71,7 +73,7 @@ class image final : public driver,
                     public checkable,
                     public snapshottable,
                     public vmstate_store,
-
+                    public bitmap_store,
                     public amendable {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
@@ -117,6 +119,12 @@ public:
                                                            std::string holder) override;
   task<void> read_vmstate(u64 position, std::span<std::byte> bytes) override;
   task<void> write_vmstate(u64 position, std::span<const std::byte> bytes) override;
+  [[nodiscard]] std::vector<bitmap_definition> stored_bitmaps() const override;
+  [[nodiscard]] result<> check_can_store(std::span<const bitmap_definition> wanted) const override;
+  task<void> read_bitmap(dirty_bitmap& into) override;
+  task<void> begin_bitmap_change() override;
+  task<void> store_bitmaps(std::span<dirty_bitmap* const> all) override;
+  task<void> remove_bitmaps(std::vector<std::string> names) override;
   task<void> amend(const options& given, const secret_store* secrets, bool is_forced) override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
@@ -144,8 +152,6 @@ private:
   task<void> detect_preallocation();
   // What the format demands before the first change: persistent bitmaps are marked IN_USE.
   task<void> prepare_to_write();
-  task<void> mark_bitmaps();
-  task<void> load_bitmaps();
   task<void> begin_metadata_change();
   task<void> write_features();
   task<void> close_writable();
@@ -370,6 +376,29 @@ private:
   task<void> write_and_flush();
   task<void> apply_all_frees();
 
+  // image_bitmaps.cpp
+  struct bitmap_switch {
+    std::vector<stored_bitmap> next;
+    std::vector<cluster_run> taken; // for what is new; given back if it fails
+    std::vector<u64> freed;         // clusters that are nobody's when it is done
+  };
+  task<void> load_bitmaps();
+  task<void> mark_bitmaps();
+  [[nodiscard]] stored_bitmap* find_stored(std::string_view name);
+  task<std::vector<u64>> read_bitmap_table(stored_bitmap b, u64 entries);
+  task<void> check_may_switch_bitmaps();
+  task<void> store_bitmaps_locked(std::span<dirty_bitmap* const> all);
+  task<void> write_bitmaps(std::span<dirty_bitmap* const> all, bitmap_switch& change);
+  task<void> write_bitmap(const dirty_bitmap& b, stored_bitmap& into, bitmap_switch& change);
+  task<void> write_bitmap_run(const dirty_bitmap& b, std::span<const u64> indices, u64* table,
+                              bitmap_switch& change);
+  task<void> remove_bitmaps_locked(std::vector<std::string> names);
+  task<void> find_freed(stored_bitmap b, bitmap_switch& change);
+  task<void> switch_bitmaps(bitmap_switch& change);
+  task<void> switch_directory(bitmap_switch& change);
+  task<void> free_bitmap_clusters(std::vector<u64> clusters);
+  [[nodiscard]] value describe_bitmaps() const;
+
   // image_vmstate.cpp
   [[nodiscard]] u64 vmstate_offset(u64 disk_length) const;
   task<void> read_vmstate_of(disk_state disk, u64 position, std::span<std::byte> bytes);
@@ -393,6 +422,7 @@ private:
   std::vector<u64> l1_; // entries as on the disk
   std::vector<snapshot> snapshots_;
   u64 snapshot_table_bytes_ = 0; // that their table occupies
+  std::vector<stored_bitmap> bitmaps_;
   std::list<open_view> views_;
   edge* backing_ = nullptr;
   settings settings_;

@@ -30,6 +30,7 @@ task<void> image::switch_header(header_switch change) {
   co_await file_.write_location(change.fields_at, is_detoured ? change.switched : change.settled,
                                 change.before);
   header_.backing_file = change.after.backing_file;
+  header_.autoclear = change.after.autoclear;
   header_.extensions = change.after.extensions;
   if (!is_detoured)
     co_return;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Opening and closing an image.
-#include "drivers/format/qcow2/bitmap_table.h"
 #include "drivers/format/qcow2/check/checked_image.h"
 #include "drivers/format/qcow2/image.h"
 #include "drivers/format/qcow2/snapshot_table.h"
@@ -258,44 +257,6 @@ task<void> image::prepare_to_write() {
   is_prepared_ = true;
 }
 
-// They are not used yet, but what contradicts itself is not written to.
-task<void> image::load_bitmaps() {
-  const std::optional<bitmap_directory> known = co_await header_.bitmaps();
-  if (!known)
-    co_return;
-  std::vector<std::byte> directory(known->range.length);
-  co_await file_.read_structure(host_offset(known->range.offset), directory,
-                                "the bitmap directory");
-  const std::vector<stored_bitmap> bitmaps =
-      co_await parse_bitmap_directory(g(), directory, known->count, header_.disk_length);
-  for (const stored_bitmap& b : bitmaps) {
-    if (b.is_in_use)
-      continue;
-    std::vector<std::byte> table(u64{b.table_entries} * 8);
-    co_await context(file_.read_structure(b.table, table, "its table"), "bitmap '{}'", b.name);
-    co_await context(check_bitmap_table(g(), table), "bitmap '{}'", b.name);
-  }
-}
-
-// R9, for software that does not record changes in bitmaps: each is marked IN_USE, in place, before
-// the first write. They stay in the image, counted by its refcounts, and everybody knows that they
-// are out of date.
-task<void> image::mark_bitmaps() {
-  const std::optional<bitmap_directory> known = co_await header_.bitmaps();
-  if (!known)
-    co_return;
-  std::vector<std::byte> directory(known->range.length);
-  const host_offset at(known->range.offset);
-  co_await file_.read_structure(at, directory, "the bitmap directory");
-  const std::vector<stored_bitmap> bitmaps =
-      co_await parse_bitmap_directory(g(), directory, known->count, header_.disk_length);
-  if (std::ranges::all_of(bitmaps, &stored_bitmap::is_in_use))
-    co_return;
-  mark_bitmaps_in_use(directory, bitmaps);
-  co_await file_.write_structure(at, directory, metadata_kind::bitmap_directory);
-  co_await file_.flush();
-}
-
 // With lazy refcounts the dirty bit is durable before the first refcount is out of date (R1, R10).
 task<void> image::begin_metadata_change() {
   if (!is_lazy_ || header_.is_dirty())
@@ -354,6 +315,8 @@ driver_info image::info() const {
   data.set("compression-type", to_string(header_.compression));
   if (header_.version >= 3)
     data.set("lazy-refcounts", header_.has_lazy_refcounts());
+  if (!bitmaps_.empty())
+    data.set("bitmaps", describe_bitmaps());
   data.set("refcount-bits", g().refcount_bits());
   if (header_.is_encrypted())
     data.set("encrypt", describe_encryption());

@@ -140,7 +140,6 @@ struct bitmap_entry_wire {
 };
 static_assert(sizeof(bitmap_entry_wire) == 24);
 inline constexpr u64 bitmap_flags_at = 12; // of the flags within an entry
-inline constexpr u32 bitmap_in_use = 0x1;
 
 // Spec, "Snapshots": one table entry; extra data, id, name and padding to 8 follow.
 struct snapshot_entry_wire {

@@ -63,6 +63,41 @@ struct layout {
   }
 };
 
+// Of bitmaps, where the header says that there are some.
+struct directory {
+  u64 at = 0, length = 0, count = 0;
+
+  explicit directory(const layout& l) {
+    if (l.version < 3 || (l.r.be64(88) & 1) == 0)
+      return;
+    for (u64 e = l.r.be32(100); l.r.be32(e) != 0 && e < l.cluster;
+         e += 8 + (l.r.be32(e + 4) + 7) / 8 * 8) {
+      if (l.r.be32(e) != 0x23852875)
+        continue;
+      count = l.r.be32(e + 8);
+      length = l.r.be64(e + 16);
+      at = l.r.be64(e + 24);
+    }
+  }
+  struct entry {
+    u64 table, table_entries, flags, granularity;
+    std::string name;
+  };
+  [[nodiscard]] std::vector<entry> entries(const layout& l) const {
+    std::vector<entry> all;
+    u64 e = at;
+    for (u64 i = 0; i < count; i++) {
+      const u64 name_length = l.r.be16(e + 18), extra = l.r.be32(e + 20);
+      all.push_back(
+          {l.r.be64(e), l.r.be32(e + 8), l.r.be32(e + 12), u64{1} << l.r.number(e + 17, 1), {}});
+      for (u64 c = 0; c < name_length; c++)
+        all.back().name += static_cast<char>(l.r.number(e + 24 + extra + c, 1));
+      e += (24 + extra + name_length + 7) / 8 * 8;
+    }
+    return all;
+  }
+};
+
 class checker {
 public:
   explicit checker(std::span<const std::byte> image) : l_(image) {}
@@ -83,6 +118,7 @@ public:
     use_crypto_header();
     walk(l_.l1, l_.l1_entries);
     walk_snapshots();
+    walk_bitmaps();
     if (!report_.is_dirty) {
       compare();
       check_copied();
@@ -113,6 +149,20 @@ private:
       if (l_.r.be32(at) == 0x0537be77)
         use(l_.r.be64(at + 8), l_.r.be64(at + 16), "encryption header");
       at += 8 + (l_.r.be32(at + 4) + 7) / 8 * 8;
+    }
+  }
+  void walk_bitmaps() {
+    const directory d(l_);
+    use(d.at, d.length, "bitmap directory");
+    for (const directory::entry& e : d.entries(l_)) {
+      use(e.table, e.table_entries * 8, "bitmap table");
+      for (u64 i = 0; i < e.table_entries; i++) {
+        const u64 place = l_.r.be64(e.table + i * 8);
+        if (place % l_.cluster > 1)
+          error(fmt::format("bitmap '{}': table entry {:#x}", e.name, place));
+        if (place > 1)
+          use(place, l_.cluster, "bitmap");
+      }
     }
   }
   void walk(u64 l1, u64 l1_entries) {
@@ -345,6 +395,24 @@ std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
     all.push_back({text(id_at, name_at - id_at), text(name_at, end - name_at),
                    read_layout(l, image, backing, decrypt)});
     at = (end + 7) / 8 * 8;
+  }
+  return all;
+}
+
+std::map<std::string, image_bitmap> read_bitmaps(std::span<const std::byte> image) {
+  const layout l(image);
+  std::map<std::string, image_bitmap> all;
+  for (const directory::entry& e : directory(l).entries(l)) {
+    image_bitmap b{e.flags, e.granularity, {}};
+    b.bits.resize((l.length + e.granularity - 1) / e.granularity);
+    const u64 per_cluster = l.cluster * 8;
+    for (u64 i = 0; i < b.bits.size(); i++) {
+      const u64 place =
+          i / per_cluster < e.table_entries ? l.r.be64(e.table + i / per_cluster * 8) : 0;
+      const u64 bit = i % per_cluster;
+      b.bits[i] = place == 1 || (place > 1 && (l.r.number(place + bit / 8, 1) >> bit % 8 & 1) != 0);
+    }
+    all[e.name] = std::move(b);
   }
   return all;
 }

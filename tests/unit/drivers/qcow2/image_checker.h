@@ -6,6 +6,7 @@
 #include "graph/base/ints.h"
 
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,5 +45,13 @@ struct snapshot_content {
 [[nodiscard]] std::vector<snapshot_content> read_snapshots(std::span<const std::byte> image,
                                                            std::span<const std::byte> backing = {},
                                                            const decryption& decrypt = {});
+
+// The persistent bitmaps of an image, as they are in it.
+struct image_bitmap {
+  u64 flags = 0; // 1: in use, 2: enabled
+  u64 granularity = 0;
+  std::vector<bool> bits;
+};
+[[nodiscard]] std::map<std::string, image_bitmap> read_bitmaps(std::span<const std::byte> image);
 
 } // namespace bgfs::test

@@ -64,12 +64,16 @@ protected:
     const u64 length = std::max<u64>(align_down(random_() % most, unit), unit);
     return {offset, std::min<u64>(length, model_.size() - offset)};
   }
+  byte_range touch(byte_range r) {
+    touched_ = r;
+    return r;
+  }
   void write() {
     if (may_compress() && random_() % 4 == 0) {
       write_compressed();
       return;
     }
-    const byte_range r = range();
+    const byte_range r = touch(range());
     const auto bytes = pattern(r.length, random_());
     b_.bench.must(root_->write(r.offset, bytes));
     std::ranges::copy(bytes, model_.begin() + static_cast<i64>(r.offset));
@@ -81,18 +85,19 @@ protected:
     const u64 offset = align_down(random_() % model_.size(), cluster_);
     const u64 length = std::min((1 + random_() % 6) * cluster_, model_.size() - offset);
     const auto bytes = compressible_pattern(length, cluster_, random_());
+    touch({offset, length});
     b_.bench.must(root_->write(offset, bytes, write_flag::compressed));
     std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
   }
   void zero() {
-    const byte_range r = range();
+    const byte_range r = touch(range());
     b_.bench.must(root_->write_zeroes(r, random_() % 2 == 0 ? write_flag::may_unmap : 0));
     clear(r);
   }
   // Whole clusters read as zeroes afterwards, the rest is as it was; version 2 over a backing file
   // cannot discard.
   void discard() {
-    const byte_range r = range();
+    const byte_range r = touch(range());
     b_.bench.must(root_->discard(r));
     const u64 begin = align_up(r.offset, cluster_);
     const u64 end = r.end() == model_.size() ? r.end() : align_down(r.end(), cluster_);
@@ -120,6 +125,7 @@ protected:
   memory_disk* disk_ = nullptr;
   root* root_ = nullptr;
   u64 cluster_ = 65536;
+  byte_range touched_;     // by the last request
   bool compresses_ = true; // a part of the writes, where the format allows it
   decryption decrypt_;
   std::vector<std::byte> backing_;

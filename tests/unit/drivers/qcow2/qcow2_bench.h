@@ -136,6 +136,11 @@ public:
     root_ = &bench.attach(*node_, wanted);
     return *root_;
   }
+  // After the root was detached and the node stayed.
+  root& attach_again(permissions wanted) {
+    root_ = &bench.attach(*node_, wanted);
+    return *root_;
+  }
   void close() {
     bench.detach(*root_);
     bench.must(bench.graph().close(*node_));
