@@ -12,6 +12,8 @@ namespace bgfs::qcow2 {
 
 namespace {
 
+constexpr u64 named_cluster_min = 8 * KiB;
+
 constexpr std::string_view compat_choices[] = {"0.10", "v2", "1.1", "v3"};
 constexpr std::string_view preallocation_choices[] = {"off", "metadata", "falloc", "full"};
 constexpr std::string_view compression_choices[] = {"zlib", "zstd"};
@@ -153,10 +155,7 @@ result<> read_backing(const options& given, header& h) {
                 "{}'backing_file' is given without 'backing_fmt'; a format is declared, never "
                 "guessed",
                 given.mark("backing_file").prefix());
-  header_extension e{extension_type::backing_format, {}};
-  for (const char c : format)
-    e.bytes.push_back(static_cast<std::byte>(c));
-  h.extensions.push_back(std::move(e));
+  h.extensions.insert(h.extensions.begin(), make_backing_format(format)); // where everybody puts it
   if (given.text("preallocation") != "off" && !h.g.is_extended)
     return fail(error_kind::invalid_argument,
                 "{}'preallocation' would hide the backing file; it needs 'extended_l2=on'",
@@ -187,10 +186,11 @@ result<header> make_header(const options& given) {
   return h;
 }
 
-// Names of features are a courtesy to other programs: left out where the header is full.
+// Names of features are a courtesy to other programs: left out where the first cluster is small or
+// full. The bound is the one that everybody keeps: small headers have room for a backing file name.
 result<std::vector<std::byte>> serialise_with_names(header h) {
   const header plain = h;
-  if (h.version >= 3) {
+  if (h.version >= 3 && h.g.cluster() >= named_cluster_min) {
     h.extensions.push_back(make_feature_names());
     if (auto bytes = serialise_header(h))
       return bytes;
@@ -278,8 +278,8 @@ task<void> create_image(create_request request) {
   co_await context(request.file->write(0, first), "writing the header");
   // Before the disk has a length: nobody shall write to it unencrypted after a crash.
   if (encryption)
-    co_await with(open_new(request), [&encryption](open_image& i) {
-      return i.opened->set_up_encryption(*encryption);
+    co_await with(open_new(request), [&encryption, &length](open_image& i) {
+      return i.opened->set_up_encryption(*encryption, *length);
     });
   truncate_options options;
   options.prealloc = read_preallocation(request.given);

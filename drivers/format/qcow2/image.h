@@ -174,8 +174,8 @@ private:
   task<void> add_key(slot_change change);
   task<void> erase_keys(slot_change change);
   task<std::vector<unsigned>> find_erased(slot_change change);
-  // Makes an empty image one that is encrypted with LUKS.
-  task<void> set_up_encryption(const new_encryption& how);
+  // Makes an empty image one that is encrypted with LUKS, and whose disk will have this length.
+  task<void> set_up_encryption(const new_encryption& how, u64 length);
 
   // image_map.cpp
   // Which disk is looked at: the live one, a snapshot's, or what lies behind one.
@@ -379,6 +379,7 @@ private:
   bool is_lazy_ = false;
   bool is_prepared_ = false; // prepare_to_write has run
   bool may_be_preallocated_ = false;
+  bool has_shrunk_ = false; // and the end of the file was not cut off since
 
   allocation_list allocations_;
   inflated_cache inflated_;
