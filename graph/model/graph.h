@@ -180,6 +180,12 @@ public:
   // The disk goes back to it, in content and length; who uses the node is told.
   task<void> revert_to_snapshot(node& n, snapshot_key which);
 
+  // Changes how the image of `n` is made (amendable). The caller has a root over it that may write
+  // and resize; the node is drained meanwhile. error_kind::unsupported where the format cannot.
+  task<void> amend(node& n, amend_request request);
+  // The image of `n` gives up its content (emptiable), under the same conditions.
+  task<void> make_empty(node& n);
+
   // Moving a component to another graph (graph/model/migration.h): `let_go` on this graph's loop,
   // `take_in` on the other's. The caller keeps requests away from the roots above meanwhile; what
   // runs still is waited for.
@@ -245,6 +251,8 @@ private:
   void settle_permissions();
   struct snapshot_change;
   task<std::string> change_snapshots(node& top, snapshot_change change);
+  task<void> amend_drained(node& n, const amend_request& request);
+  task<void> empty_drained(node& n);
   task<std::string> change_drained(node& image, const snapshot_change& change);
   task<std::string> change_with_root(node& image, const snapshot_change& change);
   task<void> revert_drained(node& image, snapshot_key which);

@@ -36,6 +36,7 @@ void node::find_faces() {
   snapshottable_ = dynamic_cast<snapshottable*>(d);
   vmstate_store_ = dynamic_cast<vmstate_store*>(d);
   amendable_ = dynamic_cast<amendable*>(d);
+  emptiable_ = dynamic_cast<emptiable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);

@@ -33,7 +33,6 @@ result<> check_reference(const image_reference& r) {
 // The format's extension keeps its place among the others.
 void set_backing(header& h, const std::optional<image_reference>& reference) {
   auto& all = h.extensions;
-  std::erase_if(all, [](const auto& e) { return e.type == extension_type::detour; });
   const auto old = std::ranges::find(all, extension_type::backing_format, &header_extension::type);
   const auto place = old - all.begin();
   std::erase_if(all, [](const auto& e) { return e.type == extension_type::backing_format; });
@@ -45,7 +44,7 @@ void set_backing(header& h, const std::optional<image_reference>& reference) {
 }
 
 struct layout {
-  std::span<const std::byte> disk; // the first cluster
+  std::vector<std::byte> header; // the fields, as they will be
   u64 header_length = 0;
   u64 old_end = 0; // of what is in force
   std::vector<std::byte> extensions;
@@ -56,23 +55,46 @@ struct layout {
   // behind extensions that begin at `extensions_at`.
   [[nodiscard]] std::vector<std::byte> fields(std::span<const std::byte> first,
                                               u64 extensions_at) const {
-    std::vector<std::byte> out(disk.begin(), disk.begin() + static_cast<i64>(header_length));
+    std::vector<std::byte> out = header;
     const u64 name_length = content.size() - extensions.size();
     store(std::span(out), be64(has_name ? extensions_at + extensions.size() : 0),
           header_at::backing_file_offset);
     store(std::span(out), be32(static_cast<u32>(name_length)), header_at::backing_file_length);
     out.insert(out.end(), first.begin(), first.end());
-    out.erase(out.begin(), out.begin() + header_at::backing_file_offset);
+    out.erase(out.begin(), out.begin() + header_at::version);
     return out;
   }
 };
 
+u64 header_length_of(unsigned version, std::span<const std::byte> fields) {
+  return version < 3 ? header_length_v2 : u64{load<be32>(fields, header_at::header_length)};
+}
+
+// Of the same version, all that is not known stays as it is on the disk.
+result<std::vector<std::byte>> make_fields(std::span<const std::byte> disk, const header& now,
+                                           const header& after) {
+  std::vector<std::byte> fields(disk.begin(), disk.end());
+  if (now.version != after.version) {
+    header plain = after; // what follows the fields is laid out by the caller
+    plain.extensions.clear();
+    plain.backing_file.clear();
+    BGFS_TRY(fields, serialise_header(plain));
+  }
+  fields.resize(header_length_of(after.version, fields));
+  if (after.version < 3)
+    return fields;
+  store(std::span(fields), be64(after.incompatible), header_at::incompatible);
+  store(std::span(fields), be64(after.compatible), header_at::compatible);
+  store(std::span(fields), be64(after.autoclear), header_at::autoclear);
+  return fields;
+}
+
 result<layout> lay_out(std::span<const std::byte> disk, const header& now, const header& after) {
-  layout l{.disk = disk};
-  l.header_length =
-      now.version < 3 ? header_length_v2 : u64{load<be32>(disk, header_at::header_length)};
+  layout l;
+  BGFS_TRY(l.header, make_fields(disk, now, after));
+  l.header_length = l.header.size();
   const auto wire = load<header_v2_wire>(disk);
-  l.old_end = l.header_length + serialise_extensions(now.extensions).size();
+  l.old_end = header_length_of(now.version, disk) + serialise_extensions(now.extensions).size();
   if (!now.backing_file.empty())
     l.old_end = std::max<u64>(l.old_end, wire.backing_file_offset + now.backing_file.size());
   l.old_end = std::min<u64>(l.old_end, disk.size());
@@ -95,16 +117,22 @@ result<header_switch> plan_header_switch(std::span<const std::byte> first_cluste
                                          const std::optional<image_reference>& reference) {
   if (reference)
     BGFS_CHECK(check_reference(*reference));
+  return plan_header_switch(first_cluster, [&](header& h) { set_backing(h, reference); });
+}
+
+result<header_switch> plan_header_switch(std::span<const std::byte> first_cluster,
+                                         const std::function<void(header&)>& change) {
   BGFS_TRY(const header now, parse_header(first_cluster));
   header_switch s{.after = now};
-  set_backing(s.after, reference);
+  std::erase_if(s.after.extensions, [](const auto& e) { return e.type == extension_type::detour; });
+  change(s.after);
   if (first_cluster.size() < now.g.cluster())
     return fail(error_kind::corrupt_image,
                 "the file is {} bytes long, less than a cluster of {}; the image is truncated",
                 first_cluster.size(), now.g.cluster());
   BGFS_TRY(const layout l, lay_out(first_cluster, now, s.after));
   const u64 new_end = l.header_length + l.content.size();
-  s.fields_at = header_at::backing_file_offset;
+  s.fields_at = header_at::version;
   s.leftover = byte_range::between(new_end, std::max(new_end, l.old_end));
   if (std::max(new_end, l.old_end) <= sector) {
     s.settled = l.fields(l.content, l.header_length);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Changing the backing file's name and format in a header. The name and the extension with the
-// format lie behind one another in the first cluster, and a crash may keep any sectors of a write
-// that was not flushed and drop the others. So the new content is written beside the old one, and
-// what is in force is decided by one write within the first sector.
+// Changing what lies behind the fixed fields of a header: the backing file's name, the extensions,
+// and, with the version, where they begin. They lie behind one another in the first cluster, and a
+// crash may keep any sectors of a write that was not flushed and drop the others. So the new
+// content is written beside the old one, and what is in force is decided by one write within the
+// first sector, which changes the fixed fields as well.
 //
 //   before    fields | old extensions, old name |
 //   staged    fields | old extensions, old name | new extensions, new name     nobody looks there
@@ -16,6 +17,8 @@
 
 #include "drivers/format/qcow2/header.h"
 #include "graph/model/driver.h"
+
+#include <functional>
 
 namespace bgfs::qcow2 {
 
@@ -41,5 +44,9 @@ struct header_switch {
 [[nodiscard]] result<header_switch>
 plan_header_switch(std::span<const std::byte> first_cluster,
                    const std::optional<image_reference>& reference);
+
+// `change` may set the version, the feature bits, the extensions and the backing file name.
+[[nodiscard]] result<header_switch> plan_header_switch(std::span<const std::byte> first_cluster,
+                                                       const std::function<void(header&)>& change);
 
 } // namespace bgfs::qcow2

@@ -9,12 +9,14 @@
 // image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the backing name),
 // image_check.cpp, image_data_file.cpp, image_snapshots.cpp, snapshot_reader.cpp,
 // image_references.cpp (what tables refer to), image_vmstate.cpp, image_encryption.cpp,
-// image_amend.cpp (key slots).
+// image_amend.cpp (version and other properties), image_expand.cpp, image_key_slots.cpp,
+// image_empty.cpp.
 #pragma once
 
 #include "drivers/format/common/luks1_header.h"
 #include "drivers/format/common/sector_cipher.h"
 #include "drivers/format/qcow2/allocation_list.h"
+#include "drivers/format/qcow2/amend_plan.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
 #include "drivers/format/qcow2/inflated_cache.h"
@@ -70,8 +72,8 @@ class image final : public driver,
                     public checkable,
                     public snapshottable,
                     public vmstate_store,
-
-                    public amendable {
+                    public amendable,
+                    public emptiable {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -115,7 +117,8 @@ public:
                                                            std::string holder) override;
   task<void> read_vmstate(u64 position, std::span<std::byte> bytes) override;
   task<void> write_vmstate(u64 position, std::span<const std::byte> bytes) override;
-  task<void> amend(const options& given, const secret_store* secrets, bool is_forced) override;
+  task<void> amend(amend_request request) override;
+  task<void> make_empty() override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
 
@@ -166,11 +169,41 @@ private:
   task<void> write_encrypted_zeroes(guest_offset at, host_offset host, u64 length);
   [[nodiscard]] value describe_encryption() const;
   // image_amend.cpp
+  using progress_function = std::function<void(u64 done, u64 total)>;
+  task<void> amend_in_order(const amend_request& request, const amend_plan& plan);
+  task<void> begin_amending(const amend_plan& plan);
+  task<void> give_snapshots_lengths();
+  task<void> change_header(const amend_plan& plan);
+  task<void> change_width(unsigned order, progress_function progress);
+  task<void> downgrade(progress_function progress);
+  task<void> switch_header_to(std::function<void(header&)> change);
+  // image_expand.cpp: zero clusters become others that read as zeroes, for version 2.
+  struct expansion {
+    bool is_active = false; // of the live disk: COPIED flags mean something
+    bool has_backing = false;
+  };
+  task<void> expand_zeroes(progress_function progress);
+  task<void> expand_tables(const std::vector<u64>& l1, expansion how, progress_function progress);
+  struct expanded_slice {
+    host_offset at;
+    guest_offset first; // that it describes
+    u64 references = 1; // to its table
+  };
+  [[nodiscard]] guest_offset place_in(u64 l1_index, u64 at) const;
+  task<void> expand_slice(expanded_slice slice, expansion how);
+  task<l2_entry> expanded(l2_entry old, guest_offset guest, u64 references, expansion how);
+
+  // image_empty.cpp
+  [[nodiscard]] result<> check_may_become_empty() const;
+  task<void> empty_at_once();
+
+  // image_key_slots.cpp
   struct slot_change {
     const options& given;
     const secret_store* secrets;
     bool is_forced;
   };
+  task<void> change_keys(const amend_request& request);
   task<void> add_key(slot_change change);
   task<void> erase_keys(slot_change change);
   task<std::vector<unsigned>> find_erased(slot_change change);
