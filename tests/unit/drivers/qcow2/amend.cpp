@@ -141,6 +141,21 @@ TEST_CASE("qcow2 amend: whatever fails, nothing is lost, and the next try works"
   }
 }
 
+TEST_CASE("qcow2 amend: a zero cluster that a snapshot has as data is not written to") {
+  for (const bool has_backing : {false, true}) {
+    CAPTURE(has_backing);
+    amended_disk d({{"cluster_size", "1K"}}, has_backing);
+    d.write(0, 4096);
+    d.snapshot("one");
+    d.write(2048, 1024);   // the disk has an L2 table of its own
+    d.zero_in_place(0);    // the snapshot's
+    d.zero_in_place(2048); // the disk's alone
+    CHECK(d.amend({{"compat", "0.10"}}) == "");
+    d.close();
+    d.require(2, 16);
+  }
+}
+
 TEST_CASE("qcow2 amend: what cannot be is refused, and nothing is written") {
   struct refusal {
     option_list create;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "drivers/format/qcow2/header.h"
+#include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/snapshot_bench.h"
 
 #include <random>
@@ -76,6 +77,21 @@ public:
     kept_.push_back({name, model_});
   }
   std::string amend(const option_list& list) { return amend_top(b_, list); }
+  void write(u64 offset, u64 bytes_count) {
+    const auto bytes = pattern(bytes_count, random_());
+    b_.bench.must(root_->write(offset, bytes));
+    std::ranges::copy(bytes, model_.begin() + static_cast<i64>(offset));
+  }
+  // The live disk reads as zeroes there and keeps the cluster, which others may have, too: as the
+  // peer does it.
+  void zero_in_place(u64 guest) {
+    close();
+    image_editor editor(disk_->bytes);
+    const u64 at = editor.entry_at(guest);
+    editor.put(at, editor.number(at) | qcow2::entry_zero);
+    std::fill_n(model_.begin() + static_cast<i64>(guest), editor.cluster(), std::byte{0});
+    open();
+  }
   std::string make_empty() {
     const result<> done = b_.bench.run(b_.bench.graph().make_empty(b_.top()));
     model_ = backing_;
