@@ -30,7 +30,8 @@ constexpr command command_table[] = {
     {"convert", "copy images into another format", run_convert},
     {"snapshot", "list, create, apply or delete internal snapshots of an image", run_snapshot},
     {"bitmap", "add, change or remove the dirty bitmaps of an image", run_bitmap},
-    {"amend", "change how an image is made: the keys that open it", run_amend},
+    {"amend", "change how an image is made, where it is", run_amend},
+    {"measure", "say how large a new image will be", run_measure},
     {"io", "read, write and examine an image by commands", run_io},
 };
 

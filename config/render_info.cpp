@@ -2,6 +2,7 @@
 #include "config/render_info.h"
 
 #include "config/image_name.h"
+#include "config/render_limits.h"
 #include "config/snapshot_text.h"
 #include "graph/base/text.h"
 
@@ -212,6 +213,8 @@ std::string render_one(const value& info) {
     text += render_snapshots(*snapshots);
   if (const value* specific = info.find("format-specific"))
     text += render_format_specific(*specific);
+  if (const value* limits = info.find("limits"))
+    text += render_limits(*limits);
   return text;
 }
 

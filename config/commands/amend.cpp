@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // bgfs amend: change how an image is made, where it is.
 #include "config/commands/new_image.h"
+#include "config/commands/progress.h"
+#include "graph/io/spawn.h"
 
 namespace bgfs {
 
@@ -12,6 +14,8 @@ struct amend_arguments {
   std::vector<std::string> objects;
   allowed_references allowed;
   bool is_forced = false;
+  bool is_progress_shown = false;
+  bool is_quiet = false; // no progress, whatever asks for it
 };
 
 result<options> read_options(const node& image, const std::vector<std::string>& lists) {
@@ -20,14 +24,19 @@ result<options> read_options(const node& image, const std::vector<std::string>& 
   return validate_options(schemas, given);
 }
 
-task<void> amend_open(open_image& image, const command_session& session, const amend_arguments& a) {
-  amendable* const face = image.top().as_amendable();
-  if (face == nullptr || image.top().type().amend_options == nullptr)
+task<void> amend_open(open_image& image, command_session& session, const amend_arguments& a) {
+  if (image.top().type().amend_options == nullptr)
     co_await fail(error_kind::unsupported, "images of format '{}' cannot be amended",
                   image.top().type().name);
   const options given = co_await read_options(image.top(), a.option_lists);
-  co_await context(face->amend(given, session.secrets().get(), a.is_forced), "'{}'",
-                   image.choice().name);
+  progress_line line(a.is_progress_shown && !a.is_quiet);
+  result<> done = co_await as_result(session.nodes().amend(
+      image.top(), {.given = given,
+                    .secrets = session.secrets().get(),
+                    .is_forced = a.is_forced,
+                    .progress = [&line](u64 now, u64 all) { line.report(now, all); }}));
+  line.end();
+  co_await context(std::move(done), "'{}'", image.choice().name);
   co_await image.disk().flush();
 }
 
@@ -52,6 +61,8 @@ void declare(arguments& known, amend_arguments& a) {
               a.option_lists);
   known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
              a.image.format);
+  known.flag('p', "progress", "show how far it is", a.is_progress_shown);
+  known.flag('q', "quiet", "print nothing", a.is_quiet);
   known.flag(0, "force", "also change what cannot be undone", a.is_forced);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
@@ -65,8 +76,8 @@ void declare(arguments& known, amend_arguments& a) {
 int run_amend(const command_call& call) {
   amend_arguments a;
   arguments known(call.name, "[OPTION]... -o OPTIONS FILE",
-                  "Changes how an image is made, where it is: of encrypted images, the keys that\n"
-                  "open it.");
+                  "Changes how an image is made, where it is: its version, the width of its\n"
+                  "refcounts, its length and more; of encrypted images, the keys that open it.");
   declare(known, a);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)

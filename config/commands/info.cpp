@@ -4,6 +4,7 @@
 #include "config/commands/option_values.h"
 #include "config/image_name.h"
 #include "config/render_info.h"
+#include "config/render_limits.h"
 
 #include <set>
 #include <sys/stat.h>
@@ -16,12 +17,16 @@ struct info_options {
   image_choice image;
   bool is_json = false;
   bool is_chain = false;
+  bool has_limits = false;
   allowed_references allowed;
   std::vector<std::string> objects;
 };
 
-task<value> info_of(open_image& image, std::string name) {
-  return read_info(image.top(), std::move(name));
+task<value> info_of(open_image& image, std::string name, bool has_limits) {
+  value info = co_await read_info(image.top(), std::move(name));
+  if (has_limits)
+    info.set("limits", limits_value(image.top().limits()));
+  co_return info;
 }
 
 using file_id = std::pair<dev_t, ino_t>;
@@ -66,8 +71,9 @@ task<value> collect(command_session& session, const info_options& options) {
       co_await fail(error_kind::invalid_image, "backing file '{}' creates an infinite loop",
                     layer.name);
     const std::string shown = layer.is_options ? std::string() : layer.name;
-    value info = co_await with(open(session.nodes(), layer),
-                               [&](open_image& image) { return info_of(image, shown); });
+    value info = co_await with(open(session.nodes(), layer), [&](open_image& image) {
+      return info_of(image, shown, options.has_limits);
+    });
     if (options.is_chain)
       next = co_await layer_below(info, layer, session);
     layers.push_back(std::move(info));
@@ -95,6 +101,7 @@ int run_info(const command_call& call) {
   known.value(0, "output", "human|json", "for people, or for programs",
               [&](const std::string& v) { return take_output_format(v, options.is_json); });
   known.flag(0, "backing-chain", "every image of the backing chain", options.is_chain);
+  known.flag(0, "limits", "also what requests have to keep to", options.has_limits);
   known.flag('U', "force-share", "even while somebody else is writing it",
              options.image.is_force_shared);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",

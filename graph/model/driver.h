@@ -63,9 +63,21 @@ struct named_child {
   image_reference where; // the format is empty: the bytes of the file, as a protocol has them
 };
 
-struct measure_result {
-  u64 required = 0;
-  u64 fully_allocated = 0;
+// How an image that is going to be made would spend space (driver_type::measure).
+struct measure_request {
+  const options& given;                  // passed the driver's create_options
+  u64 length = 0;                        // of the disk
+  const secret_store* secrets = nullptr; // what options may name; null: there are none
+};
+
+struct measured_space {
+  u64 data = 0;           // bytes that hold the disk when all of it is allocated
+  u64 overhead = 0;       // all that is not data, however much of that there is
+  u64 unit = 1;           // data is allocated in pieces of so many bytes
+  bool takes_all = false; // all data is allocated from the start
+  // There will be a backing file: what reads as zeroes may have to be written, too.
+  bool hides_backing = false;
+  bool can_hold_bitmaps = false;
 };
 
 struct driver_type {
@@ -89,6 +101,8 @@ struct driver_type {
   // with the child that holds the header. null: images of this type name none.
   task<std::vector<named_child>> (*named_children)(edge& file) = nullptr;
   task<void> (*create)(create_request request) = nullptr;
+  // What images made with these options need. null: it cannot be told. Pure.
+  result<measured_space> (*measure)(const measure_request& request) = nullptr;
   // The files that an image made with these options has beside its own. null: none. Pure.
   result<std::vector<new_part>> (*created_parts)(const options& given) = nullptr;
   // Whether an image made with these options takes compressed writes (face compressible), and if

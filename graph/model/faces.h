@@ -19,6 +19,7 @@
 #include "graph/model/permission.h"
 #include "graph/model/snapshot.h"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -196,13 +197,33 @@ struct backing_writer {
 
 class secret_store;
 
-// Formats whose images can be changed after they were made, without changing what they hold.
+// References are valid while the task runs.
+struct amend_request {
+  const options& given;                  // passed the type's amend_options
+  const secret_store* secrets = nullptr; // what they may name; null: there are none
+  bool is_forced = false;                // also what cannot be undone
+  std::function<void(u64 done, u64 total)> progress = {};
+};
+
+// Formats whose images can be changed after they were made, without changing what they hold (but
+// for the length). Called while the node is drained and may be written to and resized
+// (graph::amend does that).
 struct amendable {
   virtual ~amendable() = default;
-  // `given` has passed the type's amend_options; `secrets` (null: none) is what they may name.
-  // `is_forced`: also what cannot be undone. Durable when it returns; a failure leaves the image as
-  // it was, or says what it left.
-  virtual task<void> amend(const options& given, const secret_store* secrets, bool is_forced) = 0;
+  // Durable when it returns. What cannot be is refused before anything changes; a failure later
+  // leaves an image that holds what it held, changed in part.
+  virtual task<void> amend(amend_request request) = 0;
+};
+
+// Formats whose image can give up all that it holds, so that what is below shows everywhere: after
+// its content was written to the backing file. Called while the node is drained and may be written
+// to (graph::make_empty does that).
+struct emptiable {
+  virtual ~emptiable() = default;
+  // The length, the snapshots and the keys stay. Durable when it returns. If it is stopped
+  // half-way, a part of the content is still there. error_kind::unsupported where it would not
+  // show.
+  virtual task<void> make_empty() = 0;
 };
 
 // Drivers whose node is one other thing as it is, byte for byte and from the first to the last: a

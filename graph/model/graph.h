@@ -188,6 +188,12 @@ public:
   // One to look at, all of whose bits are in memory; valid until the next await of the caller.
   task<const dirty_bitmap*> read_bitmap(node& n, std::string name);
 
+  // Changes how the image of `n` is made (amendable). The caller has a root over it that may write
+  // and resize; the node is drained meanwhile. error_kind::unsupported where the format cannot.
+  task<void> amend(node& n, amend_request request);
+  // The image of `n` gives up its content (emptiable), under the same conditions.
+  task<void> make_empty(node& n);
+
   // Moving a component to another graph (graph/model/migration.h): `let_go` on this graph's loop,
   // `take_in` on the other's. The caller keeps requests away from the roots above meanwhile; what
   // runs still is waited for.
@@ -256,6 +262,8 @@ private:
   void settle_permissions();
   struct snapshot_change;
   task<std::string> change_snapshots(node& top, snapshot_change change);
+  task<void> amend_drained(node& n, const amend_request& request);
+  task<void> empty_drained(node& n);
   task<std::string> change_drained(node& image, const snapshot_change& change);
   task<std::string> change_with_root(node& image, const snapshot_change& change);
   task<void> revert_drained(node& image, snapshot_key which);

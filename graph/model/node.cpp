@@ -37,6 +37,7 @@ void node::find_faces() {
   vmstate_store_ = dynamic_cast<vmstate_store*>(d);
   bitmap_store_ = dynamic_cast<bitmap_store*>(d);
   amendable_ = dynamic_cast<amendable*>(d);
+  emptiable_ = dynamic_cast<emptiable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);

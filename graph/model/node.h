@@ -207,6 +207,7 @@ public:
   [[nodiscard]] bitmap_store* as_bitmap_store() const { return bitmap_store_; }
   // Null: its images cannot be amended. Callers hold a root that may write.
   [[nodiscard]] amendable* as_amendable() const { return amendable_; }
+  [[nodiscard]] emptiable* as_emptiable() const { return emptiable_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -318,6 +319,7 @@ private:
   vmstate_store* vmstate_store_ = nullptr;
   bitmap_store* bitmap_store_ = nullptr;
   amendable* amendable_ = nullptr;
+  emptiable* emptiable_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;

@@ -14,6 +14,8 @@
 #include "drivers/format/qcow2/metadata_store.h"
 #include "drivers/format/qcow2/refcount_table.h"
 
+#include <functional>
+
 namespace bgfs::qcow2 {
 
 // Why clusters are freed; decides whether the host may take their space back (reference 3.5).
@@ -95,6 +97,12 @@ public:
   // The caller has written the tables and flushed the file since the last free_later.
   task<void> apply_frees();
 
+  // refcount_width.cpp. Goes on with counts of 2^order bits. The caller has applied all frees and
+  // written the refcounts; header fields as on the disk. Fails, with nothing changed, if a count
+  // does not fit or the table would be too large. `progress` is told blocks.
+  task<void> check_width(unsigned order);
+  task<void> change_width(unsigned order, const std::function<void(u64, u64)>& progress);
+
   // The end of the last cluster ever used, as far as is known without looking.
   [[nodiscard]] u64 used_end() const { return fresh_from_ << header_.g.cluster_bits; }
   // The end of the last cluster with a refcount, below `limit`.
@@ -122,6 +130,18 @@ private:
   task<void> not_counted(u64 cluster);
   task<void> lower_step(freed& entry, std::vector<cluster_run>& unused);
   task<std::span<std::byte>> load_block(u64 block);
+  // A block of the new width that has a count in it.
+  struct wide_blocks {
+    std::vector<u64> indices; // in order
+    u64 table_clusters = 0;
+    [[nodiscard]] u64 clusters() const { return table_clusters + indices.size(); }
+  };
+  task<wide_blocks> plan_width(unsigned order);
+  task<void> fill_block(std::span<std::byte> block, unsigned order, u64 index);
+  task<refcount_table> write_wide(const wide_blocks& plan, unsigned order, cluster_run place,
+                                  const std::function<void(u64, u64)>& progress);
+  task<cluster_run> place_wide(unsigned order, wide_blocks& plan);
+  task<void> switch_width(unsigned order, refcount_table next, cluster_run table);
   [[nodiscard]] u64 entries() const { return header_.g.block_entries(); }
   task<void> check_allocated(cluster_run run);
 

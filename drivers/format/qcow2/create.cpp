@@ -12,6 +12,8 @@ namespace bgfs::qcow2 {
 
 namespace {
 
+constexpr u64 named_cluster_min = 8 * KiB;
+
 constexpr std::string_view compat_choices[] = {"0.10", "v2", "1.1", "v3"};
 constexpr std::string_view preallocation_choices[] = {"off", "metadata", "falloc", "full"};
 constexpr std::string_view compression_choices[] = {"zlib", "zstd"};
@@ -140,7 +142,7 @@ result<> read_geometry(const options& given, header& h) {
   return {};
 }
 
-result<> read_backing(const options& given, header& h) {
+result<> read_backing(const options& given, header& h, header_purpose purpose) {
   h.backing_file = given.text("backing_file");
   const std::string& format = given.text("backing_fmt");
   if (h.backing_file.empty() && !format.empty())
@@ -148,15 +150,12 @@ result<> read_backing(const options& given, header& h) {
                 given.mark("backing_fmt").prefix());
   if (h.backing_file.empty())
     return {};
-  if (format.empty())
+  if (format.empty() && purpose == header_purpose::creating)
     return fail(error_kind::invalid_argument,
                 "{}'backing_file' is given without 'backing_fmt'; a format is declared, never "
                 "guessed",
                 given.mark("backing_file").prefix());
-  header_extension e{extension_type::backing_format, {}};
-  for (const char c : format)
-    e.bytes.push_back(static_cast<std::byte>(c));
-  h.extensions.push_back(std::move(e));
+  h.extensions.insert(h.extensions.begin(), make_backing_format(format)); // where everybody puts it
   if (given.text("preallocation") != "off" && !h.g.is_extended)
     return fail(error_kind::invalid_argument,
                 "{}'preallocation' would hide the backing file; it needs 'extended_l2=on'",
@@ -164,9 +163,11 @@ result<> read_backing(const options& given, header& h) {
   return {};
 }
 
+} // namespace
+
 // The header of an image of length 0 without an L1 table: cluster 1 is the refcount table, cluster
 // 2 the refcount block.
-result<header> make_header(const options& given) {
+result<header> make_header(const options& given, header_purpose purpose) {
   const std::string& compat = given.text("compat");
   header h;
   h.version = compat == "0.10" || compat == "v2" ? 2 : 3;
@@ -181,22 +182,27 @@ result<header> make_header(const options& given) {
     h.incompatible |= incompatible_bit::compression;
   if (h.g.is_extended)
     h.incompatible |= incompatible_bit::extended_l2;
-  BGFS_CHECK(read_backing(given, h));
+  BGFS_CHECK(read_backing(given, h, purpose));
   h.refcount_table = host_offset(h.g.cluster());
   h.refcount_table_clusters = 1;
   return h;
 }
 
-// Names of features are a courtesy to other programs: left out where the header is full.
+namespace {
+
+// Names of features are a courtesy to other programs: left out where the first cluster is small or
+// full. The bound is the one that everybody keeps: small headers have room for a backing file name.
 result<std::vector<std::byte>> serialise_with_names(header h) {
   const header plain = h;
-  if (h.version >= 3) {
+  if (h.version >= 3 && h.g.cluster() >= named_cluster_min) {
     h.extensions.push_back(make_feature_names());
     if (auto bytes = serialise_header(h))
       return bytes;
   }
   return serialise_header(plain);
 }
+
+} // namespace
 
 result<> check_length(const header& h, u64 length) {
   if (length > device_length_max || h.g.l1_entries_for(length) * 8 > l1_bytes_max)
@@ -219,6 +225,8 @@ preallocation read_preallocation(const options& given) {
     return preallocation::falloc;
   return text == "full" ? preallocation::full : preallocation::off;
 }
+
+namespace {
 
 // Grows the empty image to its length, as any image grows.
 struct open_image {
@@ -275,7 +283,7 @@ result<> takes_compressed(const options& given) {
 
 task<void> create_image(create_request request) {
   const auto length = checked_align_up(request.length, 512);
-  const header h = co_await make_header(request.given);
+  const header h = co_await make_header(request.given, header_purpose::creating);
   co_await check_length(h, length.value_or(~u64{0}));
   const std::optional<new_encryption> encryption =
       co_await read_encryption(request.given, request.secrets);
@@ -292,8 +300,8 @@ task<void> create_image(create_request request) {
   co_await context(request.file->write(0, first), "writing the header");
   // Before the disk has a length: nobody shall write to it unencrypted after a crash.
   if (encryption)
-    co_await with(open_new(request), [&encryption](open_image& i) {
-      return i.opened->set_up_encryption(*encryption);
+    co_await with(open_new(request), [&encryption, &length](open_image& i) {
+      return i.opened->set_up_encryption(*encryption, *length);
     });
   truncate_options options;
   options.prealloc = read_preallocation(request.given);

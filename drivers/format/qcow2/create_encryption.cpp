@@ -42,20 +42,26 @@ result<crypt::cipher_spec> read_cipher(const options& given) {
 result<std::optional<new_encryption>> read_encryption(const options& given,
                                                       const secret_store* secrets) {
   const std::string& format = given.text("encrypt.format");
-  if (format.empty()) {
+  if (given.is_set("encryption") && !format.empty())
+    return fail(error_kind::invalid_argument,
+                "{}'encryption' and 'encrypt.format' say the same thing twice; leave 'encryption' "
+                "out",
+                given.mark("encryption").prefix());
+  const bool is_legacy = given.flag("encryption");
+  if (format.empty() && !is_legacy) {
     for (const option& o : encryption_options)
-      if (given.is_set(o.name))
+      if (given.is_set(o.name) && o.name != "encryption")
         return fail(error_kind::invalid_argument,
                     "{}'{}' is given without 'encrypt.format=luks', so that nothing would be "
                     "encrypted",
                     given.mark(o.name).prefix(), o.name);
     return std::nullopt;
   }
-  if (format == "aes")
+  if (format == "aes" || is_legacy)
     return fail(error_kind::unsupported,
-                "{}'encrypt.format' aes protects too little to make new images with it: the "
+                "{}encryption with aes protects too little to make new images with it: the "
                 "passphrase itself is the key, and equal sectors can be told; use luks",
-                given.mark("encrypt.format").prefix());
+                given.mark(is_legacy ? "encryption" : "encrypt.format").prefix());
   if (!given.is_set("encrypt.key-secret"))
     return fail(error_kind::invalid_argument,
                 "{}'encrypt.format' needs 'encrypt.key-secret', the id of the secret to encrypt "

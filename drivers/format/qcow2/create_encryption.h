@@ -25,8 +25,11 @@ inline constexpr std::string_view hashes[] = {"md5",    "sha1",   "sha224",   "s
 } // namespace encryption_choice
 inline constexpr u64 iteration_time_max_ms = 60'000;
 
-// Options of create that begin with "encrypt.".
+// Options of create that begin with "encrypt.", and the old name of one.
 inline constexpr option encryption_options[] = {
+    {.name = "encryption",
+     .type = option_type::boolean,
+     .help = "on: the same as encrypt.format=aes, which is not made any more"},
     {.name = "encrypt.format",
      .type = option_type::choice,
      .help = "encrypt the content: luks; aes is read, but not made any more",

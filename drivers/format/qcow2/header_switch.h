@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Changing what a header says in its extensions: the backing file's name and format, and where the
-// bitmaps are, with their autoclear bit. Extensions and name lie behind one another in the first
-// cluster, and a crash may keep any sectors of a write that was not flushed and drop the others. So
-// the new content is written beside the old one, and what is in force is decided by one write
-// within the first sector.
+// Changing what lies behind the fixed fields of a header: the backing file's name, the extensions
+// (the format of the backing file, where the bitmaps are), and, with the version, where they begin. They lie behind one another in the first cluster, and a
+// crash may keep any sectors of a write that was not flushed and drop the others. So the new
+// content is written beside the old one, and what is in force is decided by one write within the
+// first sector, which changes the fixed fields as well.
 //
 //   before    fields | old extensions, old name |
 //   staged    fields | old extensions, old name | new extensions, new name     nobody looks there
@@ -17,6 +17,8 @@
 
 #include "drivers/format/qcow2/header.h"
 #include "graph/model/driver.h"
+
+#include <functional>
 
 namespace bgfs::qcow2 {
 
@@ -43,8 +45,12 @@ struct header_switch {
 plan_header_switch(std::span<const std::byte> first_cluster,
                    const std::optional<image_reference>& reference);
 
-// The same for the bitmaps; null: there are none any more. Where the extension stays where it is,
-// within a sector, only that is written.
+// `change` may set the version, the feature bits, the extensions and the backing file name.
+[[nodiscard]] result<header_switch> plan_header_switch(std::span<const std::byte> first_cluster,
+                                                       const std::function<void(header&)>& change);
+
+// The same for the bitmaps, with their autoclear bit; null: there are none any more. Where the
+// extension stays where it is, within a sector, only that is written.
 [[nodiscard]] result<header_switch> plan_bitmaps_switch(std::span<const std::byte> first_cluster,
                                                         const bitmap_directory* directory);
 

@@ -10,12 +10,14 @@
 // image_compress.cpp, image_clear.cpp (zero, discard), image_resize.cpp, image_backing.cpp (the
 // backing name), image_check.cpp, image_data_file.cpp, image_snapshots.cpp, snapshot_reader.cpp,
 // image_references.cpp (what tables refer to), image_vmstate.cpp, image_encryption.cpp,
-// image_amend.cpp (key slots), image_bitmaps.cpp.
+// image_amend.cpp (version and other properties), image_expand.cpp, image_key_slots.cpp,
+// image_empty.cpp, image_bitmaps.cpp.
 #pragma once
 
 #include "drivers/format/common/luks1_header.h"
 #include "drivers/format/common/sector_cipher.h"
 #include "drivers/format/qcow2/allocation_list.h"
+#include "drivers/format/qcow2/amend_plan.h"
 #include "drivers/format/qcow2/bitmap_table.h"
 #include "drivers/format/qcow2/entry_change.h"
 #include "drivers/format/qcow2/header_switch.h"
@@ -74,7 +76,8 @@ class image final : public driver,
                     public snapshottable,
                     public vmstate_store,
                     public bitmap_store,
-                    public amendable {
+                    public amendable,
+                    public emptiable {
 public:
   static task<std::unique_ptr<image>> open(image_request request);
   ~image() override;
@@ -125,7 +128,8 @@ public:
   task<void> begin_bitmap_change() override;
   task<void> store_bitmaps(std::span<dirty_bitmap* const> all) override;
   task<void> remove_bitmaps(std::vector<std::string> names) override;
-  task<void> amend(const options& given, const secret_store* secrets, bool is_forced) override;
+  task<void> amend(amend_request request) override;
+  task<void> make_empty() override;
   void detach_loop() override;
   void attach_loop(loop& home) override;
 
@@ -174,16 +178,46 @@ private:
   task<void> write_encrypted_zeroes(guest_offset at, host_offset host, u64 length);
   [[nodiscard]] value describe_encryption() const;
   // image_amend.cpp
+  using progress_function = std::function<void(u64 done, u64 total)>;
+  task<void> amend_in_order(const amend_request& request, const amend_plan& plan);
+  task<void> begin_amending(const amend_plan& plan);
+  task<void> give_snapshots_lengths();
+  task<void> change_header(const amend_plan& plan);
+  task<void> change_width(unsigned order, progress_function progress);
+  task<void> downgrade(progress_function progress);
+  task<void> switch_header_to(std::function<void(header&)> change);
+  // image_expand.cpp: zero clusters become others that read as zeroes, for version 2.
+  struct expansion {
+    bool is_active = false; // of the live disk: COPIED flags mean something
+    bool has_backing = false;
+  };
+  task<void> expand_zeroes(progress_function progress);
+  task<void> expand_tables(const std::vector<u64>& l1, expansion how, progress_function progress);
+  struct expanded_slice {
+    host_offset at;
+    guest_offset first; // that it describes
+    u64 references = 1; // to its table
+  };
+  [[nodiscard]] guest_offset place_in(u64 l1_index, u64 at) const;
+  task<void> expand_slice(expanded_slice slice, expansion how);
+  task<l2_entry> expanded(l2_entry old, guest_offset guest, u64 references, expansion how);
+
+  // image_empty.cpp
+  [[nodiscard]] result<> check_may_become_empty() const;
+  task<void> empty_at_once();
+
+  // image_key_slots.cpp
   struct slot_change {
     const options& given;
     const secret_store* secrets;
     bool is_forced;
   };
+  task<void> change_keys(const amend_request& request);
   task<void> add_key(slot_change change);
   task<void> erase_keys(slot_change change);
   task<std::vector<unsigned>> find_erased(slot_change change);
-  // Makes an empty image one that is encrypted with LUKS.
-  task<void> set_up_encryption(const new_encryption& how);
+  // Makes an empty image one that is encrypted with LUKS, and whose disk will have this length.
+  task<void> set_up_encryption(const new_encryption& how, u64 length);
 
   // image_map.cpp
   // Which disk is looked at: the live one, a snapshot's, or what lies behind one.
@@ -430,6 +464,7 @@ private:
   bool is_prepared_ = false; // prepare_to_write has run
   bool may_be_preallocated_ = false;
   bool has_compressed_ = false; // written compressed clusters, which end anywhere
+  bool has_shrunk_ = false; // and the end of the file was not cut off since
 
   allocation_list allocations_;
   u64 next_slice_ =

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "drivers/format/qcow2/image_amend.h"
-
-#include "drivers/format/common/luks1_keys.h"
-#include "drivers/format/qcow2/create_encryption.h"
-#include "drivers/format/qcow2/crypto_area.h"
+// Changing an image's version and other properties in place (reference section 3.16). In order:
+// what needs version 3 comes after the upgrade, and the downgrade comes last:
+//
+//   records of snapshots | header: version 3, lazy refcounts, data file | keys | refcount width |
+//   length | zero clusters expanded | header: version 2
+//
+// Each arrow is a flush, and each state is a sound image that holds what it held.
 #include "drivers/format/qcow2/image.h"
 #include "graph/io/spawn.h"
 
@@ -13,145 +15,168 @@ namespace bgfs::qcow2 {
 
 namespace {
 
-constexpr std::string_view state_choices[] = {"active", "inactive"};
+constexpr u64 named_cluster_min = 8 * KiB; // as in new images
+constexpr std::size_t snapshot_extra_v3 = 16;
 
-constexpr option option_list[] = {
-    {.name = "encrypt.state",
-     .type = option_type::choice,
-     .help = "active: put new-secret into a free key slot; inactive: erase key slots",
-     .choices = state_choices},
-    {.name = "encrypt.new-secret",
-     .help = "with active: the id of the secret that opens the image from now on, too"},
-    {.name = "encrypt.old-secret", .help = "with inactive: erase the slots that this secret opens"},
-    {.name = "encrypt.keyslot",
-     .type = option_type::integer,
-     .help = "the slot to fill or to erase; absent: with active, the first that is free",
-     .maximum = crypt::luks1_slots - 1},
-    {.name = "encrypt.iter-time",
-     .type = option_type::integer,
-     .help = "with active: milliseconds of this processor that trying the new secret takes; "
-             "absent: 2000",
-     .minimum = 1,
-     .maximum = iteration_time_max_ms},
-};
-
-std::unexpected<error> wrong_option(const options& given, std::string_view name,
-                                    std::string_view why) {
-  return fail(error_kind::invalid_argument, "{}'{}' {}", given.mark(name).prefix(), name, why);
+// A step of several, as a part of them all.
+std::function<void(u64, u64)> part_of(const std::function<void(u64, u64)>& whole, u64 index,
+                                      u64 steps) {
+  if (!whole)
+    return {};
+  return [&whole, index, steps](u64 done, u64 total) {
+    constexpr u64 unit = 1000;
+    whole(index * unit + (total == 0 ? unit : done * unit / total), steps * unit);
+  };
 }
 
-result<> check_combination(const options& given) {
-  const bool is_active = given.text("encrypt.state") == "active";
-  const auto is_set = [&](std::string_view name) { return given.is_set(name); };
-  if (!is_set("encrypt.state"))
-    return fail(error_kind::invalid_argument,
-                "nothing to change is given; 'encrypt.state' active adds a key, inactive erases");
-  if (is_active && !is_set("encrypt.new-secret"))
-    return wrong_option(given, "encrypt.state", "active needs 'encrypt.new-secret'");
-  if (is_active && is_set("encrypt.old-secret"))
-    return wrong_option(given, "encrypt.old-secret",
-                        "is for erasing; to replace a key, add the new one and erase the old one");
-  if (is_active)
-    return {};
-  for (const std::string_view name : {"encrypt.new-secret", "encrypt.iter-time"})
-    if (is_set(name))
-      return wrong_option(given, name, "is for 'encrypt.state' active; erasing sets no key");
-  if (!is_set("encrypt.keyslot") && !is_set("encrypt.old-secret"))
-    return wrong_option(given, "encrypt.state",
-                        "inactive needs to know what to erase: 'encrypt.keyslot' or "
-                        "'encrypt.old-secret'");
-  return {};
+void set_data_file(header& h, const std::string& name) {
+  const auto at =
+      std::ranges::find(h.extensions, extension_type::data_file, &header_extension::type);
+  const auto place = at - h.extensions.begin();
+  std::erase_if(h.extensions, [](const auto& e) { return e.type == extension_type::data_file; });
+  if (!name.empty())
+    h.extensions.insert(h.extensions.begin() + std::min(place, std::ssize(h.extensions)),
+                        make_data_file(name));
+}
+
+void upgrade(header& h) {
+  h.version = 3;
+  std::erase_if(h.extensions,
+                [](const auto& e) { return e.type == extension_type::feature_names; });
+  if (h.g.cluster() < named_cluster_min)
+    return;
+  h.extensions.push_back(make_feature_names()); // a courtesy, where there is room
+  if (!serialise_header(h))
+    h.extensions.pop_back();
+}
+
+// Only what version 2 has is left: nobody who reads it looks at the rest, and nobody maintains it.
+void make_version_2(header& h) {
+  h.version = 2;
+  h.incompatible = h.compatible = h.autoclear = 0;
+  h.unknown_fields.clear();
+  std::erase_if(h.extensions, [](const auto& e) {
+    return e.type == extension_type::feature_names || e.type == extension_type::bitmaps;
+  });
 }
 
 } // namespace
 
-const option_schema amend_schema{"amending images of driver 'qcow2'", option_list};
-
-task<void> image::amend(const options& given, const secret_store* secrets, bool is_forced) {
-  co_await check_combination(given);
-  if (header_.encryption != encryption_method::luks)
-    co_await fail(error_kind::unsupported,
-                  "the image is not encrypted with LUKS: it has no key slots to change");
+task<void> image::amend(amend_request request) {
+  const amend_plan plan = co_await plan_amendment(request.given, header_, snapshots_.size());
   if (request_.is_read_only)
-    co_await fail(error_kind::permission, "the image is open read-only: its keys cannot change");
+    co_await fail(error_kind::permission,
+                  "the image is open read-only: it cannot be amended; open it with 'read-only: "
+                  "false'");
   if (file_.is_stopped())
     co_await fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
-  const slot_change change{given, secrets, is_forced};
-  const bool is_active = given.text("encrypt.state") == "active";
-  const async_mutex::guard lock = co_await store_->lock().lock(); // one change at a time
-  if (is_active) {
-    co_await shielded(add_key(change));
-  } else {
-    co_await shielded(erase_keys(change));
+  if (plan.is_empty(header_))
+    co_return;
+  co_await amend_in_order(request, plan);
+}
+
+task<void> image::amend_in_order(const amend_request& request, const amend_plan& plan) {
+  co_await shielded(begin_amending(plan));
+  const bool downgrades = plan.version < header_.version;
+  const u64 steps = (plan.refcount_order ? 1u : 0u) + (downgrades ? 1u : 0u);
+  if (plan.changes_header(header_))
+    co_await shielded(change_header(plan));
+  if (plan.changes_keys)
+    co_await change_keys(request);
+  if (plan.refcount_order)
+    co_await context(change_width(*plan.refcount_order, part_of(request.progress, 0, steps)),
+                     "changing the width of refcounts");
+  if (plan.length)
+    co_await context(truncate(*plan.length, {}), "changing the length of the disk");
+  if (downgrades)
+    co_await context(downgrade(part_of(request.progress, steps - 1, steps)),
+                     "going back to version 2");
+  if (request.progress)
+    request.progress(1, 1);
+}
+
+// Whether counts fit is known before anything changes.
+task<void> image::begin_amending(const amend_plan& plan) {
+  BGFS_ASSERT(allocations_.is_empty(), "Q7: nobody writes while the image is amended");
+  const async_mutex::guard lock = co_await store_->lock().lock();
+  co_await make_writable();
+  if (!plan.refcount_order)
+    co_return;
+  co_await apply_all_frees();
+  co_await allocator_->check_width(*plan.refcount_order);
+}
+
+// Version 3 demands that a snapshot says how long its disk is; version 2 allows it. If we stop
+// after this, the image is of version 2 as it was.
+task<void> image::give_snapshots_lengths() {
+  const bool lacks_length = std::ranges::any_of(
+      snapshots_, [](const snapshot& s) { return s.extra.size() < snapshot_extra_v3; });
+  if (!lacks_length)
+    co_return;
+  co_await begin_snapshot_change();
+  std::vector<std::byte> bytes = co_await serialise_snapshots(snapshots_, 3, header_.disk_length);
+  const cluster_run place = co_await place_for(bytes.size());
+  result<> switched = co_await as_result(switch_snapshots_to(snapshots_, std::move(bytes), place));
+  if (switched) {
+    co_await apply_all_frees();
+    co_return;
   }
+  co_await give_back(place);
+  co_await fail(std::move(switched).error());
 }
 
-// The master key is not kept: the secret that opened the image opens it again.
-task<void> image::add_key(slot_change change) {
-  const secret_bytes* const added =
-      co_await find_secret(change.secrets, change.given, "encrypt.new-secret");
-  const secret_bytes* const known =
-      co_await find_secret(change.secrets, request_.self->given(), "encrypt.key-secret");
-  unsigned index = 0;
-  while (index < crypt::luks1_slots && luks_->slots[index].is_active)
-    index++;
-  if (change.given.is_set("encrypt.keyslot"))
-    index = static_cast<unsigned>(change.given.number("encrypt.keyslot"));
-  if (index == crypt::luks1_slots)
-    co_await fail(error_kind::no_space,
-                  "all {} key slots are active; erase one first, with 'encrypt.state=inactive'",
-                  crypt::luks1_slots);
-  if (luks_->slots[index].is_active)
-    co_await fail(error_kind::invalid_argument,
-                  "key slot {} is active; erase it first, or leave 'encrypt.keyslot' out to use a "
-                  "free one",
-                  index);
-  const byte_range place = co_await header_.crypto_header();
-  crypto_area area(file_, place);
-  const crypt::opened_slot opened = co_await crypt::open_luks1(area, *luks_, known->bytes());
-  const u64 time =
-      change.given.maybe_number("encrypt.iter-time").value_or(crypt::iteration_time_ms_default);
-  co_await crypt::fill_slot(area, *luks_, index, opened.master_key, added->bytes(), time);
-}
-
-// The active slots that are meant. Fails if there are none.
-task<std::vector<unsigned>> image::find_erased(slot_change change) {
-  std::vector<unsigned> found;
-  const bool has_index = change.given.is_set("encrypt.keyslot");
-  const auto index = static_cast<unsigned>(change.given.number("encrypt.keyslot"));
-  if (has_index && !luks_->slots[index].is_active)
-    co_await fail(error_kind::invalid_argument, "key slot {} is erased already", index);
-  if (!change.given.is_set("encrypt.old-secret"))
-    co_return std::vector<unsigned>{index};
-  const secret_bytes* const old =
-      co_await find_secret(change.secrets, change.given, "encrypt.old-secret");
-  const byte_range place = co_await header_.crypto_header();
-  crypto_area area(file_, place);
-  for (unsigned i = 0; i < crypt::luks1_slots; i++) {
-    if (!luks_->slots[i].is_active || (has_index && i != index))
-      continue;
-    const bool is_opened = co_await crypt::opens_slot(area, *luks_, i, old->bytes());
-    if (is_opened)
-      found.push_back(i);
+// Lazy refcounts that end are written, and the image is clean, before the bit goes.
+task<void> image::change_header(const amend_plan& plan) {
+  const bool upgrades = plan.version > header_.version;
+  if (plan.has_lazy_refcounts && !*plan.has_lazy_refcounts) {
+    co_await close_writable();
+    is_lazy_ = false;
+    store_->set_lazy(false);
   }
-  if (found.empty())
-    co_await fail(error_kind::invalid_argument, "secret '{}' opens {}: nothing was erased",
-                  change.given.text("encrypt.old-secret"),
-                  has_index ? fmt::format("key slot {} not", index)
-                            : std::string("none of the active key slots"));
-  co_return found;
+  const async_mutex::guard lock = co_await store_->lock().lock();
+  if (upgrades)
+    co_await give_snapshots_lengths();
+  co_await switch_header_to([&plan, upgrades](header& h) {
+    if (upgrades)
+      upgrade(h);
+    if (plan.has_lazy_refcounts)
+      h.compatible = *plan.has_lazy_refcounts ? h.compatible | compatible_bit::lazy_refcounts
+                                              : h.compatible & ~compatible_bit::lazy_refcounts;
+    if (plan.data_file)
+      set_data_file(h, *plan.data_file);
+    if (plan.clears_raw)
+      h.autoclear &= ~autoclear_bit::raw_data_file;
+  });
 }
 
-task<void> image::erase_keys(slot_change change) {
-  const std::vector<unsigned> erased = co_await find_erased(change);
-  if (erased.size() == luks_->active_count() && !change.is_forced)
-    co_await fail(error_kind::permission,
-                  "that would erase the last key: nothing could ever decrypt the image again; add "
-                  "another key first, or give --force to destroy its content so");
-  const byte_range place = co_await header_.crypto_header();
-  crypto_area area(file_, place);
-  for (const unsigned index : erased)
-    co_await crypt::erase_slot(area, *luks_, index);
+task<void> image::switch_header_to(std::function<void(header&)> change) {
+  std::vector<std::byte> disk(std::min(file_.length(), g().cluster()));
+  co_await file_.read_structure(host_offset(0), disk, "the header");
+  header_switch planned = co_await plan_header_switch(disk, change);
+  co_await switch_header(std::move(planned));
+}
+
+task<void> image::change_width(unsigned order, progress_function progress) {
+  const async_mutex::guard lock = co_await store_->lock().lock();
+  co_await begin_metadata_change();
+  co_await apply_all_frees();
+  co_await allocator_->change_width(order, progress);
+  // The old structures are not referred to on the disk any more. If we stop here, they leak.
+  co_await apply_all_frees();
+  co_await file_.flush();
+  co_await trim_file();
+}
+
+task<void> image::downgrade(progress_function progress) {
+  co_await expand_zeroes(progress);
+  // Everything is durable, refcounts too, and the dirty bit, which version 2 lacks, is not set.
+  co_await shielded(close_writable());
+  const async_mutex::guard lock = co_await store_->lock().lock();
+  co_await switch_header_to(make_version_2);
+  is_lazy_ = false;
+  store_->set_lazy(false);
+  settings_.has_lazy_refcounts = false;
+  settings_.keeps_reference = false;
 }
 
 } // namespace bgfs::qcow2

@@ -29,6 +29,11 @@ task<void> image::switch_header(header_switch change) {
   // Durable, or undone when it fails.
   co_await file_.write_location(change.fields_at, is_detoured ? change.switched : change.settled,
                                 change.before);
+  header_.version = change.after.version;
+  header_.incompatible = change.after.incompatible;
+  header_.compatible = change.after.compatible;
+  header_.autoclear = change.after.autoclear;
+  header_.unknown_fields = change.after.unknown_fields;
   header_.backing_file = change.after.backing_file;
   header_.autoclear = change.after.autoclear;
   header_.extensions = change.after.extensions;

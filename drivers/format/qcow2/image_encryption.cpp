@@ -142,10 +142,13 @@ value image::describe_encryption() const {
 
 // Of an image that has no content yet. The header changes last, in its first sector: until then the
 // image is an empty one that is not encrypted, with clusters that leak.
-task<void> image::set_up_encryption(const new_encryption& how) {
+task<void> image::set_up_encryption(const new_encryption& how, u64 length) {
   BGFS_ASSERT(header_.disk_length == 0 && !header_.is_encrypted(), "there is nothing to encrypt");
   const async_mutex::guard lock = co_await store_->lock().lock();
   co_await begin_metadata_change();
+  // The table has its place before the LUKS header, as in every new image; its disk has no length.
+  if (const u64 entries = g().l1_entries_for(length); entries > l1_.size())
+    co_await context(grow_l1(entries), "making the L1 table");
   const crypt::luks1_header layout = crypt::lay_out_luks1(how.cipher, how.hash);
   const new_clusters taken =
       co_await allocator_->allocate_exactly(divide_up(layout.payload_at, g().cluster()));

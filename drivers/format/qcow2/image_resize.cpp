@@ -169,8 +169,12 @@ task<void> image::shrink(u64 length) {
                    "removing what lies behind the new end");
   const async_mutex::guard lock = co_await store_->lock().lock();
   co_await drop_l2_tables(g().l1_entries_for(length));
+  // The file is cut off when the clusters are free: when those who may still use them have ended,
+  // of whom this request is one.
+  has_shrunk_ = true;
   co_await write_back_locked();
-  co_await trim_file();
+  if (!allocator_->has_frees())
+    co_await trim_file();
   if (header_.has_data_file()) // a longer one is only longer
     (void)co_await as_result(file_.extend_data(length, {}));
 }

@@ -424,6 +424,10 @@ task<void> image::write_back_locked() {
   co_await allocator_->apply_frees();
   if (!is_lazy_)
     co_await store_->write_refcounts();
+  if (has_shrunk_ && !allocator_->has_frees()) {
+    has_shrunk_ = false;
+    co_await trim_file();
+  }
 }
 
 task<void> image::write_back() {

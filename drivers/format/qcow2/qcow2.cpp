@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/format/qcow2/qcow2.h"
 
+#include "drivers/format/qcow2/amend_plan.h"
 #include "drivers/format/qcow2/check/checked_image.h"
 #include "drivers/format/qcow2/create.h"
 #include "drivers/format/qcow2/image.h"
-#include "drivers/format/qcow2/image_amend.h"
 #include "graph/model/join_options.h"
 
 namespace bgfs {
@@ -90,6 +90,7 @@ const driver_type qcow2_driver_type{
     .open = open,
     .named_children = named_children,
     .create = qcow2::create_image,
+    .measure = qcow2::measure_image,
     .created_parts = qcow2::created_parts,
     .takes_compressed = qcow2::takes_compressed,
     .drop_replaced = drop_replaced,

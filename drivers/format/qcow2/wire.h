@@ -45,6 +45,7 @@ inline constexpr u32 header_length_written = 112;
 
 // Places of fields that are changed on their own.
 namespace header_at {
+inline constexpr u64 version = 4;
 inline constexpr u64 backing_file_offset = 8;  // 8 bytes, followed by
 inline constexpr u64 backing_file_length = 16; // 4 bytes
 inline constexpr u64 disk_length = 24;
@@ -53,6 +54,7 @@ inline constexpr u64 l1_offset = 40;             // 8 bytes
 inline constexpr u64 refcount_table_offset = 48; // 8 bytes, followed by the clusters in 4
 inline constexpr u64 snapshot_count = 60;        // 4 bytes, followed by their offset in 8
 inline constexpr u64 incompatible = 72;
+inline constexpr u64 compatible = 80;
 inline constexpr u64 autoclear = 88;
 inline constexpr u64 header_length = 100;
 } // namespace header_at
@@ -84,6 +86,19 @@ struct refcount_table_location_wire {
   be32 refcount_table_clusters;
 };
 static_assert(sizeof(refcount_table_location_wire) == 12);
+
+// The table with the width of the counts: all that says how to read them lies in one sector.
+struct refcount_location_wire {
+  be64 refcount_table_offset;
+  be32 refcount_table_clusters;
+  be32 snapshot_count;
+  be64 snapshots_offset;
+  be64 incompatible;
+  be64 compatible;
+  be64 autoclear;
+  be32 refcount_order;
+};
+static_assert(sizeof(refcount_location_wire) == 52);
 
 // Spec, "Header extensions".
 struct extension_wire {

@@ -197,6 +197,15 @@ task<void> create_raw(create_request request) {
   co_await request.file->truncate(request.length, options);
 }
 
+// Nothing but the disk, in whole sectors, holes included: their place may be needed at any time.
+result<measured_space> measure_raw(const measure_request& request) {
+  const auto length = checked_align_up(request.length, 512);
+  if (!length || *length > device_length_max)
+    return fail(error_kind::invalid_argument, "a disk of {} bytes is longer than {}, the most",
+                request.length, device_length_max);
+  return measured_space{.data = *length, .unit = 512, .takes_all = true};
+}
+
 } // namespace
 
 const driver_type raw_driver_type{
@@ -209,6 +218,7 @@ const driver_type raw_driver_type{
     .supports_zoned_children = true,
     .open = open_raw,
     .create = create_raw,
+    .measure = measure_raw,
     .length_of = length_of,
 };
 

@@ -130,9 +130,9 @@ TEST_CASE("qcow2 backing name: what a header cannot hold is refused, and nothing
       {{std::string(1000, 'n'), "raw"},
        "the header with its backing file name of 1000 bytes does not fit into the first cluster of "
        "1024 bytes; use a shorter name"},
-      {{std::string(200, 'n'), "raw"},
-       "the first cluster of 1024 bytes has no room for a header of 728 bytes beside the one in "
-       "force, which ends at 512, so that a crash could destroy both; use a shorter name, or an "
+      {{std::string(500, 'n'), "raw"},
+       "the first cluster of 1024 bytes has no room for a header of 636 bytes beside the one in "
+       "force, which ends at 120, so that a crash could destroy both; use a shorter name, or an "
        "image with larger clusters"},
   };
   for (const row& r : rows) {

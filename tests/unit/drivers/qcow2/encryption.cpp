@@ -180,7 +180,7 @@ TEST_CASE("qcow2: encryption that protects nothing, or cannot be, is not made") 
   };
   const row rows[] = {
       {{{"encrypt.format", "aes"}, {"encrypt.key-secret", "sec0"}},
-       "'encrypt.format' aes protects too little to make new images with it"},
+       "encryption with aes protects too little to make new images with it"},
       {{{"encrypt.format", "luks"}}, "'encrypt.format' needs 'encrypt.key-secret'"},
       {{{"encrypt.key-secret", "sec0"}},
        "'encrypt.key-secret' is given without 'encrypt.format=luks'"},
