@@ -1,0 +1,463 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The same random operations through bgfs and through its peers, on two qcow2 images of one shape:
+requests, snapshots, resizing, amending, bitmaps. After each round both images hold the same bytes (a
+byte array says which, for the disk and every snapshot), have the same map and the same info, are
+read alike by both programs, and are sound.
+
+    tests/interop/differential.py [--seeds COUNT] [--first SEED] [--jobs COUNT] [--keep DIRECTORY]
+
+A seed is a shape and a sequence of operations; the shapes are drawn so that every value of every
+property, and every pair of values that is possible, comes up. What bgfs does differently on purpose
+is in `DIFFERENCES`. By default a sample that fits a test run.
+"""
+import argparse
+import concurrent.futures
+import itertools
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib")]
+from interop import PROGRAM, run  # noqa: E402
+import qcow2_bitmaps  # noqa: E402
+
+SAMPLE = 24
+KIB = 1024
+SECRET = ["--object", "secret,id=sec0,data=a passphrase"]
+
+# What bgfs does otherwise than qemu-img 7.2 and qemu-io 7.2, and why; each is looked for by name
+# below, so that nothing else slips through.
+DIFFERENCES = {
+    "partial last cluster": "shrinking and growing again inside one cluster: qemu-io shows the old "
+                            "bytes, bgfs zeroes; so lengths are whole clusters here",
+    "version 2 over a longer backing file": "qemu-io cannot grow it, bgfs writes zeroes; not grown "
+                                            "here",
+    "snapshots of another length": "qemu-img reads them as long as the disk is now; compared as far "
+                                   "as both go",
+    "zeroes": "where the disk reads as zeroes, one may have nothing, a zero cluster, zeroes that "
+              "were written, or a hole in the file; whatever a map calls zero must be zero",
+    "detached-header": "a key of info that qemu-img has from 9.0 on",
+    "compressed over data": "qemu-io refuses to compress a cluster that is there, bgfs replaces it; "
+                            "discarded before here",
+}
+
+PROPERTIES = {
+    "version": ["2", "3"],
+    "cluster": [512, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 2048 * KIB],
+    "refcount_bits": [1, 2, 4, 8, 16, 32, 64],
+    "extended": [False, True],
+    "compression": ["none", "zlib", "zstd"],
+    "lazy": [False, True],
+    "encryption": ["none", "luks", "aes"],
+    "data_file": ["none", "plain", "raw"],
+    "backing": ["none", "raw shorter", "qcow2 shorter", "qcow2 longer"],
+}
+
+
+def is_possible(s):
+    if s["version"] == "2" and (s["refcount_bits"] != 16 or s["extended"] or s["lazy"]
+                                or s["compression"] == "zstd" or s["data_file"] != "none"):
+        return False
+    if s["extended"] and s["cluster"] < 16 * KIB:
+        return False
+    if s["compression"] != "none" and (s["encryption"] != "none" or s["data_file"] != "none"):
+        return False
+    if s["data_file"] == "raw" and (s["backing"] != "none" or s["encryption"] != "none"):
+        return False
+    # The peer cannot create these together, or opens them with a warning.
+    return not (s["encryption"] == "aes" and s["data_file"] != "none")
+
+
+def pairs_of(s):
+    return set(itertools.combinations(sorted(s.items()), 2))
+
+
+def shapes(count):
+    """The shape of each seed: of some that are drawn, the one with the most that is new."""
+    rng = random.Random(0)
+    seen = set()
+    chosen = []
+    for _ in range(count):
+        drawn = []
+        while len(drawn) < 40:
+            s = {name: rng.choice(values) for name, values in PROPERTIES.items()}
+            if is_possible(s):
+                drawn.append(s)
+        best = max(drawn, key=lambda s: len(pairs_of(s) - seen))
+        seen |= pairs_of(best)
+        chosen.append(best)
+    return chosen, seen
+
+
+def possible_pairs():
+    """Every pair of values that some shape has."""
+    found = set()
+    for values in itertools.product(*PROPERTIES.values()):
+        s = dict(zip(PROPERTIES, values))
+        if is_possible(s):
+            found |= pairs_of(s)
+    return found
+
+
+def merged(entries, key):
+    """Runs of one kind: (end, kind)."""
+    runs = []
+    for e in entries:
+        if runs and runs[-1][1] == key(e):
+            runs.pop()
+        runs.append((e["start"] + e["length"], key(e)))
+    return runs
+
+
+def without_zeroes(entries, content, unit=512):
+    """The layer that each unit of the disk is in, None where it reads as zeroes."""
+    layers = []
+    for e in entries:
+        for at in range(e["start"], e["start"] + e["length"], unit):
+            part = content[at:min(at + unit, e["start"] + e["length"])]
+            is_zero = not any(part)
+            if e["zero"] and not is_zero:
+                raise AssertionError(f"the map says zero at {at}, where there is data: {e}")
+            layers.append(None if is_zero else (e["depth"], e["data"]))
+    return layers
+
+
+class Side:
+    """One image, and the programs that work on it in turn."""
+
+    def __init__(self, folder, shape, length):
+        self.folder, self.shape = folder, shape
+        os.mkdir(folder)
+        self.image = os.path.join(folder, "disk.qcow2")
+        self.length = length
+
+    def words(self, tool, verb):
+        """The program and its options for a verb of qemu-img, or for io."""
+        ours = tool == "bgfs"
+        secret = SECRET if self.shape["encryption"] != "none" else []
+        reference = []
+        if ours and verb != "create" and (self.shape["backing"] != "none" or self.shape["data_file"] != "none"):
+            reference = [f"--allow-references={self.folder}",
+                         f"--allow-raw-references={self.folder}"]
+        if verb == "io":
+            return [PROGRAM, "io", *reference, *secret] if ours else ["qemu-io", *secret]
+        return [PROGRAM if ours else "qemu-img", verb, *reference, *secret]
+
+    def options(self):
+        """The image by its options."""
+        text = f"driver=qcow2,file.driver=file,file.filename={self.image}"
+        if self.shape["encryption"] != "none":
+            text += f",encrypt.format={self.shape['encryption']},encrypt.key-secret=sec0"
+        return ["--image-opts", text]
+
+    def call(self, tool, verb, *words, status=0):
+        return run(*self.words(tool, verb), *words, status=status)
+
+
+class Case:
+    rounds = 4
+    requests = 10
+
+    def __init__(self, seed, shape, folder):
+        self.rng = random.Random(seed)
+        self.shape = shape
+        self.cluster = shape["cluster"]
+        clusters = self.rng.randrange(4, 16) if self.cluster > 64 * KIB else \
+            self.rng.randrange(8, 40)
+        self.length = clusters * max(self.cluster, 2 * KIB)
+        self.model = bytearray(self.length)
+        self.snapshots = {}  # name -> content
+        self.bitmaps = []
+        self.next_name = 0
+        self.log = []
+        self.sides = [Side(os.path.join(folder, name), shape, self.length)
+                      for name in ("ours", "theirs")]
+        for side, tool in zip(self.sides, ("bgfs", "qemu-img")):
+            self.create(side, tool)
+
+    # -- making the images
+
+    def create(self, side, tool):
+        s = self.shape
+        options = [f"compat={'0.10' if s['version'] == '2' else '1.1'}",
+                   f"cluster_size={s['cluster']}"]
+        if s["version"] == "3":
+            options += [f"refcount_bits={s['refcount_bits']}"]
+            options += [f"lazy_refcounts={'on' if s['lazy'] else 'off'}"]
+            options += [f"extended_l2={'on' if s['extended'] else 'off'}"]
+            if s["compression"] == "zstd":
+                options += ["compression_type=zstd"]
+        if s["data_file"] != "none":
+            options += [f"data_file={os.path.join(side.folder, 'data')}"]
+            options += [f"data_file_raw={'on' if s['data_file'] == 'raw' else 'off'}"]
+        if s["encryption"] == "luks":
+            options += ["encrypt.format=luks", "encrypt.key-secret=sec0", "encrypt.iter-time=10"]
+        if s["encryption"] == "aes":  # which bgfs reads and writes, but does not make
+            options += ["encrypt.format=aes", "encrypt.key-secret=sec0"]
+            tool = "qemu-img"
+        words = ["-q", "-f", "qcow2", *self.make_backing(side), "-o", ",".join(options), side.image,
+                 str(self.length)]
+        for _ in range(9):  # the peer measures how fast it is, and fails where that takes no time
+            if side.call(tool, "create", *words, status=None).returncode == 0:
+                return
+        side.call(tool, "create", *words)
+
+    def make_backing(self, side):
+        kind = self.shape["backing"]
+        if kind == "none":
+            return []
+        fmt, _, which = kind.partition(" ")
+        length = self.length + 12 * KIB if which == "longer" else self.length // 2 // 512 * 512
+        content = bytearray(length)
+        for i, at in enumerate(range(0, length, 24 * KIB)):
+            part = min(9 * KIB, length - at)
+            content[at:at + part] = bytes([i % 255 + 1]) * part
+        raw = os.path.join(side.folder, "base.raw")
+        with open(raw, "wb") as f:
+            f.write(content)
+        shown = content[:self.length]
+        self.model[:len(shown)] = shown
+        if fmt == "raw":
+            return ["-b", "base.raw", "-F", "raw"]
+        base = os.path.join(side.folder, "base.qcow2")
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, base)
+        os.unlink(raw)
+        return ["-b", "base.qcow2", "-F", "qcow2"]
+
+    # -- operations: each is done to both sides and to the model
+
+    def span(self):
+        unit = self.rng.choice([512, 512, self.cluster, KIB])
+        at = self.rng.randrange(len(self.model)) // unit * unit
+        most = self.rng.choice([2 * KIB, 2 * self.cluster, 5 * self.cluster])
+        length = max(unit, self.rng.randrange(most) // unit * unit)
+        return at, min(length, len(self.model) - at)
+
+    def requests_of_a_round(self):
+        commands = []
+        for _ in range(self.requests):
+            kind = self.rng.randrange(100)
+            at, length = self.span()
+            if kind < 45:
+                pattern = self.rng.randrange(1, 256)
+                commands.append(f"write -q -P {pattern} {at} {length}")
+                self.model[at:at + length] = bytes([pattern]) * length
+            elif kind < 65:
+                commands.append(f"write -q -z{' -u' if kind < 55 else ''} {at} {length}")
+                self.model[at:at + length] = bytes(length)
+            elif kind < 78:
+                commands.append(f"discard -q {at} {length}")
+                self.discard(at, at + length)
+            elif kind < 90 and self.shape["compression"] != "none":
+                commands += self.compressed()
+            elif kind < 95 and self.may_resize():
+                new = self.rng.randrange(1, 2 * self.length // self.cluster + 2) * self.cluster
+                commands.append(f"truncate {new}")
+                self.model = self.model[:new] + bytes(max(0, new - len(self.model)))
+            else:
+                commands.append("flush")
+        return commands
+
+    def compressed(self):
+        at = self.rng.randrange(len(self.model)) // self.cluster * self.cluster
+        length = min(self.cluster, len(self.model) - at)
+        if self.shape["version"] == "2" and self.shape["backing"] != "none":
+            return []  # cannot be discarded before
+        pattern = self.rng.randrange(1, 256)
+        self.model[at:at + length] = bytes([pattern]) * length
+        return [f"discard -q {at} {length}", f"write -q -c -P {pattern} {at} {length}"]
+
+    def may_resize(self):
+        if self.shape["version"] == "2" and (self.snapshots or self.shape["backing"] != "none"):
+            return False
+        return not self.bitmaps or self.shape["version"] == "3"
+
+    def discard(self, begin, end):
+        """Whole clusters read as zeroes; version 2 cannot discard over a backing file."""
+        if self.shape["version"] == "2" and self.shape["backing"] != "none":
+            return
+        if self.shape["data_file"] == "raw" and not self.raw_discard(begin, end):
+            return
+        at_end = end == len(self.model)
+        begin = (begin + self.cluster - 1) // self.cluster * self.cluster
+        end = end if at_end else end // self.cluster * self.cluster
+        if begin < end:
+            self.model[begin:end] = bytes(end - begin)
+
+    def raw_discard(self, begin, end):
+        return True
+
+    def do_requests(self, tools):
+        commands = self.requests_of_a_round()
+        self.log.append(commands)
+        words = [w for c in commands for w in ("-c", c)]
+        for side, tool in zip(self.sides, tools):
+            done = side.call(tool, "io", "-d", "unmap", *words, *side.options())
+            text = done.out + done.err
+            if "failed" in text or "rror" in text:
+                raise AssertionError(f"{tool}: {text}")
+
+    def both(self, tools, verb, *words):
+        """The same command on both sides ends alike; whether it succeeded."""
+        self.log.append([verb, *words])
+        status = []
+        for side, tool in zip(self.sides, tools):
+            tool = "qemu-img" if tool == "qemu-io" else tool
+            done = side.call(tool, verb, *words, *side.options(), status=None)
+            status.append((done.returncode, done.err))
+        if (status[0][0] == 0) != (status[1][0] == 0):
+            raise AssertionError(f"{verb} {' '.join(words)} ends differently: {status}")
+        return status[0][0] == 0
+
+    def take_snapshot(self, tools):
+        name = f"s{self.next_name}"
+        self.next_name += 1
+        if self.both(tools, "snapshot", "-c", name):
+            self.snapshots[name] = bytes(self.model)
+
+    def delete_snapshot(self, tools):
+        if self.snapshots:
+            name = self.rng.choice(sorted(self.snapshots))
+            if self.both(tools, "snapshot", "-d", name):
+                del self.snapshots[name]
+
+    def revert(self, tools):
+        if not self.snapshots or self.bitmaps:
+            return
+        name = self.rng.choice(sorted(self.snapshots))
+        if self.both(tools, "snapshot", "-a", name):
+            self.model = bytearray(self.snapshots[name])
+
+    operations = [take_snapshot, take_snapshot, delete_snapshot, revert]
+
+    # -- what must be so
+
+    def check(self):
+        ours, theirs = self.sides
+        for side in self.sides:
+            self.check_content(side)
+            self.check_sound(side)
+        maps = []
+        for side in self.sides:
+            by_peer = json.loads(side.call("qemu-img", "map", "--output=json",
+                                           *side.options()).out)
+            by_us = json.loads(side.call("bgfs", "map", "--output=json", *side.options()).out)
+            # Whether data is looked at for holes of the file depends on how much space the file
+            # takes at that moment.
+            one, other = (merged(m, lambda e: (e["depth"], e["present"], e["data"],
+                                               e["zero"] and not e["data"],
+                                               e.get("offset", e["start"]) - e["start"]))
+                          for m in (by_us, by_peer))
+            if one != other:
+                raise AssertionError(f"bgfs map differs on {side.image}: "
+                                     f"{[p for p in zip(one, other) if p[0] != p[1]][:1]}")
+            maps.append(without_zeroes(by_us, self.model))
+        if maps[0] != maps[1]:
+            at = next(i for i, (a, b) in enumerate(zip(*maps)) if a != b)
+            raise AssertionError(f"maps differ at {at * 512}: {maps[0][at]} and {maps[1][at]}")
+        infos = [self.info(side) for side in self.sides]
+        if infos[0] != infos[1]:
+            raise AssertionError(f"info differs: {infos}")
+        bits = [qcow2_bitmaps.read(side.image) for side in self.sides]
+        if bits[0] != bits[1]:
+            raise AssertionError(f"bitmaps differ: {bits}")
+        del ours, theirs
+
+    def check_content(self, side):
+        raw = os.path.join(side.folder, "raw")
+        wanted = [([], bytes(self.model))]
+        wanted += [(["-l", f"snapshot.name={name}"], content)
+                   for name, content in self.snapshots.items()]
+        for tool, (more, content) in itertools.product(("bgfs", "qemu-img"), wanted):
+            side.call(tool, "convert", "-O", "raw", *more, *side.options(), raw)
+            with open(raw, "rb") as f:
+                found = f.read()
+            if more and tool == "qemu-img" and len(content) != len(self.model):
+                found, content = found[:len(content)], content[:len(found)]
+            if found != content:
+                at = next((i for i, (a, b) in enumerate(zip(found, content)) if a != b), "length")
+                raise AssertionError(f"{tool} {more}: {side.image} differs from the model at {at}")
+        os.unlink(raw)
+
+    @staticmethod
+    def check_sound(side):
+        for tool in ("bgfs", "qemu-img"):
+            found = json.loads(side.call(tool, "check", "--output=json", *side.options()).out)
+            if any(found.get(k, 0) for k in ("check-errors", "corruptions", "leaks")):
+                raise AssertionError(f"{tool} check: {found}")
+
+    @staticmethod
+    def info(side):
+        found = [json.loads(side.call(tool, "info", "--output=json", *side.options()).out)
+                 for tool in ("bgfs", "qemu-img")]
+        for f in found:
+            f.pop("filename")  # the peer makes one of the options
+            data = f.get("format-specific", {}).get("data", {})
+            data.get("encrypt", {}).pop("detached-header", None)
+        if found[0] != found[1]:
+            raise AssertionError(f"bgfs info differs: {found}")
+        info = found[0]
+        for key in ("actual-size", "full-backing-filename", "dirty-flag"):
+            info.pop(key, None)
+        info.get("format-specific", {}).get("data", {}).pop("data-file", None)
+        info.get("format-specific", {}).get("data", {}).pop("encrypt", None)
+        for s in info.get("snapshots", []):
+            for key in ("date-sec", "date-nsec", "icount"):
+                s.pop(key, None)
+        return info
+
+    def run(self):
+        self.check()
+        for number in range(self.rounds):
+            # In every other round each image is changed by the other program.
+            tools = ("bgfs", "qemu-io") if number % 2 == 0 else ("qemu-io", "bgfs")
+            self.do_requests(tools)
+            self.rng.choice(self.operations)(self, tools)
+            self.do_requests(tools)
+            self.check()
+
+
+def run_seed(seed, shape, keep):
+    folder = tempfile.mkdtemp(prefix="bgfs-differential-")
+    case = None
+    try:
+        case = Case(seed, shape, os.path.join(folder))
+        case.run()
+        return None
+    except AssertionError as e:
+        if keep:
+            shutil.copytree(folder, os.path.join(keep, f"seed-{seed}"), dirs_exist_ok=True)
+        log = "\n".join(map(str, case.log)) if case else ""
+        return f"FAIL seed {seed} {shape}\n{e}\n{log}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=SAMPLE)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--keep")
+    a = parser.parse_args()
+    chosen, seen = shapes(a.first + a.seeds)
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+        for trouble in pool.map(lambda s: run_seed(s, chosen[s], a.keep),
+                                range(a.first, a.first + a.seeds)):
+            if trouble:
+                failed += 1
+                print(trouble, flush=True)
+    every = possible_pairs()
+    print(f"{len(seen & every)} of {len(every)} pairs of values came up")
+    print(f"{a.seeds - failed} passed, {failed} failed, 0 skipped")
+    return 1 if failed or not a.seeds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
