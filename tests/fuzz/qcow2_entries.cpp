@@ -5,6 +5,9 @@
 #include "drivers/format/qcow2/refcount_block.h"
 #include "graph/base/assert.h"
 
+#include <string>
+#include <vector>
+
 using namespace bgfs;
 using namespace bgfs::qcow2;
 
