@@ -21,6 +21,8 @@ task<void> graph::amend(node& n, amend_request request) {
                   n.type().name);
   const async_mutex::guard editing = co_await edits_.lock();
   co_await n.check_writable();
+  if (request.given.is_set("size"))
+    co_await n.check_bitmaps_follow(request.given.number("size"));
   co_await with(drain(n), [&](drained&) { return amend_drained(n, request); });
 }
 
@@ -29,6 +31,7 @@ task<void> graph::empty_drained(node& n) {
   n.write_generation_++;
   n.forget_status({0, ~u64{0}});
   n.mapping_changed({0, device_length_max});
+  n.mark_dirty({0, n.length()});
   co_await std::move(done);
 }
 

@@ -18,6 +18,7 @@ struct memory_event {
   enum class kind { write, zero, discard, flush, truncate } what;
   byte_range range; // truncate: length is the new length
   std::vector<std::byte> bytes;
+  u64 instant = 0; // by memory_disk::clock
 };
 
 // What a memory node shows and records; outlives the node.
@@ -25,6 +26,7 @@ struct memory_disk {
   std::vector<std::byte> bytes;
   std::vector<memory_event> log;
   bool keeps_log = false;
+  u64* clock = nullptr; // counts events, of several disks if they share it
   u32 request_alignment = 1;
   u64 max_transfer = 0;
   bool can_zero = true;
@@ -192,8 +194,9 @@ private:
   }
   void record(memory_event::kind what, byte_range range, std::span<const std::byte> in) {
     if (disk_.keeps_log)
-      disk_.log.push_back({what, range, {in.begin(), in.end()}});
+      disk_.log.push_back({what, range, {in.begin(), in.end()}, tick()});
   }
+  u64 tick() { return disk_.clock == nullptr ? 0 : (*disk_.clock)++; }
   memory_disk& disk_;
   node& self_;
 };

@@ -164,8 +164,9 @@ private:
 
 } // namespace
 
+// One seed of each: the crash run (tests/crash) has many, of more shapes.
 TEST_CASE("qcow2: a crash at any point loses nothing that was flushed and mixes nothing up") {
-  for (u64 seed = 1; seed <= 3; seed++) {
+  for (u64 seed = 1; seed <= 1; seed++) {
     CAPTURE(seed);
     crash_run({{"cluster_size", "512"}}, {}, 512, seed, 0).check_cuts();
     crash_run({{"cluster_size", "512"}, {"refcount_bits", "64"}}, {}, 512, seed, 7000).check_cuts();
@@ -228,7 +229,7 @@ TEST_CASE("qcow2: a crash while refcount blocks and the refcount table grow lose
 // A cluster that was never written does not read as zeroes once it is decrypted, so nothing may be
 // linked before its data; a torn write leaves whole sectors, each old or new.
 TEST_CASE("qcow2: a crash of an encrypted image loses nothing and mixes nothing up") {
-  for (u64 seed = 1; seed <= 2; seed++) {
+  for (u64 seed = 1; seed <= 1; seed++) {
     CAPTURE(seed);
     for (const u64 backing_length : {0, 30208}) {
       crash_run(small_luks({{"cluster_size", "2K"}}), {}, 2048, seed, backing_length,

@@ -22,6 +22,12 @@ inline void replay(std::vector<std::byte>& image, const memory_event& e) {
     image.resize(e.range.length);
     return;
   }
+  if (e.what == kind::discard) { // never makes a file longer
+    const u64 begin = std::min<u64>(e.range.offset, image.size());
+    const u64 end = std::min<u64>(e.range.end(), image.size());
+    std::fill_n(image.begin() + static_cast<i64>(begin), end - begin, std::byte{0xdd});
+    return;
+  }
   if (image.size() < e.range.end())
     image.resize(e.range.end());
   const auto at = image.begin() + static_cast<i64>(e.range.offset);
@@ -33,8 +39,6 @@ inline void replay(std::vector<std::byte>& image, const memory_event& e) {
     std::fill_n(at, e.range.length, std::byte{0});
     break;
   case kind::discard:
-    std::fill_n(at, e.range.length, std::byte{0xdd});
-    break;
   case kind::flush:
   case kind::truncate:
     break;

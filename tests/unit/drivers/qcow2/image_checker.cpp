@@ -252,6 +252,7 @@ private:
       if ((l1 & copied) != 0 && refs(table) != 1)
         error(fmt::format("L1 entry {} says copied", i));
       report_.missing_copied += (l1 & copied) == 0 && refcount(table / l_.cluster) == 1;
+      report_.early_copied += (l1 & copied) != 0 && refcount(table / l_.cluster) > 1;
       for (u64 j = 0; j < l_.entries && !l_.has_data_file; j++) {
         const u64 entry = l_.r.be64(table + j * l_.entry_bytes);
         if ((entry & copied) != 0 && ((entry & compressed) != 0 || refs(entry & offset_bits) != 1))
@@ -259,6 +260,9 @@ private:
         report_.missing_copied += (entry & (copied | compressed)) == 0 &&
                                   (entry & offset_bits) != 0 &&
                                   refcount((entry & offset_bits) / l_.cluster) == 1;
+        report_.early_copied += (entry & (copied | compressed)) == copied &&
+                                (entry & offset_bits) != 0 &&
+                                refcount((entry & offset_bits) / l_.cluster) > 1;
       }
     }
   }

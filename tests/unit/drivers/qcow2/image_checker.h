@@ -20,6 +20,8 @@ struct check_report {
   // Entries of the active tables whose cluster is counted once, but that do not say so: safe, but
   // an error for the peer.
   u64 missing_copied = 0;
+  // Those that say so, rightly, though the cluster is counted more than once: leaked references.
+  u64 early_copied = 0;
   [[nodiscard]] std::string text() const;
 };
 

@@ -156,6 +156,7 @@ public:
     return closed;
   }
   [[nodiscard]] node& top() { return *node_; }
+  [[nodiscard]] root& way() { return *root_; }
   // What opening says; "" if it works.
   std::string open_error(const std::string& disk, const option_list& list = {}) {
     result<node*> opened = bench.try_open(image_spec(disk, list));
