@@ -256,7 +256,8 @@ task<void> image::write_bitmap(const dirty_bitmap& b, stored_bitmap& into, bitma
     const u64 end = std::min(first + bits, count);
     if (clear_at <= first)
       clear_at = b.bits().next_clear(first).value_or(count);
-    if (clear_at >= end) {
+    // Not for the part behind the end of the disk: QEMU takes it for dirty when the disk grows.
+    if (clear_at >= end && end == first + bits) {
       table[i] = bitmap_entry_ones;
     } else {
       mixed.push_back(i);

@@ -275,6 +275,13 @@ TEST_CASE("qcow2 bitmaps: all clear and all set take no cluster") {
   f.b.bench.must(f.r->write_zeroes({0, 64 * MiB}));
   f.close_and_open();
   CHECK(entries() == indices(4, 1));
+  // A part that the disk ends in has a cluster: only so are its last bits known to be clear.
+  f.b.bench.must(f.r->truncate(40 * MiB));
+  f.b.bench.must(f.r->write_zeroes({0, 40 * MiB}));
+  f.close_and_open();
+  REQUIRE(entries().size() == 3);
+  CHECK(entries()[1] == 1);
+  CHECK(entries()[2] > 1);
   f.close();
 }
 
