@@ -42,7 +42,8 @@ inline constexpr node_operation_set all_node_operations =
 // What may still be done to a node that others have as their backing.
 inline constexpr node_operation_set allowed_as_backing =
     bit(node_operation::commit_target) | bit(node_operation::stream) |
-    bit(node_operation::dirty_bitmap) | bit(node_operation::backup_source) | bit(node_operation::backup_target);
+    bit(node_operation::dirty_bitmap) | bit(node_operation::backup_source) |
+    bit(node_operation::backup_target);
 
 // What moves the data of a node elsewhere, or lets it be looked at through something else. Not
 // possible while the kernel reads its file by itself.

@@ -208,8 +208,7 @@ result<header_switch> plan_header_switch(std::span<const std::byte> first_cluste
 
 result<header_switch> plan_bitmaps_switch(std::span<const std::byte> first_cluster,
                                           const bitmap_directory* directory) {
-  BGFS_TRY(std::optional<header_switch> in_place,
-           plan_bitmaps_in_place(first_cluster, directory));
+  BGFS_TRY(std::optional<header_switch> in_place, plan_bitmaps_in_place(first_cluster, directory));
   if (in_place)
     return *std::move(in_place);
   result<header_switch> planned =

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Changing what lies behind the fixed fields of a header: the backing file's name, the extensions
-// (the format of the backing file, where the bitmaps are), and, with the version, where they begin. They lie behind one another in the first cluster, and a
-// crash may keep any sectors of a write that was not flushed and drop the others. So the new
-// content is written beside the old one, and what is in force is decided by one write within the
-// first sector, which changes the fixed fields as well.
+// (the format of the backing file, where the bitmaps are), and, with the version, where they begin.
+// They lie behind one another in the first cluster, and a crash may keep any sectors of a write
+// that was not flushed and drop the others. So the new content is written beside the old one, and
+// what is in force is decided by one write within the first sector, which changes the fixed fields
+// as well.
 //
 //   before    fields | old extensions, old name |
 //   staged    fields | old extensions, old name | new extensions, new name     nobody looks there

@@ -464,7 +464,7 @@ private:
   bool is_prepared_ = false; // prepare_to_write has run
   bool may_be_preallocated_ = false;
   bool has_compressed_ = false; // written compressed clusters, which end anywhere
-  bool has_shrunk_ = false; // and the end of the file was not cut off since
+  bool has_shrunk_ = false;     // and the end of the file was not cut off since
 
   allocation_list allocations_;
   u64 next_slice_ =
