@@ -2,6 +2,7 @@
 #include "drivers/format/qcow2/amend_plan.h"
 
 #include "drivers/format/common/luks1_keys.h"
+#include "drivers/format/qcow2/create.h"
 #include "drivers/format/qcow2/create_encryption.h"
 #include "graph/base/limits.h"
 
@@ -33,8 +34,8 @@ constexpr option option_list[] = {
     {.name = "data_file_raw",
      .type = option_type::boolean,
      .help = "off: the data file need not be a raw image of the disk any more"},
-    {.name = "backing_file", .help = "cannot change here; 'rebase' changes it"},
-    {.name = "backing_fmt", .help = "cannot change here; 'rebase' changes it"},
+    {.name = "backing_file", .help = "cannot change here; the ctl file of a mount changes it"},
+    {.name = "backing_fmt", .help = "cannot change here; the ctl file of a mount changes it"},
     {.name = "cluster_size", .type = option_type::size, .help = "cannot change; convert the image"},
     {.name = "extended_l2",
      .type = option_type::boolean,
@@ -97,7 +98,8 @@ result<> check_unchanged(const options& given, const header& h) {
     return fail(error_kind::unsupported, "{}'{}' cannot change from '{}' once an image is made; {}",
                 given.mark(name).prefix(), name, now, how);
   };
-  constexpr std::string_view rebase = "'bgfs rebase' changes what an image stands on";
+  constexpr std::string_view rebase =
+      "a mount does that: 'echo \"backing NODE OTHER\" > ROOT.d/ctl'";
   constexpr std::string_view convert = "convert it into a new image";
   if (given.is_set("backing_file") && given.text("backing_file") != h.backing_file)
     return differs("backing_file", h.backing_file, rebase);
@@ -136,12 +138,7 @@ result<> plan_data_file(const options& given, const header& h, amend_plan& plan)
 result<> plan_refcounts(const options& given, const header& h, amend_plan& plan) {
   unsigned order = h.g.refcount_order;
   if (given.is_set("refcount_bits")) {
-    const u64 bits = given.number("refcount_bits");
-    if (!is_power_of_two(bits) || bits > 64)
-      return fail(error_kind::invalid_argument,
-                  "{}'refcount_bits' is {}; it must be 1, 2, 4, 8, 16, 32 or 64",
-                  given.mark("refcount_bits").prefix(), bits);
-    order = static_cast<unsigned>(std::countr_zero(bits));
+    BGFS_TRY(order, read_refcount_order(given));
   }
   if (plan.version < 3 && order != 4)
     return fail(error_kind::invalid_argument,
@@ -173,11 +170,7 @@ result<> plan_length(const options& given, const header& h, std::size_t snapshot
     return fail(error_kind::invalid_argument,
                 "{}'size' is {}; the length of a qcow2 disk is a multiple of 512",
                 given.mark("size").prefix(), length);
-  if (length > device_length_max || h.g.l1_entries_for(length) * 8 > l1_bytes_max)
-    return fail(error_kind::invalid_argument,
-                "{}'size' is {}, too long for clusters of {} bytes, with which {} are possible",
-                given.mark("size").prefix(), length, h.g.cluster(),
-                std::min(l1_bytes_max / 8 * h.g.l2_span(), device_length_max));
+  BGFS_CHECK(context(check_length(h, length), "{}'size'", given.mark("size").prefix()));
   if (h.version < 3 && plan.version < 3 && snapshots != 0)
     return fail(error_kind::unsupported,
                 "{}'size': a version 2 image with snapshots cannot change its length; delete its "
@@ -200,8 +193,8 @@ result<> check_downgrade(const header& h) {
   BGFS_TRY(const std::optional<bitmap_directory> bitmaps, h.bitmaps());
   if (bitmaps)
     return fail(error_kind::unsupported,
-                "the image has {} persistent bitmaps, which version 2 (compat=0.10) does not know; "
-                "remove them first",
+                "the image has persistent bitmaps ({}), which version 2 (compat=0.10) does not "
+                "know; remove them first",
                 bitmaps->count);
   return {};
 }
@@ -224,8 +217,8 @@ result<amend_plan> plan_amendment(const options& given, const header& h, std::si
   if (plan.changes_keys)
     BGFS_CHECK(check_keys(given, h));
   BGFS_CHECK(check_unchanged(given, h));
-  if (const std::string& compat = given.text("compat"); !compat.empty())
-    plan.version = compat == "0.10" || compat == "v2" ? 2 : 3;
+  if (given.is_set("compat"))
+    plan.version = read_version(given);
   if (plan.version < h.version)
     BGFS_CHECK(check_downgrade(h));
   BGFS_CHECK(plan_data_file(given, h, plan));

@@ -10,9 +10,21 @@
 
 namespace bgfs::qcow2 {
 
-namespace {
+unsigned read_version(const options& given) {
+  const std::string& compat = given.text("compat");
+  return compat == "0.10" || compat == "v2" ? 2 : 3;
+}
 
-constexpr u64 named_cluster_min = 8 * KiB;
+result<unsigned> read_refcount_order(const options& given) {
+  const u64 bits = given.number("refcount_bits");
+  if (!is_power_of_two(bits) || bits > 64)
+    return fail(error_kind::invalid_argument,
+                "{}'refcount_bits' is {}; it must be 1, 2, 4, 8, 16, 32 or 64",
+                given.mark("refcount_bits").prefix(), bits);
+  return static_cast<unsigned>(std::countr_zero(bits));
+}
+
+namespace {
 
 constexpr std::string_view compat_choices[] = {"0.10", "v2", "1.1", "v3"};
 constexpr std::string_view preallocation_choices[] = {"off", "metadata", "falloc", "full"};
@@ -128,12 +140,7 @@ result<> read_geometry(const options& given, header& h) {
                 "{}'cluster_size' is {}; it must be a power of two from 512 to 2M",
                 given.mark("cluster_size").prefix(), cluster);
   h.g.cluster_bits = static_cast<unsigned>(std::countr_zero(cluster));
-  const u64 bits = given.number("refcount_bits");
-  if (!is_power_of_two(bits) || bits > 64)
-    return fail(error_kind::invalid_argument,
-                "{}'refcount_bits' is {}; it must be 1, 2, 4, 8, 16, 32 or 64",
-                given.mark("refcount_bits").prefix(), bits);
-  h.g.refcount_order = static_cast<unsigned>(std::countr_zero(bits));
+  BGFS_TRY(h.g.refcount_order, read_refcount_order(given));
   h.g.is_extended = given.flag("extended_l2");
   if (h.g.is_extended && h.g.cluster_bits < cluster_bits_min_extended)
     return fail(error_kind::invalid_argument,
@@ -168,9 +175,8 @@ result<> read_backing(const options& given, header& h, header_purpose purpose) {
 // The header of an image of length 0 without an L1 table: cluster 1 is the refcount table, cluster
 // 2 the refcount block.
 result<header> make_header(const options& given, header_purpose purpose) {
-  const std::string& compat = given.text("compat");
   header h;
-  h.version = compat == "0.10" || compat == "v2" ? 2 : 3;
+  h.version = read_version(given);
   BGFS_CHECK(read_geometry(given, h));
   h.compression =
       given.text("compression_type") == "zstd" ? compression_type::zstd : compression_type::zlib;
@@ -187,22 +193,6 @@ result<header> make_header(const options& given, header_purpose purpose) {
   h.refcount_table_clusters = 1;
   return h;
 }
-
-namespace {
-
-// Names of features are a courtesy to other programs: left out where the first cluster is small or
-// full. The bound is the one that everybody keeps: small headers have room for a backing file name.
-result<std::vector<std::byte>> serialise_with_names(header h) {
-  const header plain = h;
-  if (h.version >= 3 && h.g.cluster() >= named_cluster_min) {
-    h.extensions.push_back(make_feature_names());
-    if (auto bytes = serialise_header(h))
-      return bytes;
-  }
-  return serialise_header(plain);
-}
-
-} // namespace
 
 result<> check_length(const header& h, u64 length) {
   if (length > device_length_max || h.g.l1_entries_for(length) * 8 > l1_bytes_max)
@@ -283,11 +273,12 @@ result<> takes_compressed(const options& given) {
 
 task<void> create_image(create_request request) {
   const auto length = checked_align_up(request.length, 512);
-  const header h = co_await make_header(request.given, header_purpose::creating);
+  header h = co_await make_header(request.given, header_purpose::creating);
   co_await check_length(h, length.value_or(~u64{0}));
   const std::optional<new_encryption> encryption =
       co_await read_encryption(request.given, request.secrets);
-  const std::vector<std::byte> first = co_await serialise_with_names(h);
+  add_feature_names(h);
+  const std::vector<std::byte> first = co_await serialise_header(h);
 
   const u64 cluster = h.g.cluster();
   std::vector<std::byte> tables(2 * cluster);

@@ -17,6 +17,10 @@ task<void> create_image(create_request request);
 // Measuring does without the format of the backing file.
 enum class header_purpose : u8 { creating, measuring };
 [[nodiscard]] result<header> make_header(const options& given, header_purpose purpose);
+// Of options that are given, or have a default; amending has the same ones.
+[[nodiscard]] unsigned read_version(const options& given);
+[[nodiscard]] result<unsigned> read_refcount_order(const options& given);
+// Whether a disk may be so long with these clusters.
 [[nodiscard]] result<> check_length(const header& h, u64 length);
 [[nodiscard]] preallocation read_preallocation(const options& given);
 [[nodiscard]] result<std::vector<new_part>> created_parts(const options& given);

@@ -506,6 +506,8 @@ header_extension make_crypto_header(byte_range host) {
   return e;
 }
 
+namespace {
+
 header_extension make_feature_names() {
   struct row {
     u8 kind;
@@ -527,6 +529,17 @@ header_extension make_feature_names() {
     at += sizeof wire;
   }
   return e;
+}
+
+} // namespace
+
+void add_feature_names(header& h) {
+  constexpr u64 cluster_min = 8 * KiB;
+  if (h.version < 3 || h.g.cluster() < cluster_min)
+    return;
+  h.extensions.push_back(make_feature_names());
+  if (!serialise_header(h))
+    h.extensions.pop_back();
 }
 
 } // namespace bgfs::qcow2

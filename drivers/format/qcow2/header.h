@@ -102,8 +102,10 @@ enum class header_use : u8 { disk, check };
 // bytes zero. Fails when it does not fit.
 [[nodiscard]] result<std::vector<std::byte>> serialise_header(const header& h);
 
-// The feature name table as written into new images: the names of the bits known here.
-[[nodiscard]] header_extension make_feature_names();
+// What the bits of the header mean, for people: a courtesy to other programs, left out where the
+// first cluster is full, or so small that a backing file name would not find room (the bound is the
+// one that everybody keeps).
+void add_feature_names(header& h);
 [[nodiscard]] header_extension make_backing_format(std::string_view format);
 [[nodiscard]] header_extension make_data_file(std::string_view name);
 [[nodiscard]] header_extension make_crypto_header(byte_range host);

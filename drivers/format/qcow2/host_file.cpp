@@ -161,9 +161,8 @@ task<void> host_file::trim_to(u64 end) {
   (void)co_await as_result(options_.file->truncate(end));
 }
 
-task<void> host_file::pad_to_sector() {
-  const u64 end = align_up(length(), 512);
-  if (!is_stopped_ && end != length() && check_room(end))
+task<void> host_file::lengthen_to(u64 end) {
+  if (!is_stopped_ && end > length() && check_room(end))
     (void)co_await as_result(options_.file->truncate(end));
 }
 

@@ -53,9 +53,9 @@ public:
 
   // Whether the file can be so long: error_kind::no_space if it is shorter and cannot grow.
   [[nodiscard]] result<> check_room(u64 end) const;
-  // Lengthens the file to whole sectors, which is what some programs read: the last compressed
-  // cluster ends anywhere. Not essential.
-  task<void> pad_to_sector();
+  // Makes the file reach so far, with a hole. Not essential: what is behind its end reads as zeroes
+  // here, but other programs may not read it, or take it for damage.
+  task<void> lengthen_to(u64 end);
   // Cuts off what nobody uses. Not essential: an error is only a longer file.
   task<void> trim_to(u64 end);
   [[nodiscard]] u64 length() const { return options_.file->length(); }
@@ -68,6 +68,10 @@ public:
   void opened() { is_open_ = true; }
   [[nodiscard]] bool is_stopped() const { return is_stopped_; }
   [[nodiscard]] const std::string& stop_reason() const { return stop_reason_; }
+  // The error that every write ends in once it is stopped.
+  [[nodiscard]] result<> check_not_stopped() const {
+    return is_stopped_ ? result<>(stopped()) : result<>();
+  }
   [[nodiscard]] bool is_writable() const { return options_.is_writable && !is_stopped_; }
 
   // Of a node that is reopened.

@@ -164,6 +164,7 @@ private:
   // image_reopen.cpp
   task<void> check_may_become_writable();
   // image_backing.cpp
+  task<std::vector<std::byte>> read_first_cluster();
   task<void> switch_header(header_switch change);
   task<void> settle_header(header_switch change);
 
@@ -252,6 +253,8 @@ private:
   [[nodiscard]] host_offset slice_of(guest_offset at) const { return slice_of(live(), at); }
   [[nodiscard]] u64 slice_span() const; // guest bytes one slice describes
   [[nodiscard]] u64 index_in_slice(guest_offset at) const;
+  // Whether the entries, of one slice, can be: what is replaced will be freed. With the lock held.
+  task<void> check_entries(guest_offset first, u64 count);
   task<void> report_invalid(disk_state disk, guest_offset at, guest_run run);
   task<void> report_invalid(guest_offset at, const guest_run& run) {
     return report_invalid(live(), at, run);
@@ -316,7 +319,6 @@ private:
   [[nodiscard]] packed_streams pack(compressed_batch& batch, u64 first, u64 end) const;
   task<void> store_streams(packed_streams streams);
   task<u64> store_some(packed_streams streams);
-  task<void> check_entries(guest_offset first, u64 count);
   task<void> place_streams(packed_streams streams, std::vector<byte_range>& places);
   task<void> write_streams(packed_streams streams, std::span<const byte_range> places);
   task<void> link_streams(guest_offset at, std::span<const byte_range> places);
@@ -420,7 +422,6 @@ private:
   task<void> mark_bitmaps();
   [[nodiscard]] stored_bitmap* find_stored(std::string_view name);
   task<std::vector<u64>> read_bitmap_table(stored_bitmap b, u64 entries);
-  task<void> check_may_switch_bitmaps();
   task<void> store_bitmaps_locked(std::span<dirty_bitmap* const> all);
   task<void> write_bitmaps(std::span<dirty_bitmap* const> all, bitmap_switch& change);
   task<void> write_bitmap(const dirty_bitmap& b, stored_bitmap& into, bitmap_switch& change);
@@ -467,8 +468,7 @@ private:
   bool has_shrunk_ = false;     // and the end of the file was not cut off since
 
   allocation_list allocations_;
-  u64 next_slice_ =
-      0; // the guest offset of the slice that comes next when the disk is read through
+  u64 next_slice_ = 0; // the guest offset of the slice that a reader from front to back wants next
   inflated_cache inflated_;
   std::optional<crypt::luks1_header> luks_;
   std::unique_ptr<crypt::sector_cipher> cipher_; // null: not encrypted, or only looked at

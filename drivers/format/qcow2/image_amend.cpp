@@ -15,7 +15,6 @@ namespace bgfs::qcow2 {
 
 namespace {
 
-constexpr u64 named_cluster_min = 8 * KiB; // as in new images
 constexpr std::size_t snapshot_extra_v3 = 16;
 
 // A step of several, as a part of them all.
@@ -43,11 +42,7 @@ void upgrade(header& h) {
   h.version = 3;
   std::erase_if(h.extensions,
                 [](const auto& e) { return e.type == extension_type::feature_names; });
-  if (h.g.cluster() < named_cluster_min)
-    return;
-  h.extensions.push_back(make_feature_names()); // a courtesy, where there is room
-  if (!serialise_header(h))
-    h.extensions.pop_back();
+  add_feature_names(h);
 }
 
 // Only what version 2 has is left: nobody who reads it looks at the rest, and nobody maintains it.
@@ -68,8 +63,7 @@ task<void> image::amend(amend_request request) {
     co_await fail(error_kind::permission,
                   "the image is open read-only: it cannot be amended; open it with 'read-only: "
                   "false'");
-  if (file_.is_stopped())
-    co_await fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
+  co_await file_.check_not_stopped();
   if (plan.is_empty(header_))
     co_return;
   co_await amend_in_order(request, plan);
@@ -150,8 +144,7 @@ task<void> image::change_header(const amend_plan& plan) {
 }
 
 task<void> image::switch_header_to(std::function<void(header&)> change) {
-  std::vector<std::byte> disk(std::min(file_.length(), g().cluster()));
-  co_await file_.read_structure(host_offset(0), disk, "the header");
+  const std::vector<std::byte> disk = co_await read_first_cluster();
   header_switch planned = co_await plan_header_switch(disk, change);
   co_await switch_header(std::move(planned));
 }

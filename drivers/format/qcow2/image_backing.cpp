@@ -10,13 +10,17 @@ task<void> image::change_backing_reference(std::optional<image_reference> refere
     co_await fail(error_kind::permission,
                   "the backing file name of a read-only image cannot change; open it with "
                   "'read-only: false'");
-  if (file_.is_stopped())
-    co_await fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
+  co_await file_.check_not_stopped();
   const async_mutex::guard lock = co_await store_->lock().lock(); // nobody writes other fields
-  std::vector<std::byte> disk(std::min(file_.length(), g().cluster()));
-  co_await file_.read_structure(host_offset(0), disk, "the header");
+  const std::vector<std::byte> disk = co_await read_first_cluster();
   header_switch change = co_await plan_header_switch(disk, reference);
   co_await shielded(switch_header(std::move(change)));
+}
+
+task<std::vector<std::byte>> image::read_first_cluster() {
+  std::vector<std::byte> bytes(std::min(file_.length(), g().cluster()));
+  co_await file_.read_structure(host_offset(0), bytes, "the header");
+  co_return bytes;
 }
 
 // See header_switch.h for what each step leaves on the disk.
@@ -42,8 +46,8 @@ task<void> image::switch_header(header_switch change) {
   // The new name is in force. What follows only puts it where it belongs: an image that keeps its
   // detour is as good, and the next change takes it away.
   const result<> settled = co_await as_result(settle_header(std::move(change)));
-  if (!settled && file_.is_stopped())
-    co_await fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
+  if (!settled)
+    co_await file_.check_not_stopped();
 }
 
 task<void> image::settle_header(header_switch change) {

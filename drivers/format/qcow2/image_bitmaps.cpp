@@ -174,14 +174,9 @@ task<void> image::read_bitmap(dirty_bitmap& into) {
 // --- storing -----------------------------------------------------------------------------------
 
 task<void> image::begin_bitmap_change() {
-  co_await check_may_switch_bitmaps();
+  co_await file_.check_not_stopped();
   if (!is_prepared_)
     co_await shielded(prepare_to_write());
-}
-
-task<void> image::check_may_switch_bitmaps() {
-  if (file_.is_stopped())
-    co_await fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
 }
 
 task<void> image::store_bitmaps(std::span<dirty_bitmap* const> all) {
@@ -192,7 +187,7 @@ task<void> image::store_bitmaps(std::span<dirty_bitmap* const> all) {
       });
   if (!has_changed)
     co_return; // the image was not marked, and says what is true
-  co_await check_may_switch_bitmaps();
+  co_await file_.check_not_stopped();
   for (dirty_bitmap* b : all)
     if (b->has_changed_bits() && !b->is_complete())
       co_await context(read_bitmap(*b), "reading bitmap '{}', to store it", b->name());
@@ -318,7 +313,7 @@ task<void> image::find_freed(stored_bitmap b, bitmap_switch& change) {
 // --- the directory -----------------------------------------------------------------------------
 
 task<void> image::remove_bitmaps(std::vector<std::string> names) {
-  co_await check_may_switch_bitmaps();
+  co_await file_.check_not_stopped();
   co_await shielded(remove_bitmaps_locked(std::move(names)));
 }
 
@@ -365,8 +360,7 @@ task<void> image::switch_directory(bitmap_switch& change) {
   // Bits, tables, directory and their counts are durable before the header leads to them, and so is
   // all data of the disk. If we stop before the header is written, they leak.
   co_await write_and_flush();
-  std::vector<std::byte> disk(std::min(file_.length(), g().cluster()));
-  co_await file_.read_structure(host_offset(0), disk, "the header");
+  const std::vector<std::byte> disk = co_await read_first_cluster();
   header_switch planned =
       co_await plan_for(disk, change.next, {place.offset(g()).value, directory.size()});
   // One write within a sector decides: the old directory is in force, or the new one, as a whole.

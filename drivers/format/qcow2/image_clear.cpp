@@ -113,15 +113,12 @@ task<u64> image::clear_slice(clear_request request) {
   bool changes = (l1_[g().l1_index(at)] & entry_offset_mask) == 0;
   if (!changes) {
     (void)co_await find_run(at, 1, split_at::kind, metadata_lock::held); // reports a bad table
+    co_await check_entries(first, count);
     const std::span<const std::byte> slice =
         co_await store_->load_l2(slice_of(at), metadata_lock::held);
     for (u64 i = 0; i < count; i++) {
       const l2_entry old = load_entry(g(), slice, index + i);
-      const guest_offset cluster = first + i * g().cluster();
-      if (kind_at(old, cluster, 0) == subcluster_kind::invalid)
-        co_await report_invalid(cluster,
-                                {.kind = subcluster_kind::invalid, .host = {}, .entry = old});
-      const auto change = change_of(request, old, cluster);
+      const auto change = change_of(request, old, first + i * g().cluster());
       if (!change)
         co_await fail(error_kind::unsupported, "a part of a compressed cluster cannot be zeroed");
       changes = changes || change->entry != old;

@@ -190,19 +190,6 @@ task<u64> image::store_some(packed_streams streams) {
   co_return streams.lengths.size();
 }
 
-// What is replaced will be freed, so it must be possible.
-task<void> image::check_entries(guest_offset first, u64 count) {
-  const std::span<const std::byte> slice =
-      co_await store_->load_l2(slice_of(first), metadata_lock::held);
-  for (u64 i = 0; i < count; i++) {
-    const l2_entry entry = load_entry(g(), slice, index_in_slice(first) + i);
-    const guest_offset cluster = first + (i << g().cluster_bits);
-    if (kind_at(entry, cluster, 0) == subcluster_kind::invalid)
-      co_await report_invalid(cluster,
-                              {.kind = subcluster_kind::invalid, .host = {}, .entry = entry});
-  }
-}
-
 task<void> image::place_streams(packed_streams streams, std::vector<byte_range>& places) {
   for (const u64 length : streams.lengths) {
     const byte_range place = co_await allocator_->allocate_packed(length);

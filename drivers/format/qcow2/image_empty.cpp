@@ -10,8 +10,7 @@ result<> image::check_may_become_empty() const {
     return fail(error_kind::permission,
                 "the image is open read-only: it cannot be made empty; open it with 'read-only: "
                 "false'");
-  if (file_.is_stopped())
-    return fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
+  BGFS_CHECK(file_.check_not_stopped());
   // What reads the file alone would go on showing what the image gave up.
   if (header_.has_raw_data_file())
     return fail(error_kind::unsupported,

@@ -155,6 +155,18 @@ task<void> image::report_invalid(disk_state disk, guest_offset at, guest_run run
   co_await file_.corrupt(std::move(what));
 }
 
+task<void> image::check_entries(guest_offset first, u64 count) {
+  const std::span<const std::byte> slice =
+      co_await store_->load_l2(slice_of(first), metadata_lock::held);
+  for (u64 i = 0; i < count; i++) {
+    const l2_entry entry = load_entry(g(), slice, index_in_slice(first) + i);
+    const guest_offset cluster = first + (i << g().cluster_bits);
+    if (kind_at(entry, cluster, 0) == subcluster_kind::invalid)
+      co_await report_invalid(cluster,
+                              {.kind = subcluster_kind::invalid, .host = {}, .entry = entry});
+  }
+}
+
 subcluster_kind image::kind_at(l2_entry entry, guest_offset cluster, unsigned sub) const {
   const subcluster_kind kind = kind_of(rules(), entry, sub);
   const bool is_elsewhere = header_.has_data_file() && kind != subcluster_kind::invalid &&

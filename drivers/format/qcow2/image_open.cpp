@@ -286,8 +286,8 @@ task<void> image::close_writable() {
   // No request is running: all frees are ready, and what they free cannot be in use.
   co_await write_back_locked();
   co_await store_->write_refcounts();
-  if (has_compressed_)
-    co_await file_.pad_to_sector();
+  if (has_compressed_) // of which the last may end within a sector
+    co_await file_.lengthen_to(align_up(file_.length(), 512));
   co_await file_.flush();
   if (!header_.is_dirty())
     co_return;

@@ -60,8 +60,7 @@ result<> image::check_not_open(const snapshot& s) const {
 // Everything that waits is written, and what is free is free: refcounts say what refers to what.
 task<void> image::begin_snapshot_change() {
   BGFS_ASSERT(allocations_.is_empty(), "Q7: nobody writes while snapshots change");
-  if (file_.is_stopped())
-    co_await fail(error_kind::io, "the image takes no more writes: {}", file_.stop_reason());
+  co_await file_.check_not_stopped();
   co_await check_may_have_snapshots(header_);
   co_await make_writable();
   co_await begin_metadata_change();
@@ -349,8 +348,8 @@ result<> check_may_revert(const header& h, const snapshot& s) {
   BGFS_TRY(const std::optional<bitmap_directory> bitmaps, h.bitmaps());
   if (bitmaps && bitmaps->count > 0)
     return fail(error_kind::busy,
-                "the image has {} persistent bitmaps, which would not tell what reverting changes; "
-                "remove them first",
+                "the image has persistent bitmaps ({}), which would not tell what reverting "
+                "changes; remove them first",
                 bitmaps->count);
   if (h.version < 3 && *s.disk_length != h.disk_length)
     return fail(error_kind::unsupported,

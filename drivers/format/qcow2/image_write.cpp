@@ -95,7 +95,14 @@ task<void> image::link_then_write(const write_plan& plan, async_mutex::guard loc
   lock.unlock();
   // In place from here on: Q6 keeps the clusters for us should they be freed.
   const u64 within = plan.at.within(g().cluster());
-  co_await write_stored(plan.at, plan.clusters.offset(g()) + within, plan.data);
+  result<> written =
+      co_await as_result(write_stored(plan.at, plan.clusters.offset(g()) + within, plan.data));
+  if (written)
+    co_return;
+  // The clusters stay where they are. On a full disk there are none behind the end of the file yet,
+  // but to lengthen that takes no space.
+  co_await file_.lengthen_to(plan.clusters.bytes(g()).end());
+  co_await std::move(written);
 }
 
 task<void> image::write_then_link(const write_plan& plan, async_mutex::guard lock) {

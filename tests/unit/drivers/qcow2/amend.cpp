@@ -168,7 +168,7 @@ TEST_CASE("qcow2 amend: what cannot be is refused, and nothing is written") {
       {{},
        {{"backing_file", "x"}},
        "'backing_file' cannot change from '' once an image is made; "
-       "'bgfs rebase' changes what an image stands on"},
+       "a mount does that: 'echo \"backing NODE OTHER\""},
       {{}, {{"backing_fmt", "raw"}}, "'backing_fmt' cannot change from ''"},
       {{},
        {{"cluster_size", "4K"}},
@@ -182,7 +182,7 @@ TEST_CASE("qcow2 amend: what cannot be is refused, and nothing is written") {
       {{}, {{"size", "1000"}}, "'size' is 1000; the length of a qcow2 disk is a multiple of 512"},
       {{{"cluster_size", "512"}},
        {{"size", "1T"}},
-       "'size' is 1099511627776, too long for clusters of 512 bytes"},
+       "'size': a disk of 1099511627776 bytes is too long for clusters of 512 bytes"},
       {{{"compat", "0.10"}},
        {{"lazy_refcounts", "on"}},
        "'lazy_refcounts' needs version 3; give 'compat=1.1'"},
@@ -286,8 +286,9 @@ TEST_CASE("qcow2 amend: bitmaps keep version 3, and stay as they are when counts
   d.close();
   image_editor(d.disk().bytes).add_bitmap("b0");
   d.open();
-  CHECK(d.amend({{"compat", "0.10"}})
-            .starts_with("the image has 1 persistent bitmaps, which version 2 (compat=0.10) does"));
+  CHECK(
+      d.amend({{"compat", "0.10"}})
+          .starts_with("the image has persistent bitmaps (1), which version 2 (compat=0.10) does"));
   const qcow2::header before = header_of(d.disk().bytes);
   const u64 uncounted = check_image(d.disk().bytes).leaks; // those of bitmaps, for the checker
   CHECK(d.amend({{"refcount_bits", "32"}}) == "");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every operation on the file fails once, in turn; and the medium is full for a while.
+#include "tests/unit/drivers/qcow2/check_bench.h"
 #include "tests/unit/drivers/qcow2/encrypted_image.h"
 
 #include <random>
@@ -190,6 +191,32 @@ TEST_CASE("qcow2: a full medium fails writes and nothing else; when space is bac
     b.close();
     require_sound(disk);
     CHECK(read_disk(disk.bytes) == model);
+  }
+}
+
+// Fresh clusters are linked before their data is there; other programs take an entry that leads
+// behind the end of the file for damage.
+TEST_CASE("qcow2: writes that find the medium full leave no entry behind the end of the file") {
+  qcow2_bench b;
+  memory_disk& disk = b.create("d", 1 << 20, {{"cluster_size", "4K"}});
+  root& way = b.open("d");
+  b.bench.must(way.write(0, pattern(4096, 1))); // there is an L2 table
+  const u64 full = disk.bytes.size();
+  disk.fault = [full](std::string_view what, byte_range r) -> std::optional<error> {
+    if (what != "write" || r.end() <= full)
+      return std::nullopt;
+    return error::from_errno(ENOSPC, "the test disk is full"); // but it can have holes
+  };
+  for (u64 at = 8192; at < 400 << 10; at += 60000)
+    CHECK(!b.bench.run(way.write(at, pattern(30000, at))).has_value());
+  b.bench.must(way.flush());
+  const auto flushed = disk.bytes;
+  disk.fault = nullptr;
+  b.close();
+  for (const auto* bytes : {&flushed, static_cast<const std::vector<std::byte>*>(&disk.bytes)}) {
+    check_bench look(*bytes, "copy");
+    const check_result found = look.check();
+    CHECK_MESSAGE(found.is_sound(), look.findings.text());
   }
 }
 
