@@ -31,6 +31,7 @@ constexpr command command_table[] = {
     {"snapshot", "list, create, apply or delete internal snapshots of an image", run_snapshot},
     {"bitmap", "add, change or remove the dirty bitmaps of an image", run_bitmap},
     {"amend", "change how an image is made, where it is", run_amend},
+    {"commit", "give the content of an overlay to the image below it", run_commit},
     {"measure", "say how large a new image will be", run_measure},
     {"io", "read, write and examine an image by commands", run_io},
 };

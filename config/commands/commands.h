@@ -31,6 +31,7 @@ int run_snapshot(const command_call& call);
 int run_bitmap(const command_call& call);
 int run_amend(const command_call& call);
 int run_measure(const command_call& call);
+int run_commit(const command_call& call);
 int run_io(const command_call& call);
 int run_mount(const command_call& call);
 int run_umount(const command_call& call);

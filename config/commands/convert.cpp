@@ -207,6 +207,8 @@ private:
                    .parallel = options_.parallel,
                    .is_in_order = !options_.is_out_of_order,
                    .zero_unit = options_.sparse_unit,
+                   .offloads = options_.offloads,
+                   .bytes_per_second = options_.bytes_per_second,
                    .progress = [this](u64 done, u64 total) { progress_.report(done, total); }};
     for (const auto& image : sources_.images)
       plan.sources.push_back({&image->disk(), image->top().length(), nullptr});

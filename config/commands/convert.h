@@ -16,9 +16,12 @@ struct convert_options {
   bool is_target_zero = false; // --target-is-zero
   bool is_out_of_order = false;
   bool is_compressed = false;
+  bool offloads = false;        // -C
+  bool is_sparse_given = false; // -S
   bool has_progress = false;
   unsigned parallel = 8;
   u64 sparse_unit = 4096;
+  u64 bytes_per_second = 0; // 0: as fast as it goes
 };
 
 task<void> convert(command_session& session, const convert_options& options);

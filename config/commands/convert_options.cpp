@@ -71,12 +71,16 @@ void declare_copying(arguments& known, convert_arguments& a) {
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   known.flag('c', "compress", "compress what is written, cluster by cluster (qcow2)",
              a.options.is_compressed);
-  refuse(known, 'C', "copy-range-offloading", "", "copying within the host (copy_file_range)");
+  known.flag('C', "copy-range-offloading",
+             "let the host copy data, or share them, where it can (copy_file_range)",
+             a.options.offloads);
   known.text('l', "snapshot", "SNAPSHOT",
              "read an internal snapshot of the source: its id or name, or snapshot.id=ID, "
              "snapshot.name=NAME or both",
              a.options.source.snapshot);
-  refuse(known, 'r', "rate-limit", "RATE", "limiting the rate");
+  known.value(
+      'r', "rate-limit", "RATE", "bytes a second that are copied at most",
+      [&a](const std::string& given) { return take_size(given, a.options.bytes_per_second); });
   refuse(known, 0, "bitmaps", "", "copying bitmaps");
   refuse(known, 0, "skip-broken-bitmaps", "", "copying bitmaps");
   refuse(known, 0, "salvage", "", "going on after read errors");
@@ -85,6 +89,7 @@ void declare_copying(arguments& known, convert_arguments& a) {
 result<> read_numbers(convert_arguments& a) {
   convert_options& o = a.options;
   if (!a.sparse.empty()) {
+    o.is_sparse_given = true;
     BGFS_TRY(o.sparse_unit, context(parse_size(a.sparse), "option '-S'"));
     if (o.sparse_unit % 512 != 0 || o.sparse_unit > bounce_length_max)
       return fail(error_kind::invalid_argument, "option '-S' is a multiple of 512 up to {}, not {}",
@@ -112,6 +117,12 @@ result<> check_combination(const convert_options& o) {
   if (!o.source.snapshot.empty() && o.sources.size() > 1)
     return fail(error_kind::invalid_argument, "-l names a snapshot of one source; there are {}",
                 o.sources.size());
+  if (o.offloads && o.is_compressed)
+    return fail(error_kind::invalid_argument,
+                "-C and -c exclude each other: the host copies bytes as they are");
+  if (o.offloads && o.is_sparse_given)
+    return fail(error_kind::invalid_argument,
+                "-C and -S exclude each other: nobody looks at the bytes that the host copies");
   if (o.is_stream && o.is_compressed)
     return fail(error_kind::invalid_argument, "-c makes no sense for standard output");
   if (o.is_stream && o.new_image.format != "raw")

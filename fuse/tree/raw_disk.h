@@ -136,6 +136,7 @@ private:
   task<void> rewrite(u64 offset, std::span<std::byte> bytes);
   task<void> require_host_space(byte_range range);
   task<void> copy_data(copy_source source, u64 from_offset, u64 to_offset, u64 length);
+  task<void> copy_by_host(copy_source source, u64 from_offset, u64 to_offset, u64 length);
   [[nodiscard]] task<u64> count_readable(byte_range range) const;
   void note(const result<>& outcome);
   void settle_lease();

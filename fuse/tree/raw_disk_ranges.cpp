@@ -166,10 +166,28 @@ task<void> raw_disk::allocate(u32 mode, byte_range range) {
 }
 
 task<void> raw_disk::copy_data(copy_source source, u64 from_offset, u64 to_offset, u64 count) {
+  const bool is_here = &source.home == &top().owner().home();
+  if (is_here) {
+    const result<> copied = co_await as_result(copy_by_host(source, from_offset, to_offset, count));
+    if (copied)
+      co_return;
+  }
   buffer bytes = top().owner().home().buffers().allocate(count);
   co_await run_on(source.home,
                   source.disk.attached().read(from_offset, bytes.bytes().first(count)));
   (void)co_await write(to_offset, bytes.bytes().first(count), false);
+}
+
+// Without the bytes coming here; where the host's file system can, both share them.
+task<void> raw_disk::copy_by_host(copy_source source, u64 from_offset, u64 to_offset, u64 count) {
+  if (is_reserving_)
+    co_await may_change();
+  const change marked(*this);
+  result<> outcome = co_await as_result(
+      source.disk.attached().copy_to({from_offset, count}, attached(), to_offset));
+  if (outcome)
+    note(outcome);
+  co_await std::move(outcome);
 }
 
 task<u64> raw_disk::count_readable(byte_range range) const {

@@ -3,16 +3,19 @@
 
 #include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
+#include "graph/io/sleep.h"
 #include "graph/io/spawn.h"
 #include "graph/io/sync.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace bgfs {
 
 namespace {
 
 constexpr u64 piece_length_max = 2 * MiB;
+constexpr u64 paced_piece_min = 64 * KiB;
 // Runs that are not read may be longer; the bound keeps progress moving.
 constexpr u64 run_length_max = GiB;
 
@@ -77,11 +80,31 @@ private:
             .kind = kind_of(status, source),
             .number = taken_++};
     if (p.kind == piece_kind::data)
-      p.range.length =
-          std::min(p.range.length, piece_length_max - p.range.offset % piece_length_max);
+      p.range.length = std::min(p.range.length, piece_max() - p.range.offset % piece_max());
     keep_to_units(p);
     position_ += p.range.length;
+    if (p.kind == piece_kind::data && plan_.bytes_per_second != 0)
+      co_await keep_rate(p.range.length);
     co_return p;
+  }
+
+  // Of data; where a rate is kept some ten pieces a second.
+  [[nodiscard]] u64 piece_max() const {
+    if (plan_.bytes_per_second == 0)
+      return piece_length_max;
+    return std::clamp(std::bit_floor(plan_.bytes_per_second / 8), paced_piece_min,
+                      piece_length_max);
+  }
+
+  // Waits until the data that were handed out before may be done with.
+  task<void> keep_rate(u64 length) {
+    const steady_time now = home_.now();
+    due_ = std::max(due_, now);
+    const auto wait = due_ - now;
+    due_ += std::chrono::nanoseconds(static_cast<u64>(static_cast<double>(length) * 1e9 /
+                                                      static_cast<double>(plan_.bytes_per_second)));
+    if (wait > wait.zero())
+      co_await sleep_for(wait);
   }
 
   // The source that the byte of the target comes from, and where that source begins there.
@@ -115,7 +138,7 @@ private:
 
   task<void> copy(const piece& p) {
     buffer content;
-    if (p.kind == piece_kind::data) {
+    if (p.kind == piece_kind::data && !plan_.offloads) {
       content = home_.buffers().allocate(p.range.length);
       co_await read(p.range.offset, content.bytes());
     }
@@ -125,10 +148,26 @@ private:
     }
     if (p.kind == piece_kind::zero && !plan_.target_reads_zero)
       co_await write_zeroes(p.range);
-    if (p.kind == piece_kind::data)
+    if (p.kind == piece_kind::data && plan_.offloads)
+      co_await offload(p.range);
+    else if (p.kind == piece_kind::data)
       co_await write_data(p.range.offset, content.bytes());
     turn_++;
     turns_.wake_all();
+  }
+
+  // What the host cannot copy, for whatever reason, is read and written; then the reason is met
+  // again, if it is one.
+  task<void> offload(byte_range range) {
+    const auto [index, base] = source_at(range.offset);
+    root& from = *plan_.sources[index].from;
+    const result<> copied = co_await as_result(
+        plan_.to->copy_from(from, {range.offset - base, range.length}, range.offset));
+    if (copied)
+      co_return;
+    const buffer content = home_.buffers().allocate(range.length);
+    co_await read(range.offset, content.bytes());
+    co_await write_data(range.offset, content.bytes());
   }
 
   task<void> read(u64 position, std::span<std::byte> bytes) {
@@ -152,7 +191,7 @@ private:
   // Splits at the units of the target, so that holes fall where the target can have them.
   task<void> write_data(u64 to, std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
-      const bool is_hole = plan_.zero_unit != 0 && is_zero(bytes.first(unit_at(to, bytes.size())));
+      const bool is_hole = is_zero_unit(to, bytes);
       std::size_t length = unit_at(to, bytes.size());
       while (length < bytes.size() && is_hole == is_zero_unit(to + length, bytes.subspan(length)))
         length += unit_at(to + length, bytes.size() - length);
@@ -168,11 +207,14 @@ private:
   }
 
   [[nodiscard]] bool is_zero_unit(u64 to, std::span<const std::byte> bytes) const {
-    return plan_.zero_unit != 0 && is_zero(bytes.first(unit_at(to, bytes.size())));
+    return looks_for_zeroes() && is_zero(bytes.first(unit_at(to, bytes.size())));
+  }
+  [[nodiscard]] bool looks_for_zeroes() const {
+    return plan_.zero_unit != 0 && plan_.looks_for_zeroes && !plan_.offloads;
   }
 
   [[nodiscard]] std::size_t unit_at(u64 to, std::size_t length) const {
-    if (plan_.zero_unit == 0)
+    if (!looks_for_zeroes())
       return length;
     return std::min<u64>(length, plan_.zero_unit - to % plan_.zero_unit);
   }
@@ -185,6 +227,7 @@ private:
   async_mutex taking_;
   u64 position_ = 0; // in the target, of the next piece
   u64 taken_ = 0;
+  steady_time due_{}; // when the next data may be handed out
 
   u64 turn_ = 0; // the number of the piece that may be written
   wait_queue turns_;

@@ -15,6 +15,8 @@ public:
   virtual ~copy_target() = default;
   virtual task<void> write(u64 offset, std::span<const std::byte> bytes) = 0;
   virtual task<void> write_zeroes(byte_range range) = 0;
+  // Lets the host copy these bytes of `from`. After a failure they can still be written.
+  virtual task<void> copy_from(root& from, byte_range range, u64 offset);
 };
 
 class root_copy_target final : public copy_target {
@@ -24,6 +26,7 @@ public:
       : to_(to), flags_(flags), compressed_unit_(compressed_unit) {}
   task<void> write(u64 offset, std::span<const std::byte> bytes) override;
   task<void> write_zeroes(byte_range range) override;
+  task<void> copy_from(root& from, byte_range range, u64 offset) override;
 
 private:
   root& to_;
@@ -63,10 +66,17 @@ struct copy_plan {
   // Zeroes of at least this many bytes are found in data, too, and not written as data. 0: every
   // byte is written, also where the source has a hole.
   u64 zero_unit = 4096;
+  // False: only what the status of the source calls zero is not written as data.
+  bool looks_for_zeroes = true;
   bool target_reads_zero = false;
   // Data are written in whole units of the target, but at its end: what a compressed write takes.
   // With it, zeroes are found in whole units only, whatever zero_unit says.
   u64 write_unit = 1;
+  // The host copies data where it can (copy_file_range); what it cannot is read and written. Then
+  // nothing looks for zeroes in data.
+  bool offloads = false;
+  // So many bytes of data a second, one second with the next. 0: as fast as it goes.
+  u64 bytes_per_second = 0;
   // Called now and then with bytes done and bytes in all. May not suspend.
   std::function<void(u64 done, u64 total)> progress;
 };

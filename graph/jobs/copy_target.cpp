@@ -9,6 +9,14 @@
 
 namespace bgfs {
 
+task<void> copy_target::copy_from(root&, byte_range, u64) {
+  co_await fail(error_kind::unsupported, "the target takes bytes only");
+}
+
+task<void> root_copy_target::copy_from(root& from, byte_range range, u64 offset) {
+  return from.copy_to(range, to_, offset);
+}
+
 task<void> root_copy_target::write(u64 offset, std::span<const std::byte> bytes) {
   // Where the copy ends before the target does, a part of a cluster is left.
   const bool reaches_end = offset + bytes.size() == to_.length();

@@ -26,22 +26,23 @@ task<void> graph::amend(node& n, amend_request request) {
   co_await with(drain(n), [&](drained&) { return amend_drained(n, request); });
 }
 
-task<void> graph::empty_drained(node& n) {
+task<void> graph::empty_drained(node& n, emptied what) {
   result<> done = co_await as_result(n.as_emptiable()->make_empty());
   n.write_generation_++;
   n.forget_status({0, ~u64{0}});
   n.mapping_changed({0, device_length_max});
-  n.mark_dirty({0, n.length()});
+  if (what == emptied::reads_otherwise)
+    n.mark_dirty({0, n.length()});
   co_await std::move(done);
 }
 
-task<void> graph::make_empty(node& n) {
+task<void> graph::make_empty(node& n, emptied what) {
   if (n.as_emptiable() == nullptr)
     co_await fail(error_kind::unsupported, "images of format '{}' cannot be made empty",
                   n.type().name);
   const async_mutex::guard editing = co_await edits_.lock();
   co_await n.check_writable();
-  co_await with(drain(n), [&](drained&) { return empty_drained(n); });
+  co_await with(drain(n), [&](drained&) { return empty_drained(n, what); });
 }
 
 } // namespace bgfs

@@ -52,6 +52,10 @@ task<void> edge::write_zeroes(byte_range range, write_flags flags) const {
   BGFS_ASSERT((granted_.used & needed_for(flags)) != 0, "M4: only who holds the permission writes");
   return child_->write_zeroes(range, flags);
 }
+task<void> edge::copy_from(bytes_of_file source, u64 to_offset) const {
+  BGFS_ASSERT((granted_.used & permission::write) != 0, "M4: only who holds the permission writes");
+  return child_->copy_from(source, to_offset);
+}
 task<void> edge::discard(byte_range range) const {
   BGFS_ASSERT((granted_.used & permission::write) != 0, "M4: only who holds the permission writes");
   return child_->discard(range);

@@ -23,6 +23,7 @@ public:
   task<void> read(u64 offset, std::span<std::byte> bytes) const;
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags = 0) const;
   task<void> write_zeroes(byte_range range, write_flags flags = 0) const;
+  task<void> copy_from(bytes_of_file source, u64 to_offset) const;
   task<void> discard(byte_range range) const;
   task<void> flush() const;
   task<void> truncate(u64 length, truncate_options options = {}) const;

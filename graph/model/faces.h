@@ -118,11 +118,18 @@ struct buffer_registrar {
   virtual void unregister_buffer(std::span<std::byte> memory) noexcept = 0;
 };
 
+// Bytes that are in a file of the host already.
+struct bytes_of_file {
+  driver* file = nullptr; // of a protocol, and open while the task runs
+  byte_range range;
+};
+
 struct copyable {
   virtual ~copyable() = default;
-  // Copies without passing the bytes through this process. `source` is an open driver of the same
-  // type. error_kind::unsupported makes the caller copy through a buffer.
-  virtual task<void> copy_from(driver& source, byte_range range, u64 to_offset) = 0;
+  // A write of what another file holds, which the host copies, or shares, without the bytes coming
+  // here. The same range of the node as a write's, whole blocks of its alignment.
+  // error_kind::unsupported makes the caller write them all from a buffer.
+  virtual task<void> copy_from(bytes_of_file source, u64 to_offset) = 0;
 };
 
 struct flushable {
@@ -139,6 +146,8 @@ struct truncate_options {
   preallocation prealloc = preallocation::off;
   bool is_exact = true;        // false: a longer device is as good
   bool must_read_zero = false; // the new part reads as zeroes whatever was below
+  // Also of a node that is somebody's backing: the caller knows that it reads the same.
+  bool may_be_backing = false;
 };
 
 struct resizable {

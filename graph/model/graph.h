@@ -88,6 +88,9 @@ public:
   task<void> discard(byte_range range);
   task<void> flush();
   task<void> truncate(u64 length, truncate_options options = {});
+  // Writes to `to`, which is of the same graph, what this root reads (node::copy_to). Both are
+  // entered at once, so that draining either waits for nobody who waits for the other.
+  task<void> copy_to(byte_range range, root& to, u64 to_offset);
   task<block_status> status_above(byte_range range, bool wants_zero = true);
   [[nodiscard]] u64 length() const { return top().length(); }
 
@@ -192,7 +195,8 @@ public:
   // and resize; the node is drained meanwhile. error_kind::unsupported where the format cannot.
   task<void> amend(node& n, amend_request request);
   // The image of `n` gives up its content (emptiable), under the same conditions.
-  task<void> make_empty(node& n);
+  enum class emptied : u8 { reads_otherwise, reads_the_same };
+  task<void> make_empty(node& n, emptied what = emptied::reads_otherwise);
 
   // Moving a component to another graph (graph/model/migration.h): `let_go` on this graph's loop,
   // `take_in` on the other's. The caller keeps requests away from the roots above meanwhile; what
@@ -263,7 +267,7 @@ private:
   struct snapshot_change;
   task<std::string> change_snapshots(node& top, snapshot_change change);
   task<void> amend_drained(node& n, const amend_request& request);
-  task<void> empty_drained(node& n);
+  task<void> empty_drained(node& n, emptied what);
   task<std::string> change_drained(node& image, const snapshot_change& change);
   task<std::string> change_with_root(node& image, const snapshot_change& change);
   task<void> revert_drained(node& image, snapshot_key which);

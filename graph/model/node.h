@@ -79,6 +79,12 @@ public:
   task<void> read(u64 offset, std::span<std::byte> bytes);
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags = 0);
   task<void> write_zeroes(byte_range range, write_flags flags = 0);
+  // Writes what this node holds of `range` to another one of the same loop, and the bytes do not
+  // come here: the host copies or shares them. On failure, error_kind::unsupported or another, a
+  // part may have been written; the caller can still read and write all of it.
+  task<void> copy_to(byte_range range, const edge& to, u64 to_offset);
+  // The other half: a write of what a file holds.
+  task<void> copy_from(bytes_of_file source, u64 to_offset);
   // Succeeds without doing anything where discard is off or the driver cannot.
   task<void> discard(byte_range range);
   // What was written before is durable when it returns. Flushes without writes between are free.
@@ -223,7 +229,7 @@ private:
   friend class root;
 
   void find_faces();
-  // The pipelines: read_path.cpp, write_path.cpp, zero_path.cpp, discard_path.cpp,
+  // The pipelines: read_path.cpp, write_path.cpp, copy_path.cpp, zero_path.cpp, discard_path.cpp,
   // status_path.cpp, resize_path.cpp, copy_up.cpp. Only the public methods track. What they take a
   // request for: drivers may ask for theirs.
   [[nodiscard]] result<> check_range(byte_range range, std::string_view verb) const;
@@ -261,6 +267,9 @@ private:
   task<void> write_merged(write_piece what);
   task<void> write_driver(write_piece what);
   task<void> flush_writes();
+  task<void> copy_mapped(byte_range range, const edge& to, u64 to_offset);
+  task<void> copy_backing(byte_range range, const edge& to, u64 to_offset);
+  task<void> copy_into_driver(tracked_request& request, bytes_of_file source);
   struct zero_piece {
     tracked_request& request;
     byte_range range;

@@ -8,7 +8,8 @@ namespace bgfs {
 // there, nor what would lengthen the node, nor another truncate.
 task<void> node::truncate(u64 length, truncate_options options) {
   co_await check_writable();
-  co_await check_operation(node_operation::resize);
+  if (!options.may_be_backing)
+    co_await check_operation(node_operation::resize);
   if (length > device_length_max)
     co_await fail(error_kind::out_of_range, "{} cannot be {} bytes long; the most is {}",
                   describe(), length, device_length_max);

@@ -167,6 +167,21 @@ task<void> root::truncate(u64 length, truncate_options options) {
   co_await edge_->truncate(length, options);
 }
 
+task<void> root::copy_to(byte_range range, root& to, u64 to_offset) {
+  co_await to.check_may_write();
+  while (quiesced_ > 0 || to.quiesced_ > 0) {
+    co_await enter();
+    co_await to.enter();
+  }
+  co_await check_attached();
+  co_await to.check_attached();
+  if (!to.top().generic().cache_writeback)
+    co_await fail(error_kind::unsupported, "each write of {} is durable before it ends", to.name_);
+  const passage reads(*this);
+  const passage writes(to);
+  co_await top().copy_to(range, *to.edge_, to_offset);
+}
+
 task<block_status> root::status_above(byte_range range, bool wants_zero) {
   if (quiesced_ > 0 || edge_ == nullptr)
     co_await enter();

@@ -20,6 +20,7 @@ struct workload::operation {
 const workload::operation workload::operations[] = {
     {"write", 30, &workload::always, &workload::write},
     {"write several", 8, &workload::always, &workload::write_several},
+    {"copy", 6, &workload::always, &workload::copy},
     {"zero", 10, &workload::always, &workload::zero},
     {"discard", 10, &workload::can_discard, &workload::discard},
     {"flush", 10, &workload::always, &workload::flush},
@@ -154,6 +155,23 @@ void workload::write() {
   const auto bytes = pattern(r.length, random_());
   promised_.writes(now(), r.offset, bytes);
   b_.bench.must(root_->write(r.offset, bytes));
+}
+
+// Of another disk, whose bytes do not come by; what cannot be copied is not.
+void workload::copy() {
+  constexpr u64 source_length = 1 << 20;
+  if (source_ == nullptr) {
+    b_.place("source", pattern(source_length, 1));
+    source_ = &b_.bench.attach(b_.bench.open(disk_spec("source")), may_read);
+  }
+  const byte_range to = draw_range(std::min<u64>(3 * shape_.cluster, source_length / 2));
+  const byte_range from{align_down(random_() % (source_length / 2), 512), to.length};
+  const auto begin = memory_disks()["source"]->bytes.begin() + static_cast<i64>(from.offset);
+  const std::vector<std::byte> bytes(begin, begin + static_cast<i64>(from.length));
+  promised_.writes(now(), to.offset, bytes);
+  const result<> copied = b_.bench.run(source_->copy_to(from, *root_, to.offset));
+  if (!copied)
+    b_.bench.must(root_->write(to.offset, bytes));
 }
 
 // At once, each in its own part of the disk; in a cluster where they meet, both must be there.

@@ -44,6 +44,7 @@ private:
 
   void write();
   void write_several();
+  void copy();
   void zero();
   void discard();
   void flush();
@@ -111,6 +112,7 @@ private:
   memory_disk* disk_ = nullptr;
   memory_disk* data_ = nullptr; // null: there is none
   root* root_ = nullptr;
+  root* source_ = nullptr; // of what copies are made of
   std::vector<std::byte> backing_;
   promises promised_;
   std::vector<std::string> steps_;

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The same random operations through bgfs and through its peers, on two qcow2 images of one shape:
-requests, snapshots, resizing, amending, bitmaps. After each round both images hold the same bytes (a
-byte array says which, for the disk and every snapshot), have the same map and the same info, are
-read alike by both programs, and are sound.
+requests (by commands, and to the file that a mount or qemu-storage-daemon shows), snapshots,
+resizing, amending, bitmaps, commits, copies within the host. After each round both images hold the
+same bytes (a byte array says which, for the disk and every snapshot), have the same map and the same
+info, are read alike by both programs, and are sound; what they stand on is the same, too.
 
     tests/interop/differential.py [--seeds COUNT] [--first SEED] [--jobs COUNT] [--keep DIRECTORY]
 
@@ -13,6 +14,7 @@ is in `DIFFERENCES`. By default a sample that fits a test run.
 """
 import argparse
 import concurrent.futures
+import ctypes
 import itertools
 import json
 import os
@@ -26,6 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib")]
 from interop import PROGRAM, run  # noqa: E402
 import qcow2_bitmaps  # noqa: E402
+import served_image  # noqa: E402
 
 SAMPLE = 24
 KIB = 1024
@@ -53,6 +56,9 @@ DIFFERENCES = {
     "compressed over data": "qemu-io refuses to compress a cluster that is there, bgfs replaces it; "
                             "discarded before here",
 }
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+FALLOC_FL_ZERO_RANGE, FALLOC_FL_KEEP_SIZE = 0x10, 0x1
 
 PROPERTIES = {
     "version": ["2", "3"],
@@ -184,6 +190,7 @@ class Case:
     def __init__(self, seed, shape, folder):
         self.rng = random.Random(seed)
         self.shape = dict(shape)  # amending changes it
+        self.base = None  # what both sides stand on: its name, its format, the bytes it shows
         self.cluster = shape["cluster"]
         clusters = self.rng.randrange(4, 16) if self.cluster > 64 * KIB else \
             self.rng.randrange(8, 40)
@@ -240,6 +247,7 @@ class Case:
             f.write(content)
         shown = content[:self.length]
         self.model[:len(shown)] = shown
+        self.base = (f"base.{fmt}", fmt, bytes(content))
         if fmt == "raw":
             return ["-b", "base.raw", "-F", "raw"]
         base = os.path.join(side.folder, "base.qcow2")
@@ -315,6 +323,48 @@ class Case:
                 text = done.out + done.err
                 if "failed" in text or "rror" in text:
                     raise AssertionError(f"{tool}: {text}")
+
+    def serve(self, side, tool):
+        if tool != "bgfs":
+            return served_image.serve_by_daemon(side.image, side.folder, len(self.model))
+        backing = (self.base[1], os.path.join(side.folder, self.base[0])) if self.base else None
+        data = os.path.join(side.folder, "data") if self.shape["data_file"] != "none" else None
+        return served_image.serve_by_bgfs(side.image, side.folder, backing, data)
+
+    def do_served_requests(self, tools):
+        """To the raw file that a mount of ours and qemu-storage-daemon show."""
+        requests = []
+        for _ in range(self.requests):
+            at, length = self.span()
+            pattern = self.rng.choice([0, 0, self.rng.randrange(1, 256)])
+            requests.append((at, length, pattern))
+            self.model[at:at + length] = bytes([pattern]) * length
+        self.log.append(["served", requests])
+        for side, tool in zip(self.sides, tools):
+            with self.serve(side, tool) as path:
+                fd = os.open(path, os.O_RDWR)
+                try:
+                    for at, length, pattern in requests:
+                        self.serve_request(fd, at, length, pattern)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+
+    @staticmethod
+    def serve_request(fd, at, length, pattern):
+        if pattern:
+            if os.pwrite(fd, bytes([pattern]) * length, at) != length:
+                raise AssertionError(f"a short write at {at}")
+            return
+        mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
+        if LIBC.fallocate(fd, mode, ctypes.c_long(at), ctypes.c_long(length)) != 0:
+            raise AssertionError(f"zeroing at {at}: {os.strerror(ctypes.get_errno())}")
+
+    def requests_somehow(self, tools):
+        if self.shape["encryption"] == "none" and self.rng.randrange(3) == 0:
+            self.do_served_requests(tools)
+        else:
+            self.do_requests(tools)
 
     def both(self, tools, verb, *words):
         """The same command on both sides ends alike; whether it succeeded."""
@@ -419,14 +469,39 @@ class Case:
             if option.startswith("size"):
                 self.model += bytes(self.cluster)
 
+    def commit(self, tools):
+        """What the disk shows stays; the base shows it, too, up to the end of the disk."""
+        if not self.base or self.snapshots:  # which would show the base as it is then
+            return
+        name, fmt, content = self.base
+        if self.both(tools, "commit", "-q", *self.rng.choice([[], [], ["-d"]])):
+            self.base = (name, fmt, bytes(self.model) + content[len(self.model):])
+
+    def copy(self, tools):
+        """Into another image and back, by copies that the host makes."""
+        if self.shape["encryption"] != "none" or self.shape["data_file"] != "none":
+            return
+        self.log.append(["convert -C"])
+        for side, tool in zip(self.sides, tools):
+            tool = tool.replace("io", "img")
+            other = os.path.join(side.folder, "other.qcow2")
+            side.call(tool, "convert", "-C", "-O", "qcow2", *side.options(), other)
+            found = side.call("qemu-img", "compare", "--image-opts", side.options()[1],
+                              f"driver=qcow2,file.filename={other}", status=None)
+            if found.returncode != 0:
+                raise AssertionError(f"{tool} convert -C: {found.out}{found.err}")
+            self.check_file(other)
+            os.unlink(other)
+
     operations = [take_snapshot, take_snapshot, delete_snapshot, revert, add_bitmap, add_bitmap,
-                  change_bitmap, change_bitmap, remove_bitmap, amend, amend]
+                  change_bitmap, change_bitmap, remove_bitmap, amend, amend, commit, commit, copy]
 
     # -- what must be so
 
     def check(self):
         for side in self.sides:
             self.check_content(side)
+            self.check_base(side)
             self.check_sound(side)
         maps = []
         for side in self.sides:
@@ -469,6 +544,25 @@ class Case:
                 raise AssertionError(f"{tool} {more}: {side.image} differs from the model at {at}")
         os.unlink(raw)
 
+    def check_base(self, side):
+        if not self.base:
+            return
+        name, fmt, content = self.base
+        raw = os.path.join(side.folder, "raw")
+        run("qemu-img", "convert", "-f", fmt, "-O", "raw", os.path.join(side.folder, name), raw)
+        with open(raw, "rb") as f:
+            found = f.read()
+        os.unlink(raw)
+        if found != content:
+            raise AssertionError(f"the base of {side.image} is not what was committed")
+        if fmt == "qcow2":
+            self.check_file(os.path.join(side.folder, name))
+
+    @staticmethod
+    def check_file(path):
+        run("qemu-img", "check", "-q", "-f", "qcow2", path)
+        run(PROGRAM, "check", "-q", "-f", "qcow2", path)
+
     @staticmethod
     def check_sound(side):
         for tool in ("bgfs", "qemu-img"):
@@ -501,9 +595,9 @@ class Case:
         for number in range(self.rounds):
             # In every other round each image is changed by the other program.
             tools = ("bgfs", "qemu-io") if number % 2 == 0 else ("qemu-io", "bgfs")
-            self.do_requests(tools)
+            self.requests_somehow(tools)
             self.rng.choice(self.operations)(self, tools)
-            self.do_requests(tools)
+            self.requests_somehow(tools)
             self.rng.choice(self.operations)(self, tools)
             self.check()
 

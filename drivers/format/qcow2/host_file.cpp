@@ -67,6 +67,14 @@ task<void> host_file::write_data(host_offset at, std::span<const std::byte> byte
   co_await data().write(at.value, bytes);
 }
 
+task<void> host_file::copy_data(host_offset at, bytes_of_file source) {
+  BGFS_ASSERT(options_.is_writable, "Q1: a read-only image is never written");
+  const byte_range host{at.value, source.range.length};
+  if (!may_write_data(host))
+    co_await refuse_data(host);
+  co_await data().copy_from(source, at.value);
+}
+
 // Why may_write_data says no.
 task<void> host_file::refuse_data(byte_range host) {
   co_await check_has_data();

@@ -34,6 +34,7 @@ public:
   // Each first makes sure that no metadata of another kind than `own` is in the way.
   task<void> write_structure(host_offset at, std::span<const std::byte> bytes, metadata_kinds own);
   task<void> write_data(host_offset at, std::span<const std::byte> bytes);
+  task<void> copy_data(host_offset at, bytes_of_file source);
   task<void> write_zeroes(byte_range host, write_flags flags);
   // The synchronous half of write_data's check, for callers on the hot path.
   [[nodiscard]] bool may_write_data(byte_range host) const;

@@ -25,6 +25,7 @@
 #include "drivers/format/qcow2/reference_list.h"
 #include "drivers/format/qcow2/settings.h"
 #include "drivers/format/qcow2/snapshot_table.h"
+#include "drivers/format/qcow2/write_content.h"
 
 namespace bgfs::qcow2 {
 
@@ -64,6 +65,7 @@ struct guest_run {
 class image final : public driver,
                     public readable,
                     public writable,
+                    public copyable,
                     public mappable,
                     public zeroable,
                     public compressible,
@@ -96,6 +98,7 @@ public:
 
   task<void> read(u64 offset, std::span<std::byte> bytes) override;
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override;
+  task<void> copy_from(bytes_of_file source, u64 to_offset) override;
   task<extent> map(byte_range range) override;
   [[nodiscard]] std::optional<extent> try_map(byte_range range) override;
   task<void> write_compressed(u64 offset, std::span<const std::byte> bytes) override;
@@ -277,19 +280,20 @@ private:
   // Tells who keeps answers of try_map, in the step that made them untrue.
   void mapping_changed(byte_range guest);
   struct write_plan {
-    guest_offset at;                 // of the guest's bytes
-    std::span<const std::byte> data; // those of them that fit the plan
-    byte_range written;              // guest bytes written with what is copied around the data
-    cluster_run clusters;            // where it goes
-    bool is_in_place = false;        // the clusters are the entry's own
-    bool is_taken = false;           // they were allocated for it
-    bool reads_zero = false;         // the clusters are known to read as zeroes
-    bool is_fresh = false;           // so they do, and the guest had zeroes there
+    guest_offset at;          // of the guest's bytes
+    write_content data;       // those of them that fit the plan
+    byte_range written;       // guest bytes written with what is copied around the data
+    cluster_run clusters;     // where it goes
+    bool is_in_place = false; // the clusters are the entry's own
+    bool is_taken = false;    // they were allocated for it
+    bool reads_zero = false;  // the clusters are known to read as zeroes
+    bool is_fresh = false;    // so they do, and the guest had zeroes there
   };
-  task<void> write_stored(guest_offset at, host_offset host, std::span<const std::byte> bytes);
+  task<void> write_guest(guest_offset at, write_content data);
+  task<void> write_stored(guest_offset at, host_offset host, write_content data);
   task<void> write_stored_zeroes(guest_offset at, host_offset host, u64 length);
-  task<u64> write_slowly(guest_offset at, std::span<const std::byte> bytes);
-  task<std::optional<write_plan>> plan_write(guest_offset at, std::span<const std::byte> bytes);
+  task<u64> write_slowly(guest_offset at, write_content data);
+  task<std::optional<write_plan>> plan_write(guest_offset at, write_content data);
   task<void> link_then_write(const write_plan& plan, async_mutex::guard lock);
   task<void> write_then_link(const write_plan& plan, async_mutex::guard lock);
   task<void> give_back(const write_plan& plan);

@@ -25,9 +25,11 @@ constexpr u64 merged_copies_max = 256 * KiB;
 } // namespace
 
 // What a cluster holds of the guest's bytes. Everything that is not compressed goes through here.
-task<void> image::write_stored(guest_offset at, host_offset host,
-                               std::span<const std::byte> bytes) {
-  return header_.is_encrypted() ? write_encrypted(at, host, bytes) : file_.write_data(host, bytes);
+task<void> image::write_stored(guest_offset at, host_offset host, write_content data) {
+  if (data.is_in_file())
+    return file_.copy_data(host, data.source());
+  return header_.is_encrypted() ? write_encrypted(at, host, data.bytes())
+                                : file_.write_data(host, data.bytes());
 }
 
 task<void> image::write_stored_zeroes(guest_offset at, host_offset host, u64 length) {
@@ -37,42 +39,52 @@ task<void> image::write_stored_zeroes(guest_offset at, host_offset host, u64 len
 
 task<void> image::write(u64 offset, std::span<const std::byte> bytes, write_flags flags) {
   (void)flags; // none is supported, so none is passed
+  return write_guest(guest_offset(offset), bytes);
+}
+
+// The file below is asked to copy into a cluster what it would be asked to write there.
+task<void> image::copy_from(bytes_of_file source, u64 to_offset) {
+  if (header_.is_encrypted())
+    co_await fail(error_kind::unsupported, "what is encrypted cannot be copied by the host");
+  co_await write_guest(guest_offset(to_offset), source);
+}
+
+task<void> image::write_guest(guest_offset at, write_content data) {
   if (!is_prepared_)
     co_await shielded(prepare_to_write());
-  guest_offset at(offset);
-  while (!bytes.empty()) {
-    const std::optional<guest_run> run = lookup(at, bytes.size(), split_at::kind_and_copied);
+  while (!data.is_empty()) {
+    const std::optional<guest_run> run = lookup(at, data.size(), split_at::kind_and_copied);
     if (run && run->kind == subcluster_kind::normal && run->is_copied) {
       // In place. Should the cluster be freed while we write, nobody gets it before we have ended
       // (Q6), because the node's request that we serve is still on its list.
-      const auto part = bytes.first(std::min<u64>(run->length, bytes.size()));
-      co_await write_stored(at, run->host, part);
-      at += part.size();
-      bytes = bytes.subspan(part.size());
+      const u64 length = std::min<u64>(run->length, data.size());
+      co_await write_stored(at, run->host, data.first(length));
+      at += length;
+      data = data.from(length);
       continue;
     }
     // Interrupting it half-way would leak clusters and leave others waiting.
-    const u64 done = co_await shielded(write_slowly(at, bytes));
+    const u64 done = co_await shielded(write_slowly(at, data));
     at += done;
-    bytes = bytes.subspan(done);
+    data = data.from(done);
   }
 }
 
 // Writes the first bytes, as many as one plan covers; 0 when somebody else had to end first.
-task<u64> image::write_slowly(guest_offset at, std::span<const std::byte> bytes) {
+task<u64> image::write_slowly(guest_offset at, write_content data) {
   async_mutex::guard lock = co_await store_->lock().lock();
-  const byte_range clusters = byte_range{at.value, bytes.size()}.widened_to(g().cluster());
+  const byte_range clusters = byte_range{at.value, data.size()}.widened_to(g().cluster());
   if (const auto conflict = allocations_.first_conflict(clusters)) {
     if (*conflict < align_down(at.value, g().cluster()) + g().cluster()) {
       lock.unlock();
       co_await allocations_.ended();
       co_return 0;
     }
-    bytes = bytes.first(*conflict - at.value); // up to what is in flight
+    data = data.first(*conflict - at.value); // up to what is in flight
   }
   if (allocator_->has_many_frees() && allocator_->has_ready_frees())
     co_await write_back_locked();
-  const std::optional<write_plan> plan = co_await plan_write(at, bytes);
+  const std::optional<write_plan> plan = co_await plan_write(at, data);
   if (!plan)
     co_return 0; // somebody has just made it writable in place
   if (plan->is_fresh) {
@@ -179,24 +191,23 @@ byte_range image::with_copies(const geometry& geo, byte_range guest, l2_entry fi
   return byte_range::between(begin, end);
 }
 
-task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
-                                                         std::span<const std::byte> bytes) {
+task<std::optional<image::write_plan>> image::plan_write(guest_offset at, write_content data) {
   co_await begin_metadata_change();
   co_await make_l2_writable(g().l1_index(at));
   // Checks the entry on the way: an invalid one ends here.
   const guest_run run =
-      co_await find_run(at, bytes.size(), split_at::kind_and_copied, metadata_lock::held);
+      co_await find_run(at, data.size(), split_at::kind_and_copied, metadata_lock::held);
   if (run.kind == subcluster_kind::normal && run.is_copied)
     co_return std::nullopt;
   const std::span<const std::byte> slice =
       co_await store_->load_l2(slice_of(at), metadata_lock::held);
   const u64 index = index_in_slice(at);
   const u64 within = at.within(g().cluster());
-  const u64 wanted = std::min(divide_up(within + bytes.size(), g().cluster()),
+  const u64 wanted = std::min(divide_up(within + data.size(), g().cluster()),
                               slice.size() / g().l2_entry_bytes() - index);
   const auto is_writable = [this](l2_entry e) { return e.has_cluster() && is_own(e); };
   const l2_entry first = load_entry(g(), slice, index);
-  write_plan plan{.at = at, .is_in_place = is_writable(first)};
+  write_plan plan{.at = at, .data = data, .is_in_place = is_writable(first)};
   const guest_offset cluster = at.aligned_down(g().cluster());
   const bool reads_zero = reads_as_zero(first, cluster);
   l2_entry last = first;
@@ -229,8 +240,7 @@ task<std::optional<image::write_plan>> image::plan_write(guest_offset at,
       last = load_entry(g(), again, index + taken.run.count - 1);
     }
   }
-  plan.data =
-      bytes.first(std::min<u64>(bytes.size(), plan.clusters.count * g().cluster() - within));
+  plan.data = data.first(std::min<u64>(data.size(), plan.clusters.count * g().cluster() - within));
   plan.written = with_copies(g(), {at.value, plan.data.size()}, first, last, plan.is_in_place);
   if (header_.has_data_file()) // which ends where the disk ends
     plan.written =
@@ -254,7 +264,8 @@ task<void> image::write_plan_data(const write_plan& plan) {
       needs_tail = !is_zero_already;
     }
   }
-  if ((needs_head || needs_tail) && head.length + tail.length <= merged_copies_max) {
+  if ((needs_head || needs_tail) && head.length + tail.length <= merged_copies_max &&
+      !plan.data.is_in_file()) {
     co_await write_merged(plan);
     co_return;
   }
@@ -284,7 +295,7 @@ task<void> image::write_merged(const write_plan& plan) {
   const buffer whole = home_->buffers().allocate(plan.written.length);
   const u64 before = plan.at.value - plan.written.offset;
   co_await read_around(plan, whole.bytes());
-  std::memcpy(whole.data() + before, plan.data.data(), plan.data.size());
+  std::memcpy(whole.data() + before, plan.data.bytes().data(), plan.data.size());
   co_await write_stored(guest_offset(plan.written.offset),
                         plan.clusters.offset(g()) + (plan.written.offset - base), whole.bytes());
 }

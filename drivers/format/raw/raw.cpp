@@ -48,6 +48,7 @@ result<window> parse_window(const options& given, const edge& below);
 
 class raw_driver final : public driver,
                          public writable,
+                         public copyable,
                          public mappable,
                          public zeroable,
                          public discardable,
@@ -102,6 +103,9 @@ public:
   }
   [[nodiscard]] write_flags supported_write_flags() const override {
     return write_flag::durable | write_flag::unchanged;
+  }
+  task<void> copy_from(bytes_of_file source, u64 to_offset) override {
+    return below_.copy_from(source, window_.offset + to_offset);
   }
   task<extent> map(byte_range range) override { co_return at(range); }
   [[nodiscard]] std::optional<extent> try_map(byte_range range) override { return at(range); }

@@ -202,10 +202,15 @@ task<void> file_driver::discard_range(byte_range range) {
   }
 }
 
-task<void> file_driver::copy_from(driver& source, byte_range range, u64 to_offset) {
-  auto& from = static_cast<file_driver&>(source); // M7: the node has compared the types
+task<void> file_driver::copy_from(bytes_of_file source, u64 to_offset) {
+  auto* const from = dynamic_cast<file_driver*>(source.file);
+  if (from == nullptr)
+    co_await fail(error_kind::unsupported, "'{}' copies from files and devices of the host only",
+                  path_);
+  byte_range range = source.range;
   while (!range.is_empty()) {
-    const u64 copied = co_await from.file_.copy_range(range.offset, file_, to_offset, range.length);
+    const u64 copied =
+        co_await from->file_.copy_range(range.offset, file_, to_offset, range.length);
     range = byte_range::between(range.offset + copied, range.end());
     to_offset += copied;
     length_ = std::max(length_, to_offset);

@@ -91,7 +91,7 @@ public:
     return write_flag::may_unmap | write_flag::no_fallback;
   }
   task<void> discard(byte_range range) override;
-  task<void> copy_from(driver& source, byte_range range, u64 to_offset) override;
+  task<void> copy_from(bytes_of_file source, u64 to_offset) override;
   task<void> write_back() override;
   task<void> flush_to_disk() override;
   task<void> truncate(u64 length, truncate_options options) override;

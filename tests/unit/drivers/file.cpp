@@ -289,12 +289,12 @@ TEST_CASE("a file copies from another without the bytes coming here, and says wh
   CHECK(kept.length() == 64 * KiB);
   auto* const copies = dynamic_cast<copyable*>(&target.instance());
   REQUIRE(copies != nullptr);
-  bench.must(copies->copy_from(source.instance(), {4096, bytes.size()}, 8192));
+  bench.must(copies->copy_from({&source.instance(), {4096, bytes.size()}}, 8192));
   const std::vector<std::byte> now = content(to);
   REQUIRE(now.size() >= 8192 + bytes.size());
   CHECK(std::equal(bytes.begin(), bytes.end(), now.begin() + 8192));
   // Past the end of the source there is nothing to copy.
-  const result<> refused = bench.run(copies->copy_from(source.instance(), {256 * KiB, 4096}, 0));
+  const result<> refused = bench.run(copies->copy_from({&source.instance(), {256 * KiB, 4096}}, 0));
   REQUIRE(!refused.has_value());
   CHECK(refused.error().kind() == error_kind::unsupported);
 }

@@ -160,6 +160,58 @@ TEST_CASE("a failure anywhere ends the copy with its place, and nothing is left 
   }
 }
 
+TEST_CASE("the host copies data where it can, and what it cannot is read and written") {
+  for (const unsigned every : {0U, 1U, 3U}) { // so many of the copies fail
+    for (const bool is_in_order : {true, false}) {
+      CAPTURE(every);
+      CAPTURE(is_in_order);
+      graph_bench bench({});
+      test::memory_disk& from = bench.disk("from");
+      fill(from, 7);
+      test::memory_disk& to = bench.disk("to", from.bytes.size());
+      u64 copies = 0;
+      u64 refused = 0;
+      u64 written_to = 0;
+      to.fault = [&](std::string_view what, byte_range) -> std::optional<error> {
+        written_to += what == "write" ? 1 : 0;
+        if (what != "copy" || every == 0 || ++copies % every != 0)
+          return std::nullopt;
+        refused++;
+        return error::from_errno(EXDEV, "the test says so");
+      };
+      root& source = open_disk(bench, "from", test::may_read);
+      root_copy_target sink(open_disk(bench, "to", test::may_write), 0);
+      copy_plan plan{.sources = {{&source, source.length(), nullptr}},
+                     .to = &sink,
+                     .is_in_order = is_in_order,
+                     .offloads = true};
+      bench.must(copy_disks(bench.home(), std::move(plan)));
+      CHECK(to.bytes == from.bytes);
+      CHECK(written_to == refused);
+      CHECK((refused > 0) == (every != 0));
+    }
+  }
+}
+
+TEST_CASE("a rate holds pieces back, and the bytes are the same") {
+  graph_bench bench({});
+  test::memory_disk& from = bench.disk("from");
+  fill(from, 8);
+  from.bytes.resize(600 * KiB);
+  test::memory_disk& to = bench.disk("to", from.bytes.size());
+  to.keeps_log = true;
+  root& source = open_disk(bench, "from", test::may_read);
+  root_copy_target sink(open_disk(bench, "to", test::may_write), 0);
+  copy_plan plan{
+      .sources = {{&source, source.length(), nullptr}}, .to = &sink, .bytes_per_second = 4 * MiB};
+  const auto begin = std::chrono::steady_clock::now();
+  bench.must(copy_disks(bench.home(), std::move(plan)));
+  // The last piece begins when all the others would be done with.
+  CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds(15));
+  CHECK(to.bytes == from.bytes);
+  CHECK(look(to).offsets.size() > 1);
+}
+
 TEST_CASE("a stream gets every byte in order, holes as zeroes") {
   graph_bench bench({});
   test::memory_disk& from = bench.disk("from");

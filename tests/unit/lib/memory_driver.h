@@ -63,6 +63,7 @@ class memory_driver final : public driver,
                             public readable,
                             public direct_file,
                             public writable,
+                            public copyable,
                             public mappable,
                             public zeroable,
                             public discardable,
@@ -103,6 +104,18 @@ public:
     co_await make_room(offset + in.size());
     std::memcpy(disk_.bytes.data() + offset, in.data(), in.size());
     record(memory_event::kind::write, {offset, in.size()}, in);
+  }
+  task<void> copy_from(bytes_of_file source, u64 to_offset) override {
+    auto* const from = dynamic_cast<memory_driver*>(source.file);
+    if (from == nullptr)
+      co_await fail(error_kind::unsupported, "this disk copies from its like only");
+    const byte_range range = source.range;
+    co_await begin("copy", {to_offset, range.length});
+    co_await make_room(to_offset + range.length);
+    std::memmove(disk_.bytes.data() + to_offset, from->disk_.bytes.data() + range.offset,
+                 range.length);
+    record(memory_event::kind::write, {to_offset, range.length},
+           std::span(disk_.bytes).subspan(to_offset, range.length));
   }
   [[nodiscard]] write_flags supported_write_flags() const override {
     return disk_.write_flags_supported;

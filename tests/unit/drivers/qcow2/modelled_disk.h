@@ -74,9 +74,44 @@ protected:
       return;
     }
     const byte_range r = touch(range());
+    if (r.length <= copied_max && random_() % 4 == 0 && copy_here(r))
+      return;
     const auto bytes = pattern(r.length, random_());
     b_.bench.must(root_->write(r.offset, bytes));
     std::ranges::copy(bytes, model_.begin() + static_cast<i64>(r.offset));
+  }
+  // Copies from another disk; false: that is not possible, and a part of the range is undefined.
+  static constexpr u64 copied_max = 200000; // at once
+  bool copy_here(byte_range r) {
+    if (other_ == nullptr) {
+      b_.place("other", pattern(300000, 5));
+      other_ = &b_.bench.attach(b_.bench.open(disk_spec("other")), may_resize);
+    }
+    const u64 from = random_() % 100000;
+    const result<> copied = b_.bench.run(other_->copy_to({from, r.length}, *root_, r.offset));
+    if (!copied) {
+      const bool is_known = copied.error().kind() == error_kind::unsupported;
+      REQUIRE_MESSAGE(is_known, copied.error().message());
+      return false;
+    }
+    copied_++;
+    const auto begin = memory_disks()["other"]->bytes.begin() + static_cast<i64>(from);
+    std::copy_n(begin, r.length, model_.begin() + static_cast<i64>(r.offset));
+    return true;
+  }
+  // What other_ has in the same place afterwards is what the disk has there.
+  void compare_copy(byte_range r) {
+    r.length = std::min(r.length, copied_max);
+    const u64 to = random_() % 100000;
+    const result<> copied = b_.bench.run(root_->copy_to(r, *other_, to));
+    if (!copied) {
+      const bool is_known = copied.error().kind() == error_kind::unsupported;
+      REQUIRE_MESSAGE(is_known, copied.error().message());
+      return;
+    }
+    copied_++;
+    const auto expected = std::span(model_).subspan(r.offset, r.length);
+    REQUIRE(is_same(std::span(memory_disks()["other"]->bytes).subspan(to, r.length), expected));
   }
   [[nodiscard]] bool may_compress() const {
     return compresses_ && *shape_.encryption == 0 && shape_.created_with("data_file").empty();
@@ -117,6 +152,8 @@ protected:
     const auto differs = std::ranges::mismatch(bytes, expected);
     REQUIRE_MESSAGE(differs.in1 == bytes.end(),
                     "at " << r.offset + static_cast<u64>(differs.in1 - bytes.begin()));
+    if (other_ != nullptr)
+      compare_copy(r);
   }
 
   image_shape shape_;
@@ -124,6 +161,8 @@ protected:
   std::mt19937_64 random_;
   memory_disk* disk_ = nullptr;
   root* root_ = nullptr;
+  root* other_ = nullptr; // of a plain disk that is copied from and to, once there is one
+  u64 copied_ = 0;        // copies that were made
   u64 cluster_ = 65536;
   byte_range touched_;     // by the last request
   bool compresses_ = true; // a part of the writes, where the format allows it

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Committing (reference section 4, "commit"): what an overlay and the layers below it hold goes down
+// into an image deeper in the chain.
+#pragma once
+
+#include "graph/model/graph.h"
+
+#include <functional>
+
+namespace bgfs {
+
+struct commit_request {
+  root* top = nullptr;  // over the overlay; shares writing and resizing
+  node* base = nullptr; // deeper in its chain
+  u64 bytes_per_second = 0;
+  // Called now and then with bytes done and bytes in all. May not suspend.
+  std::function<void(u64 done, u64 total)> progress;
+};
+
+// Copies, and returns when the base has it all, durably. A base that is shorter grows; one that was
+// read-only is opened for writing meanwhile. Layers between may read otherwise afterwards. At every
+// instant, whatever fails, the overlay reads as before, since it holds all that was changed below
+// it; what then takes it from the overlay is graph::make_empty.
+// error_kind::busy where somebody else relies on the base.
+task<void> commit_layers(commit_request request);
+
+} // namespace bgfs
