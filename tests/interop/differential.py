@@ -227,7 +227,7 @@ class Case:
             tool = "qemu-img"
         words = ["-q", "-f", "qcow2", *self.make_backing(side), "-o", ",".join(options), side.image,
                  str(self.length)]
-        for _ in range(9):  # the peer measures how fast it is, and fails where that takes no time
+        for _ in range(60):  # the peer measures how fast it is, and fails where that takes no time
             if side.call(tool, "create", *words, status=None).returncode == 0:
                 return
         side.call(tool, "create", *words)
