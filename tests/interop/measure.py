@@ -113,3 +113,15 @@ def case_wrong_command_lines_say_what_is_right():
             (("-O", "qcow2", "-o", "colour=red", "--size", "1M"), "'colour' is not known")):
         contains(bgfs("measure", *words, status=1).err, why, " ".join(words))
     contains(bgfs("measure", "-O", "qcow2", "-o", "help").out, "cluster_size=")
+
+
+def case_bitmaps():
+    """Of the source; what they take is counted apart."""
+    for granularity in ("64k", "4k", "512"):
+        for size, count in (("1M", 1), ("64G", 3), ("1T", 2)):
+            qemu_img("create", "-q", "-f", "qcow2", "b.qcow2", size)
+            for i in range(count):
+                qemu_img("bitmap", "--add", "-g", granularity, "b.qcow2", f"bitmap number {i}")
+            for options in ("", "cluster_size=4k", "extended_l2=on", "refcount_bits=64"):
+                same(*given(options), "b.qcow2")
+            same("-O", "raw", "b.qcow2")
