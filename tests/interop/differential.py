@@ -609,7 +609,7 @@ def run_seed(seed, shape, keep):
         case = Case(seed, shape, os.path.join(folder))
         case.run()
         return None
-    except AssertionError as e:
+    except Exception as e:  # noqa: BLE001: whatever it is, the other seeds run
         if keep:
             shutil.copytree(folder, os.path.join(keep, f"seed-{seed}"), dirs_exist_ok=True)
         log = "\n".join(map(str, case.log)) if case else ""
@@ -628,8 +628,10 @@ def main():
     chosen, seen = shapes(a.first + a.seeds)
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
-        for trouble in pool.map(lambda s: run_seed(s, chosen[s], a.keep),
-                                range(a.first, a.first + a.seeds)):
+        seeds = range(a.first, a.first + a.seeds)
+        for seed, trouble in zip(seeds, pool.map(lambda s: run_seed(s, chosen[s], a.keep), seeds)):
+            if seed % 50 == 49:
+                print(f"seeds up to {seed} ran, {failed} failed", flush=True)
             if trouble:
                 failed += 1
                 print(trouble, flush=True)

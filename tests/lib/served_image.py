@@ -24,6 +24,18 @@ def wait_until(claim, process, what):
         time.sleep(0.005)
 
 
+def umount(where):
+    """A process that another thread has just forked holds our descriptors until it runs a program."""
+    end = time.monotonic() + LIMIT
+    while True:
+        done = subprocess.run([PROGRAM, "umount", where], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if "busy" not in done.stderr or time.monotonic() > end:
+            raise AssertionError(f"bgfs umount ended with {done.returncode}: {done.stderr}")
+        time.sleep(0.05)
+
+
 def quote(words):
     """A flow mapping of YAML."""
     return "{" + ", ".join(f"{k}: {v}" for k, v in words.items()) + "}"
@@ -55,7 +67,7 @@ def serve_by_bgfs(image, folder, backing, data_file):
     try:
         yield os.path.join(where, "disk")
     finally:
-        subprocess.run([PROGRAM, "umount", where], check=True)
+        umount(where)
 
 
 @contextlib.contextmanager
