@@ -31,7 +31,7 @@ def umount(where):
         done = subprocess.run([PROGRAM, "umount", where], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
-        if "busy" not in done.stderr or time.monotonic() > end:
+        if "it is in use" not in done.stderr or time.monotonic() > end:
             raise AssertionError(f"bgfs umount ended with {done.returncode}: {done.stderr}")
         time.sleep(0.05)
 
