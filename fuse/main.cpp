@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The only file that sees drivers: which ones this program has.
 #include "config/program.h"
+#include "drivers/filter/copy_before_write/copy_before_write.h"
 #include "drivers/filter/copy_on_read/copy_on_read.h"
 #include "drivers/format/internal_snapshot/internal_snapshot.h"
 #include "drivers/format/qcow2/qcow2.h"
 #include "drivers/format/raw/raw.h"
+#include "drivers/format/snapshot_access/snapshot_access.h"
 #include "drivers/protocol/file/file.h"
 #include "drivers/protocol/null/null.h"
 #include "fuse/mount/fuse_mounter.h"
@@ -17,7 +19,9 @@ int main(int argc, char** argv) {
       &bgfs::raw_driver_type,
       &bgfs::qcow2_driver_type,
       &bgfs::internal_snapshot_driver_type,
+      &bgfs::snapshot_access_driver_type,
       &bgfs::copy_on_read_driver_type,
+      &bgfs::copy_before_write_driver_type,
   });
   bgfs::fuse_mounter mounts;
   return bgfs::run_program(argc, argv, drivers, mounts);

@@ -138,6 +138,11 @@ struct flushable {
   virtual task<void> write_back() = 0;
   // Makes what was written durable; for drivers without children.
   virtual task<void> flush_to_disk() = 0;
+  // Whether what this child holds has to be durable when the node is flushed.
+  [[nodiscard]] virtual bool needs_flush(const edge& child) const {
+    (void)child;
+    return true;
+  }
 };
 
 enum class preallocation : u8 { off, metadata, falloc, full };
@@ -292,6 +297,21 @@ struct snapshottable {
   // At any time. `holder` is named when the snapshot is to be deleted: "node 'x'".
   virtual task<std::unique_ptr<snapshot_view>> open_snapshot(snapshot_key which,
                                                              std::string holder) = 0;
+};
+
+// Filters that keep what their node held at an instant, beside what it holds now (the reference's
+// preadv_snapshot, snapshot_block_status, pdiscard_snapshot). Not called once the node is closed;
+// the driver orders these calls and the node's own requests itself.
+struct frozen_disk {
+  virtual ~frozen_disk() = default;
+  [[nodiscard]] virtual u64 frozen_length() const = 0;
+  // Kinds are zero and encoded, which means that read_frozen has the bytes.
+  virtual task<extent> map_frozen(byte_range range) = 0;
+  virtual task<void> read_frozen(u64 offset, std::span<std::byte> bytes) = 0;
+  // Nobody wants these bytes any more: they need not be kept, and can be read no more.
+  virtual task<void> discard_frozen(byte_range range) = 0;
+  // Whether the instant is still there, and if not, why.
+  [[nodiscard]] virtual result<> check_frozen() const = 0;
 };
 
 class dirty_bitmap;

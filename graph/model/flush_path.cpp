@@ -64,6 +64,8 @@ task<void> node::flush_once(u64 generation) {
   for (const auto& e : children_) {
     if ((e->granted().used & (permission::write | permission::write_unchanged)) == 0)
       continue;
+    if (flushable_ != nullptr && !flushable_->needs_flush(*e))
+      continue;
     result<> flushed = co_await as_result(e->flush());
     if (!flushed && !first)
       first = std::move(flushed).error();

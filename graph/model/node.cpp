@@ -37,6 +37,7 @@ void node::find_faces() {
   vmstate_store_ = dynamic_cast<vmstate_store*>(d);
   bitmap_store_ = dynamic_cast<bitmap_store*>(d);
   amendable_ = dynamic_cast<amendable*>(d);
+  frozen_disk_ = dynamic_cast<frozen_disk*>(d);
   emptiable_ = dynamic_cast<emptiable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);

@@ -214,6 +214,8 @@ public:
   // Null: its images cannot be amended. Callers hold a root that may write.
   [[nodiscard]] amendable* as_amendable() const { return amendable_; }
   [[nodiscard]] emptiable* as_emptiable() const { return emptiable_; }
+  // Null: it keeps no instant of its own.
+  [[nodiscard]] frozen_disk* as_frozen_disk() const { return frozen_disk_; }
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -329,6 +331,7 @@ private:
   bitmap_store* bitmap_store_ = nullptr;
   amendable* amendable_ = nullptr;
   emptiable* emptiable_ = nullptr;
+  frozen_disk* frozen_disk_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;
