@@ -9,6 +9,7 @@ namespace bgfs {
 extern const view info_view, info_json_view, map_view, map_json_view, state_view, root_stats_view,
     root_stats_json_view, openers_view, last_error_view, size_view, ctl_view, root_help_view;
 extern const view layer_file_view;
+extern const view partitions_table_view, partitions_table_json_view;
 extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
     node_requests_view, node_threshold_view, node_stats_view, node_stats_json_view,
     node_active_view, node_blockers_view, node_filename_view, node_definition_view;
@@ -26,6 +27,7 @@ constexpr std::array root_views = {
     &ctl_view,        &root_help_view,
 };
 constexpr std::array layer_views = {&info_json_view, &map_view, &map_json_view, &layer_file_view};
+constexpr std::array partitions_views = {&partitions_table_view, &partitions_table_json_view};
 constexpr std::array node_views = {
     &node_driver_view,   &node_options_view,   &node_limits_view,   &node_permissions_view,
     &node_requests_view, &node_threshold_view, &node_stats_view,    &node_stats_json_view,
@@ -51,6 +53,9 @@ std::span<const view* const> views_of_layer() {
 }
 std::span<const view* const> views_of_node() {
   return node_views;
+}
+std::span<const view* const> views_of_partitions() {
+  return partitions_views;
 }
 
 } // namespace bgfs
