@@ -51,6 +51,9 @@ inline constexpr std::size_t command_length_max = 4096;
 // it.
 inline constexpr std::size_t map_text_length_max = 64 << 20;
 
+// More partitions than that are listed in `table` without a look into them.
+inline constexpr std::size_t partitions_looked_into_max = 256;
+
 [[nodiscard]] std::span<const view* const> views_of_mount();      // .bgfs/
 [[nodiscard]] std::span<const view* const> views_of_root();       // NAME.d/
 [[nodiscard]] std::span<const view* const> views_of_layer();      // NAME.d/layers/N/

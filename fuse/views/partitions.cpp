@@ -10,9 +10,6 @@
 namespace bgfs {
 namespace {
 
-// More partitions than that are listed without a look into them.
-constexpr std::size_t looked_into_max = 256;
-
 struct described_table {
   partition_set::table_pointer table;
   std::vector<const file_system*> holds; // of the first partitions
@@ -27,7 +24,7 @@ task<described_table> look(view_subject subject) {
   if (d.table->kind == table_kind::none)
     d.whole = co_await parts.look_into({0, device_length_max});
   for (const partition& p : d.table->partitions) {
-    if (d.holds.size() == looked_into_max)
+    if (d.holds.size() == partitions_looked_into_max)
       break;
     const file_system* found = nullptr;
     if (p.has_bytes())

@@ -32,7 +32,7 @@ def partitioned(env, label="gpt", size=32 * MiB, name="a.raw", sectors=None):
     if sectors is None:
         write_table(image, script)
         return image
-    device = env.loop_device("--sector-size", sectors, image)  # who tells sfdisk about sectors
+    device = env.loop_device(image, "--sector-size", str(sectors))  # who tells sfdisk about sectors
     write_table(device, script)
     env.detach(device)
     return image
