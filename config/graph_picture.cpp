@@ -69,7 +69,7 @@ public:
 
   [[nodiscard]] std::string svg() const {
     const int levels = static_cast<int>(levels_.size());
-    double right = 480;
+    double right = 760; // of the lines of text
     for (const box& b : boxes_)
       right = std::max(right, b.x + box_width);
     const int width = static_cast<int>(right) + margin;
