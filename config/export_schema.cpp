@@ -65,6 +65,10 @@ constexpr option option_list[] = {
      .help = "when the image is opened",
      .default_text = "at-mount",
      .choices = open_choices},
+    {.name = "exclusive",
+     .type = option_type::boolean,
+     .help = "while the raw file is open for writing no partition can be, and the reverse",
+     .default_text = "false"},
     {.name = "required",
      .type = option_type::boolean,
      .help = "the mount fails if this root does",
@@ -253,6 +257,7 @@ result<parsed_export> parse_export(const value& given) {
   root.cache = choice_of<cache_mode>(o, "cache", cache_choices);
   root.passthrough = choice_of<passthrough_mode>(o, "passthrough", passthrough_choices);
   root.open = choice_of<open_mode>(o, "open", open_choices);
+  root.is_exclusive = o.flag("exclusive");
   root.is_required = o.flag("required");
   root.is_untrusted = o.flag("untrusted");
   root.flush_interval_ms = o.number("flush-interval");
@@ -276,6 +281,7 @@ value write_export(const export_spec& root) {
   v.set("cache", cache_choices[static_cast<std::size_t>(root.cache)]);
   v.set("passthrough", passthrough_choices[static_cast<std::size_t>(root.passthrough)]);
   v.set("open", open_choices[static_cast<std::size_t>(root.open)]);
+  v.set("exclusive", root.is_exclusive);
   v.set("required", root.is_required);
   v.set("untrusted", root.is_untrusted);
   if (root.mode)

@@ -28,6 +28,7 @@ struct export_spec {
   cache_mode cache = cache_mode::none;
   passthrough_mode passthrough = passthrough_mode::automatic;
   open_mode open = open_mode::at_mount;
+  bool is_exclusive = false; // the raw file and partitions are not open for writing at once
   bool is_required = false;
   bool is_untrusted = false;
   std::optional<mode_t> mode; // permission bits; absent: 0600 or 0400, by is_writable

@@ -19,6 +19,8 @@ task<reply> operations::read(ask::read what, std::span<std::byte> room) {
       co_await no_such_handle(what.handle);
     co_return read_view(*v, what.range);
   }
+  if (h->part != nullptr)
+    co_return co_await read_partition(*h, what, room);
   raw_disk& disk = *h->disk;
   residence& place = h->root->place();
   payload_budget::hold held;
@@ -80,6 +82,8 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
   if (h == nullptr)
     co_return co_await write_view(request, what.handle, what);
+  if (h->part != nullptr)
+    co_return co_await write_partition(*h, request.pid, what);
   raw_disk* const disk = h->disk;
   exported_root* const root = h->root.get();
   const bool is_durable = (what.flags & (O_DSYNC | O_SYNC)) != 0;
@@ -180,6 +184,8 @@ task<reply> operations::allocate(ask::allocate what) {
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
   if (h == nullptr)
     co_await fail(error_kind::unsupported, "only disks have space to allocate");
+  if (h->part != nullptr)
+    co_return co_await allocate_partition(*h, what);
   exported_root* const root = h->root.get();
   raw_disk* const disk = h->disk;
   result<> outcome =
@@ -197,6 +203,8 @@ task<reply> operations::seek(ask::seek what) {
     co_await fail(error_kind::invalid_argument, "lseek has unknown whence {}", what.whence);
   fuse_lseek_out out{};
   const disk_handle* const h = handles_.find<disk_handle>(what.handle);
+  if (h != nullptr && h->part != nullptr)
+    co_return co_await seek_partition(*h, what);
   if (h != nullptr) {
     raw_disk* const disk = h->disk;
     out.offset = co_await h->root->place().run(
@@ -238,6 +246,8 @@ task<reply> operations::copy(ask::copy what) {
   const disk_handle* const to = handles_.find<disk_handle>(what.to_handle);
   if (from == nullptr || to == nullptr)
     co_await fail(error_kind::unsupported, "only disks are copied within the mount");
+  if (from->part != nullptr || to->part != nullptr)
+    co_return co_await copy_between(*from, *to, what);
   // The short form of the answer has 32 bits.
   const u64 most = what.has_wide_reply ? what.length : std::min<u64>(what.length, 1 << 30);
   residence& source = from->root->place();

@@ -17,7 +17,11 @@ struct disk_handle {
   bool is_writing;
   // In root->openers; nullopt: not a handle of the live image.
   std::optional<std::list<opener>::iterator> listed;
-  u64 inode = 0; // of a layer, which others change; 0: of the live image
+  // In root->open_views: of a layer or a partition, which others change; 0: the live image.
+  u64 inode = 0;
+  // A partition of the disk, which is all that the handle shows; null: all of the disk. Shared with
+  // who serves it by lease.
+  std::shared_ptr<partition_window> part = {};
 };
 
 struct view_handle {

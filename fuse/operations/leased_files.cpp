@@ -22,14 +22,15 @@ std::atomic<leased_file*>* leased_files::place_of(u64 handle) const {
   return c == nullptr ? nullptr : &(*c)[slot % chunk_length];
 }
 
-void leased_files::add(u64 handle, std::shared_ptr<lease> by, bool is_writing) {
+void leased_files::add(u64 handle, std::shared_ptr<lease> by, bool is_writing,
+                       std::shared_ptr<const partition_window> part) {
   const auto slot = static_cast<u32>(handle);
   if (by == nullptr || slot >= chunk_length * chunk_count)
     return;
   auto& c = chunks_[slot / chunk_length];
   if (c.load(std::memory_order_relaxed) == nullptr)
     c.store(new chunk{}, std::memory_order_release);
-  auto made = std::make_unique<leased_file>(std::move(by), is_writing, handle);
+  auto made = std::make_unique<leased_file>(std::move(by), is_writing, handle, std::move(part));
   place_of(handle)->store(made.release(), std::memory_order_release);
 }
 

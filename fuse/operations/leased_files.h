@@ -6,6 +6,7 @@
 // and the kernel does not release a file before its requests were answered.
 #pragma once
 
+#include "fuse/tree/partition_set.h"
 #include "graph/model/lease.h"
 
 #include <array>
@@ -16,6 +17,8 @@ struct leased_file {
   std::shared_ptr<lease> by; // shared with the root, which may go before its open files
   bool is_writing = false;
   u64 handle = 0;
+  // Of a partition; null: the whole disk. Shared with the handle, which may go first.
+  std::shared_ptr<const partition_window> part = {};
 };
 
 class leased_files {
@@ -26,7 +29,8 @@ public:
   leased_files& operator=(const leased_files&) = delete;
 
   // Handles past the last that has a place are served the long way.
-  void add(u64 handle, std::shared_ptr<lease> by, bool is_writing);
+  void add(u64 handle, std::shared_ptr<lease> by, bool is_writing,
+           std::shared_ptr<const partition_window> part = {});
   void remove(u64 handle);
   [[nodiscard]] const leased_file* find(u64 handle) const; // null: not served by lease
 

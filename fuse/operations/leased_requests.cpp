@@ -314,6 +314,8 @@ bool leased_requests::take(const fuse_in_header& header, received& request) {
   const trace_log& log = on_.log();
   if (file == nullptr || log.wants(point::fuse_request) || log.wants(point::request_begin))
     return false; // who traces requests sees all of them
+  if (file->part != nullptr && !file->part->may_lease.load())
+    return false;
   job j;
   j.by = file->by.get();
   j.unique = header.unique;
@@ -322,11 +324,13 @@ bool leased_requests::take(const fuse_in_header& header, received& request) {
     return false;
   j.began = on_.now();
   const u64 length = j.by->length();
-  j.guest = what->range.intersection({0, length});
+  const byte_range asked = file->part != nullptr ? file->part->on_disk(what->range) : what->range;
+  j.guest = asked.intersection({0, length});
   bool is_taken = false;
   if (j.is_write) {
     // What is past the end, and what has to be durable, is more than a write.
-    if (file->is_writing && j.by->may_write() && !what->is_durable && j.guest == what->range) {
+    if (file->is_writing && j.by->may_write() && !what->is_durable &&
+        j.guest.length == what->range.length) {
       j.bytes = const_cast<std::byte*>(what->payload.data()); // an iovec cannot say more
       is_taken = serve(j, request);
     }

@@ -131,7 +131,11 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
     raw_disk* const disk = co_await file->disk(request.pid);
     residence& place = target->root_of()->place();
     if ((in.valid & FATTR_SIZE) != 0) {
-      result<> outcome = co_await as_result(place.run([&] { return disk->set_length(in.size); }));
+      result<> outcome;
+      if (file->partition_number() != 0)
+        outcome = co_await as_result(set_partition_length(*target, disk, in.size));
+      else
+        outcome = co_await as_result(place.run([&] { return disk->set_length(in.size); }));
       if (!outcome) {
         target->root_of()->log.add(request.pid, "truncate", outcome.error());
         co_await fail(std::move(outcome).error());

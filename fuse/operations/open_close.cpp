@@ -19,7 +19,10 @@ bool opens_for_reading(u32 flags) {
   return (flags & O_ACCMODE) != O_WRONLY;
 }
 
-std::string first_line_of(const std::string& path) {
+} // namespace
+
+std::string command_of(u32 pid) {
+  const std::string path = fmt::format("/proc/{}/comm", pid);
   std::array<char, 256> text{};
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0)
@@ -29,8 +32,6 @@ std::string first_line_of(const std::string& path) {
   std::string out(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
   return out.substr(0, out.find('\n'));
 }
-
-} // namespace
 
 task<reply> operations::open(fuse_in_header request, u32 flags) {
   inode_pin target = co_await find(request);
@@ -50,6 +51,13 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
   if (is_writing && !disk->policy().is_writable)
     co_await fail(error{error_kind::permission,
                         fmt::format("'{}' is exported read-only", disk->policy().name), EROFS});
+  if (file->partition_number() != 0)
+    co_return co_await open_partition(request, std::move(target), disk, flags);
+  if (is_writing && file->is_live())
+    if (const result<> may = target->root_of()->check_exclusive(false); !may) {
+      target->root_of()->log.add(request.pid, "open", may.error());
+      co_await may;
+    }
   if ((flags & O_TRUNC) != 0) {
     result<> outcome = co_await as_result(
         target->root_of()->place().run([disk] { return disk->truncate_at_open(); }));
@@ -65,7 +73,7 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
       co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
   std::optional<i32> backing;
   if (file->is_live()) {
-    const std::string command = first_line_of(fmt::format("/proc/{}/comm", request.pid));
+    const std::string command = command_of(request.pid);
     h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
     result<std::optional<i32>> passed =
         co_await as_result(h.root->through_kernel().admit(**h.listed));
@@ -77,7 +85,7 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
     backing = *passed;
   } else {
     h.inode = target->number();
-    h.root->open_views[h.inode]++;
+    h.root->open_views[h.inode].count++;
   }
   co_await shielded(h.root->settle_leased_writes());
   kernel::open_out out{};
@@ -133,8 +141,9 @@ task<void> operations::release(u64 handle_number) {
     root = h->root;
     if (h->listed)
       root->openers.erase(*h->listed);
-    else if (auto at = root->open_views.find(h->inode); --at->second == 0)
-      root->open_views.erase(at);
+    if (h->inode != 0)
+      if (auto at = root->open_views.find(h->inode); --at->second.count == 0)
+        root->open_views.erase(at);
   }
   if (const view_handle* h = handles_.find<view_handle>(handle_number))
     if (h->lines)

@@ -60,6 +60,17 @@ private:
   task<attributes> describe(inode& target);
   task<fuse_entry_out> entry_of(inode& target);
   task<reply> open_disk(fuse_in_header request, inode_pin target, u32 flags);
+  // partitions.cpp: what is asked of a partition, as what it means for its disk.
+  task<reply> open_partition(fuse_in_header request, inode_pin target, raw_disk* disk, u32 flags);
+  task<reply> read_partition(disk_handle h, ask::read what, std::span<std::byte> room);
+  task<reply> write_partition(disk_handle h, u32 pid, ask::write what);
+  task<reply> allocate_partition(disk_handle h, ask::allocate what);
+  task<reply> seek_partition(disk_handle h, ask::seek what);
+  task<reply> copy_between(disk_handle from, disk_handle to, ask::copy what);
+  task<void> truncate_partition(raw_disk* disk, exported_root* root, byte_range place,
+                                std::string name, u64 length);
+  task<void> set_partition_length(inode& target, raw_disk* disk, u64 length);
+  task<void> partition_changed(const disk_handle& h, byte_range on_disk, bool may_wait);
   task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);
   task<reply> write_view(fuse_in_header request, u64 handle_number, ask::write what);
   task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
@@ -75,6 +86,9 @@ private:
   handle_table handles_;
   leased_files leased_;
 };
+
+// "dd"; "" if it cannot be told.
+[[nodiscard]] std::string command_of(u32 pid);
 
 [[nodiscard]] inline std::unexpected<error> no_such_handle(u64 number) {
   return fail(error_kind::invalid_argument, "the kernel uses handle {:#x}, which is not open",

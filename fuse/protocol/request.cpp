@@ -70,7 +70,11 @@ result<request_body> parse_write(const fuse_in_header& header, arguments body) {
     return fail(error_kind::invalid_argument, "a write says {} bytes and carries {}", in.size,
                 payload.size());
   BGFS_TRY(const auto range, range_of(header, in.offset, in.size));
-  return ask::write{in.fh, range.offset, in.flags, payload};
+  return ask::write{.handle = in.fh,
+                    .offset = range.offset,
+                    .flags = in.flags,
+                    .payload = payload,
+                    .is_from_pages = (in.write_flags & FUSE_WRITE_CACHE) != 0};
 }
 
 result<request_body> parse_readdir(const fuse_in_header& header, arguments body) {

@@ -46,7 +46,8 @@ struct write {
   u64 offset;
   u32 flags; // O_* of the open file, O_DSYNC where the caller asked for it
   std::span<const std::byte> payload;
-  buffer* storage = nullptr; // what the payload lies in; null: an entry of a ring
+  buffer* storage = nullptr;  // what the payload lies in; null: an entry of a ring
+  bool is_from_pages = false; // the kernel writes back what was stored through a mapping
 };
 struct readdir {
   u64 handle;

@@ -14,6 +14,11 @@ namespace bgfs {
 [[nodiscard]] std::unique_ptr<inode> make_layers_directory(mount_state& mount, exported_root& root);
 [[nodiscard]] std::unique_ptr<inode> make_nodes_directory(mount_state& mount, exported_root& root);
 
+// partitions/ of the disk that `whole` shows, which is of that root.
+[[nodiscard]] std::unique_ptr<inode> make_partitions_directory(mount_state& mount,
+                                                               exported_root& root,
+                                                               std::shared_ptr<disk_file> whole);
+
 // Names of nodes as they stand in directories: bytes that a name cannot hold are %XX.
 [[nodiscard]] std::string to_file_name(std::string_view node_name);
 

@@ -417,12 +417,26 @@ task<void> exported_root::file_closed() {
   co_await settle_leased_writes();
 }
 
-void exported_root::tell_other_views(byte_range changed) {
-  if (mount_.notifications == nullptr || !is_watched())
+void exported_root::tell_other_views(byte_range changed, u64 from) {
+  parts.changed(changed);
+  for (const auto& other : overlapping_)
+    if (const root_pointer r = other.lock())
+      r->parts.changed({}); // its offsets may be others
+  if (mount_.notifications == nullptr)
+    return;
+  if (from != 0 && inode != 0)
+    mount_.notifications->invalidate(inode, changed);
+  if (!is_watched())
     return;
   const auto tell_views = [&](const exported_root& r) {
-    for (const auto& [number, count] : r.open_views)
-      mount_.notifications->invalidate(number, changed);
+    for (const auto& [number, view] : r.open_views) {
+      const byte_range part = changed.intersection(view.place);
+      const bool is_touched = changed.is_empty() || !part.is_empty();
+      if (number != from && is_touched)
+        mount_.notifications->invalidate(
+            number, changed.is_empty() ? changed
+                                       : byte_range{part.offset - view.place.offset, part.length});
+    }
   };
   tell_views(*this);
   for (const auto& other : overlapping_) {
@@ -435,8 +449,27 @@ void exported_root::tell_other_views(byte_range changed) {
   }
 }
 
+bool exported_root::has_partition_writers() const {
+  return std::ranges::any_of(openers,
+                             [](const opener& o) { return o.partition != 0 && o.is_writing; });
+}
+
+result<> exported_root::check_exclusive(bool is_partition) const {
+  if (!spec_.is_exclusive)
+    return {};
+  for (const opener& o : openers)
+    if (o.is_writing && (o.partition != 0) != is_partition)
+      return fail(error_kind::busy,
+                  "{} of '{}' cannot be opened for writing while process {} ({}) has {} open for "
+                  "writing: its export says 'exclusive: true'",
+                  is_partition ? "a partition" : "the raw file", name(), o.pid, o.command,
+                  o.partition != 0 ? fmt::format("partition {}", o.partition) : "the raw file");
+  return {};
+}
+
 // The attributes first: that waits for nobody.
 void exported_root::tell_kernel() {
+  parts.changed({}); // another length, or other bytes
   news_for_kernel_++;
   if (mount_.notifications == nullptr)
     return;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fuse/tree/error_log.h"
+#include "fuse/tree/partition_set.h"
 #include "fuse/tree/passthrough.h"
 #include "fuse/tree/payload_budget.h"
 #include "fuse/tree/raw_disk.h"
@@ -33,12 +34,19 @@ struct opener {
   bool is_writing;
   bool is_passed_through = false; // the kernel serves it by itself
   bool is_admitted = false;       // which of the two it is, is decided
+  u32 partition = 0;              // 0: it is the raw file of the root
 };
 
 // As the `state` file shows it.
 struct root_state {
   std::string_view word; // of DESIGN.md section 5: ok read-only opening full stopped failed ...
   std::string reason;    // the second line, or ""
+};
+
+// A file that shows bytes of a root beside its raw file, and is open.
+struct shown_view {
+  unsigned count = 0;
+  byte_range place{0, device_length_max}; // of the disk
 };
 
 class exported_root;
@@ -120,7 +128,13 @@ public:
   error_log log;
   // Its bytes were changed through its raw file. Other raw files that show them may be mapped: the
   // kernel is told to look again.
-  void tell_other_views(byte_range changed);
+  // `from` is the inode of the partition that it was changed through; 0: the raw file. Partitions
+  // look at their table again where that was changed.
+  void tell_other_views(byte_range changed, u64 from = 0);
+  // With `exclusive: true` the raw file and partitions are not open for writing at once; EBUSY.
+  [[nodiscard]] result<> check_exclusive(bool is_partition) const;
+  // What the kernel knows of the raw file's times may become untrue without its knowledge.
+  [[nodiscard]] bool has_partition_writers() const;
   // Finds the roots that share nodes with this one. By who holds `looking`, before it is opened and
   // after nodes have changed.
   void meet_overlapping();
@@ -133,9 +147,9 @@ public:
   // A raw file of it was closed, and is listed no longer.
   task<void> file_closed();
 
-  std::map<u64, unsigned> open_views; // inodes of layers that are open, and how often
-  std::list<opener> openers;          // of the raw file, oldest first
-  payload_share share;                // of mount_state::payloads
+  std::map<u64, shown_view> open_views; // by inode: layers and partitions that are open
+  std::list<opener> openers;            // of the raw file and of partitions, oldest first
+  payload_share share;                  // of mount_state::payloads
   // As the kernel knows them; 0: it does not.
   u64 inode = 0;           // of the raw file
   u64 directory_inode = 0; // of its control directory
@@ -162,6 +176,11 @@ private:
 
   mount_state& mount_;
   residence place_;
+
+public:
+  partition_sets parts{place_};
+
+private:
   passthrough through_kernel_;
   export_spec spec_;
   root_phase phase_ = root_phase::unopened;

@@ -88,7 +88,7 @@ public:
   directory* as_directory() final { return this; }
 };
 
-// A raw file: a root, or one of its layers.
+// A raw file: a root, one of its layers, or a partition of either.
 class disk_file : public inode {
 public:
   // Opens what has to be opened; fails with ENOMEDIUM and the reason when it cannot be.
@@ -96,6 +96,8 @@ public:
   disk_file* as_disk() final { return this; }
   // True for the live image, whose handles are listed in `openers`.
   [[nodiscard]] virtual bool is_live() const = 0;
+  // It shows this partition of disk(); 0: all of it.
+  [[nodiscard]] virtual u32 partition_number() const { return 0; }
 };
 
 class link final : public inode {

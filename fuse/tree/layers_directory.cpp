@@ -51,13 +51,17 @@ public:
       : root_directory(mount, root), index_(index) {}
 
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{std::string(disk_name), S_IFREG}};
+    std::vector<directory_entry> entries = {{std::string(disk_name), S_IFREG},
+                                            {"partitions", S_IFDIR}};
     list_views(views_of_layer(), entries);
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
     if (name == disk_name)
       co_return std::make_unique<layer_file>(root_, index_);
+    if (name == "partitions")
+      co_return make_partitions_directory(mount_, root_,
+                                          std::make_shared<layer_file>(root_, index_));
     const view* const v = find_view(views_of_layer(), name);
     if (v == nullptr)
       co_await no_such_name(name);

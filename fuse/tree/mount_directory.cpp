@@ -43,7 +43,8 @@ public:
       co_return with({.modified = mount_.started});
     const disk_extent extent = co_await root_.place().run([&] { return disk->extent(); });
     attributes a = with(extent);
-    a.kernel_may_keep = root_.phase() == root_phase::open && !extent.follows_others;
+    a.kernel_may_keep = root_.phase() == root_phase::open && !extent.follows_others &&
+                        !root_.has_partition_writers();
     co_return a;
   }
   void introduced() override { root_.inode = number(); }
@@ -84,7 +85,8 @@ public:
   void introduced() override { root_.directory_inode = number(); }
 
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{"layers", S_IFDIR}, {"nodes", S_IFDIR}};
+    std::vector<directory_entry> entries = {
+        {"layers", S_IFDIR}, {"nodes", S_IFDIR}, {"partitions", S_IFDIR}};
     list_views(views_of_root(), entries);
     co_return entries;
   }
@@ -94,6 +96,9 @@ public:
       co_return make_layers_directory(mount_, root_);
     if (name == "nodes")
       co_return make_nodes_directory(mount_, root_);
+    if (name == "partitions")
+      co_return make_partitions_directory(mount_, root_,
+                                          std::make_shared<root_file>(mount_, root_));
     const view* const v = find_view(views_of_root(), name);
     if (v == nullptr)
       co_await no_such_name(name);

@@ -74,7 +74,8 @@ passthrough::users passthrough::count() const {
   users now;
   const opener* first = nullptr;
   for (const opener& o : root_.openers) {
-    if (!o.is_admitted)
+    // What nobody can change may be read in both ways.
+    if (!o.is_admitted || (o.partition != 0 && !root_.is_writable()))
       continue;
     (o.is_passed_through ? now.passed : now.plain)++;
     now.writing += o.is_passed_through && o.is_writing ? 1 : 0;
@@ -114,6 +115,14 @@ task<std::optional<i32>> passthrough::admit(opener& who) {
     co_return std::nullopt;
   co_await shielded(settle());
   co_return number_;
+}
+
+task<void> passthrough::admit_partition(opener& who) {
+  const auto guard = co_await changing_.lock();
+  if (number_ != 0 && root_.is_writable())
+    co_await fail(error_kind::busy, "a partition of '{}' cannot be opened now: {}", root_.name(),
+                  reason());
+  who.is_admitted = true;
 }
 
 task<bool> passthrough::may_pass() {

@@ -30,6 +30,9 @@ public:
   // The number to answer the open of `who`, listed among the openers, with; nullopt: requests come
   // to us. Fails only where the export insists on passthrough.
   task<std::optional<i32>> admit(opener& who);
+  // The same for an opener of a partition, which always comes to us. EBUSY while the kernel writes
+  // to the file by itself: what is read and kept of it here would not stay true.
+  task<void> admit_partition(opener& who);
   // Somebody is listed no longer.
   task<void> dismiss();
   // The mount ends while files are open; the kernel goes on with them as it likes.

@@ -87,10 +87,11 @@ public:
   task<void> flush();
   task<void> flush_changes(); // only if there are any that no flush has covered yet
   task<void> allocate(u32 mode, byte_range range); // fallocate(2)
-  task<u64> seek(u64 offset, bool wants_data);     // SEEK_DATA, SEEK_HOLE
-  task<void> truncate_at_open();                   // O_TRUNC
-  task<void> set_length(u64 length);               // truncate(2), ftruncate(2)
-  task<void> resize(u64 length, bool may_shrink);  // the `size` file
+  // SEEK_DATA, SEEK_HOLE, of a file that ends at `end`, or with the disk.
+  task<u64> seek(u64 offset, bool wants_data, u64 end = ~u64{0});
+  task<void> truncate_at_open();                  // O_TRUNC
+  task<void> set_length(u64 length);              // truncate(2), ftruncate(2)
+  task<void> resize(u64 length, bool may_shrink); // the `size` file
   // Copies from another disk of the mount, or within one; returns how much, at least one byte
   // unless the source has ended. What reads as zeroes stays a hole.
   struct copy_source {
@@ -98,6 +99,9 @@ public:
     loop& home; // where it lives
   };
   task<u64> copy_from(copy_source source, u64 from_offset, u64 to_offset, u64 length);
+  // About how many bytes the host spends on a range, never 0 where there is data. It is looked at
+  // in a bounded number of pieces; what is behind them counts as a share of the whole.
+  task<u64> allocated_within(byte_range range);
   // The bytes the host spends are kept until the next change.
   task<disk_extent> extent();
 

@@ -16,6 +16,9 @@ constexpr u64 copy_chunk = MiB;
 // One request does not hold its process for longer than this much data takes; it asks again.
 constexpr u64 copied_data_max = 32 * MiB;
 
+// Each may read a table of the image.
+constexpr unsigned status_pieces_max = 64;
+
 struct host_space {
   u64 available = 0;
   bool is_known = false;
@@ -34,7 +37,7 @@ bool needs_space(const block_status& s) {
 
 } // namespace
 
-task<u64> raw_disk::seek(u64 offset, bool wants_data) {
+task<u64> raw_disk::seek(u64 offset, bool wants_data, u64 end) {
   const auto no_more = [&] {
     return fail(error{error_kind::out_of_range,
                       fmt::format("'{}' has no {} at or after {:#x}", policy_.name,
@@ -42,11 +45,12 @@ task<u64> raw_disk::seek(u64 offset, bool wants_data) {
                       ENXIO});
   };
   co_await require_attached();
-  if (offset >= length())
+  end = std::min(end, length());
+  if (offset >= end)
     co_await no_more();
   u64 at = offset;
-  while (at < length()) {
-    const block_status s = co_await attached_->status_above({at, length() - at});
+  while (at < end) {
+    const block_status s = co_await attached_->status_above({at, end - at});
     if (s.is_zero != wants_data)
       co_return at;
     if (s.length == 0)
@@ -55,7 +59,25 @@ task<u64> raw_disk::seek(u64 offset, bool wants_data) {
   }
   if (wants_data)
     co_await no_more();
-  co_return length(); // the end counts as a hole
+  co_return end; // which counts as a hole
+}
+
+task<u64> raw_disk::allocated_within(byte_range range) {
+  co_await require_attached();
+  range = readable_part(range);
+  u64 known = 0;
+  u64 at = range.offset;
+  for (unsigned pieces = 0; at < range.end() && pieces < status_pieces_max; pieces++) {
+    const block_status s =
+        co_await attached_->status_above(byte_range::between(at, range.end()), false);
+    const u64 part = std::min(std::max<u64>(s.length, 1), range.end() - at);
+    known += s.is_data ? part : 0;
+    at += part;
+  }
+  if (at >= range.end())
+    co_return known;
+  const result<u64> all = co_await as_result(allocated_length());
+  co_return all ? std::min(known + (range.end() - at), std::max(known, *all)) : range.length;
 }
 
 // Makes a range read as zeroes. Runs that already do, and have no space, are not touched: a trim of

@@ -3,6 +3,7 @@
 // write. Adding one is adding a file to fuse/views and a line to fuse/views/list.cpp.
 #pragma once
 
+#include "fuse/tree/inode.h"
 #include "fuse/tree/mount_state.h"
 
 #include <span>
@@ -14,6 +15,7 @@ struct view_subject {
   mount_state& mount;
   exported_root* root = nullptr;
   node* target = nullptr;
+  std::shared_ptr<disk_file> whole = {}; // below partitions/: whose they are; as view_place
   unsigned layer = 0;
   u32 pid = 0;                  // of the process that opened it
   std::size_t open_handles = 0; // of the raw file of `root`
@@ -49,10 +51,14 @@ inline constexpr std::size_t command_length_max = 4096;
 // it.
 inline constexpr std::size_t map_text_length_max = 64 << 20;
 
-[[nodiscard]] std::span<const view* const> views_of_mount(); // .bgfs/
-[[nodiscard]] std::span<const view* const> views_of_root();  // NAME.d/
-[[nodiscard]] std::span<const view* const> views_of_layer(); // NAME.d/layers/N/
-[[nodiscard]] std::span<const view* const> views_of_node();  // NAME.d/nodes/NAME/
+// More partitions than that are listed in `table` without a look into them.
+inline constexpr std::size_t partitions_looked_into_max = 256;
+
+[[nodiscard]] std::span<const view* const> views_of_mount();      // .bgfs/
+[[nodiscard]] std::span<const view* const> views_of_root();       // NAME.d/
+[[nodiscard]] std::span<const view* const> views_of_layer();      // NAME.d/layers/N/
+[[nodiscard]] std::span<const view* const> views_of_node();       // NAME.d/nodes/NAME/
+[[nodiscard]] std::span<const view* const> views_of_partitions(); // .../partitions/
 
 // Finds by name; null: none.
 [[nodiscard]] const view* find_view(std::span<const view* const> views, std::string_view name);

@@ -31,6 +31,7 @@ result<view_subject> view_place::subject(u32 pid) const {
   view_subject made{.mount = mount, .root = root.get(), .pid = pid};
   if (root != nullptr)
     made.open_handles = root->openers.size();
+  made.whole = whole;
   if (layer) {
     const auto chain = root->layers();
     if (*layer >= chain.size())

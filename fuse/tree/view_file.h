@@ -12,7 +12,8 @@ struct view_place {
   mount_state& mount;
   root_pointer root;
   std::optional<unsigned> layer;
-  std::string node_name; // of nodes/NAME
+  std::string node_name;                 // of nodes/NAME
+  std::shared_ptr<disk_file> whole = {}; // of partitions/; shared by what is below it
 
   // Fails when it has no medium, or the layer or node is gone.
   [[nodiscard]] result<view_subject> subject(u32 pid) const;

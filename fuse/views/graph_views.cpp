@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // .bgfs/graph.yaml, graph.json, graph.dot: the effective configuration, and the graph that is open.
+#include "config/graph_picture.h"
 #include "fuse/views/common.h"
 #include "fuse/views/yaml_text.h"
 
@@ -22,6 +23,7 @@ value describe_node(const node& n) {
   const std::string path = n.instance().host_path();
   if (!path.empty())
     v.set("filename", path);
+  v.set("permissions", describe(n.cumulative_permissions().used));
   value children(value::map{});
   for (const auto& e : n.children())
     children.set(e->name(), e->child().name());
@@ -108,6 +110,15 @@ task<std::string> render_dot(view_subject subject) {
 
 } // namespace
 
+namespace {
+
+task<std::string> render_svg(view_subject subject) {
+  const value graph = co_await describe_graph(subject.mount);
+  co_return graph_svg(graph);
+}
+
+} // namespace
+
 extern constinit const view graph_yaml_view{
     .name = "graph.yaml",
     .summary = "the effective configuration; the first line says where it was read from",
@@ -116,5 +127,8 @@ extern constinit const view graph_json_view{
     .name = "graph.json", .summary = "the open graph: exports and nodes", .render = render_json};
 extern constinit const view graph_dot_view{
     .name = "graph.dot", .summary = "the same as a picture, for graphviz", .render = render_dot};
+
+extern constinit const view graph_svg_view{
+    .name = "graph.svg", .summary = "graph.json as a picture, for a browser", .render = render_svg};
 
 } // namespace bgfs

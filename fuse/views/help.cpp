@@ -10,6 +10,15 @@ void add_views(std::string& text, std::span<const view* const> views) {
     text += fmt::format("  {:<14}{}\n", v->name, v->summary);
 }
 
+void add_partitions(std::string& text) {
+  text += "  partitions/   each partition as a raw file, by its number; writable as the disk is, "
+          "and never longer\n                than the table says; the same is in layers/N/\n";
+  text += fmt::format("    {:<12}links by what the table says of them\n", "by-label/");
+  text += fmt::format("    {:<12}\n    {:<12}\n", "by-type/", "by-uuid/");
+  for (const view* v : views_of_partitions())
+    text += fmt::format("    {:<12}{}\n", v->name, v->summary);
+}
+
 task<std::string> render_root(view_subject subject) {
   const std::string& name = subject.root->name();
   std::string text = fmt::format("{0} is the disk as a raw file; {0}.d is about it.\n\n", name);
@@ -20,6 +29,7 @@ task<std::string> render_root(view_subject subject) {
       fmt::format("    {:<12}the layer merged down to the base, a read-only raw file\n", "disk");
   for (const view* v : views_of_layer())
     text += fmt::format("    {:<12}{}\n", v->name, v->summary);
+  add_partitions(text);
   text += "  nodes/NAME/   one for each node below the root, with links to its children\n";
   for (const view* v : views_of_node())
     text += fmt::format("    {:<12}{}\n", v->name, v->summary);

@@ -9,6 +9,7 @@
 
 #include "config/export_schema.h"
 #include "config/graph_document.h"
+#include "config/graph_picture.h"
 #include "config/yaml.h"
 #include "graph/jobs/copy.h"
 
@@ -45,6 +46,12 @@ void add_kernel(std::string& text) {
 void add_views(std::string& text) {
   add_line(text, "command-length-max", command_length_max);
   add_line(text, "map-text-length-max", map_text_length_max);
+  add_line(text, "gpt-entries-length-max", gpt_entries_length_max);
+  add_line(text, "gpt-entry-length-max", gpt_entry_length_max);
+  add_line(text, "logical-partitions-max", logical_partitions_max);
+  add_line(text, "table-problems-max", table_problems_max);
+  add_line(text, "partitions-looked-into-max", partitions_looked_into_max);
+  add_line(text, "graph-nodes-drawn-max", drawn_nodes_max);
   add_line(text, "event-lines-max", event_ring::kept_max);
   add_line(text, "log-lines-max", log_ring::kept_max);
   add_line(text, "error-lines-max", error_log::kept_max);

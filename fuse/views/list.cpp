@@ -6,36 +6,41 @@
 
 namespace bgfs {
 
-extern const view info_view, info_json_view, map_view, map_json_view, state_view, root_stats_view,
-    root_stats_json_view, openers_view, last_error_view, size_view, ctl_view, root_help_view;
+extern const view info_view, info_json_view, map_view, map_json_view, map_svg_view, state_view,
+    root_stats_view, root_stats_json_view, openers_view, last_error_view, size_view, ctl_view,
+    root_help_view;
 extern const view layer_file_view;
+extern const view partitions_table_view, partitions_table_json_view;
 extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
     node_requests_view, node_threshold_view, node_stats_view, node_stats_json_view,
     node_active_view, node_blockers_view, node_filename_view, node_definition_view;
-extern const view graph_yaml_view, graph_json_view, graph_dot_view, version_view, features_view,
-    exports_view, files_view, pid_view, outcome_fd_view, mount_help_view, reload_view,
-    reload_plan_view;
+extern const view graph_yaml_view, graph_json_view, graph_dot_view, graph_svg_view, version_view,
+    features_view, exports_view, files_view, pid_view, outcome_fd_view, mount_help_view,
+    reload_view, reload_plan_view;
 extern const view limits_view;
 extern const view events_view, events_fd_view, log_view, log_level_view, metrics_view;
 
 namespace {
 
 constexpr std::array root_views = {
-    &info_view,       &info_json_view,       &map_view,     &map_json_view,   &state_view,
-    &root_stats_view, &root_stats_json_view, &openers_view, &last_error_view, &size_view,
-    &ctl_view,        &root_help_view,
+    &info_view,      &info_json_view,  &map_view,        &map_json_view,
+    &map_svg_view,   &state_view,      &root_stats_view, &root_stats_json_view,
+    &openers_view,   &last_error_view, &size_view,       &ctl_view,
+    &root_help_view,
 };
-constexpr std::array layer_views = {&info_json_view, &map_view, &map_json_view, &layer_file_view};
+constexpr std::array layer_views = {&info_json_view, &map_view, &map_json_view, &map_svg_view,
+                                    &layer_file_view};
+constexpr std::array partitions_views = {&partitions_table_view, &partitions_table_json_view};
 constexpr std::array node_views = {
     &node_driver_view,   &node_options_view,   &node_limits_view,   &node_permissions_view,
     &node_requests_view, &node_threshold_view, &node_stats_view,    &node_stats_json_view,
     &node_active_view,   &node_blockers_view,  &node_filename_view, &node_definition_view,
 };
 constexpr std::array mount_views = {
-    &graph_yaml_view, &graph_json_view,  &graph_dot_view, &version_view,    &features_view,
-    &exports_view,    &files_view,       &pid_view,       &outcome_fd_view, &last_error_view,
-    &reload_view,     &reload_plan_view, &events_view,    &events_fd_view,  &log_view,
-    &log_level_view,  &metrics_view,     &limits_view,    &mount_help_view,
+    &graph_yaml_view, &graph_json_view, &graph_dot_view,   &graph_svg_view, &version_view,
+    &features_view,   &exports_view,    &files_view,       &pid_view,       &outcome_fd_view,
+    &last_error_view, &reload_view,     &reload_plan_view, &events_view,    &events_fd_view,
+    &log_view,        &log_level_view,  &metrics_view,     &limits_view,    &mount_help_view,
 };
 
 } // namespace
@@ -51,6 +56,9 @@ std::span<const view* const> views_of_layer() {
 }
 std::span<const view* const> views_of_node() {
   return node_views;
+}
+std::span<const view* const> views_of_partitions() {
+  return partitions_views;
 }
 
 } // namespace bgfs

@@ -5,7 +5,7 @@ packages_build=(clang-19 lld-19 libclang-rt-19-dev cmake ninja-build pkg-config 
   libfuse3-dev liburing-dev libyaml-cpp-dev libfmt-dev libdeflate-dev zlib1g-dev libzstd-dev libssl-dev)
 packages_quickstart=(e2fsprogs)
 packages_test=(doctest-dev python3 qemu-utils qemu-system-common fio e2fsprogs xfsprogs btrfs-progs
-  fuse2fs attr acl util-linux procps psmisc passwd rsync valgrind)
+  fuse2fs fdisk dosfstools attr acl util-linux procps psmisc passwd rsync valgrind)
 packages_bench=(libnbd-bin libqcow-utils) # peers to be compared with
 
 # need PACKAGE...: installs those that are missing, as root or with sudo.

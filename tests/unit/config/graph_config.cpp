@@ -129,13 +129,14 @@ TEST_CASE("an inline node that others refer to is opened by itself") {
 
 TEST_CASE("all keys of an export are read") {
   const scratch dir;
-  const auto config = load(
-      dir, std::string(one_node) +
-               "exports:\n"
-               "  - name: w\n    node-name: web\n    writable: yes\n    growable: true\n"
-               "    on-truncate: zero\n    control: hidden\n    cache: kernel\n"
-               "    passthrough: off\n    required: true\n    untrusted: true\n    mode: 0640\n"
-               "    owner: 1000\n    group: root\n    flush-interval: 250ms\n");
+  const auto config =
+      load(dir, std::string(one_node) +
+                    "exports:\n"
+                    "  - name: w\n    node-name: web\n    writable: yes\n    growable: true\n"
+                    "    on-truncate: zero\n    control: hidden\n    cache: kernel\n"
+                    "    passthrough: off\n    exclusive: true\n    required: true\n    untrusted: "
+                    "true\n    mode: 0640\n"
+                    "    owner: 1000\n    group: root\n    flush-interval: 250ms\n");
   REQUIRE(config.has_value());
   const export_spec& e = config->exports().at(0);
   CHECK(e.name == "w");
@@ -145,6 +146,7 @@ TEST_CASE("all keys of an export are read") {
   CHECK(e.control == control_mode::hidden);
   CHECK(e.cache == cache_mode::kernel);
   CHECK(e.passthrough == passthrough_mode::off);
+  CHECK(e.is_exclusive);
   CHECK(e.is_required);
   CHECK(e.is_untrusted);
   CHECK(e.mode == 0640U);
@@ -154,8 +156,8 @@ TEST_CASE("all keys of an export are read") {
   CHECK(to_json(config->effective().find("exports")[0]) ==
         R"([{"name": "w", "node-name": "web", "writable": true, "growable": true, )"
         R"("on-truncate": "zero", "control": "hidden", "cache": "kernel", "passthrough": "off", )"
-        R"("open": "at-mount", "required": true, "untrusted": true, "mode": "0640", )"
-        R"("owner": 1000, "group": 0, "flush-interval": "250ms"}])");
+        R"("open": "at-mount", "exclusive": true, "required": true, "untrusted": true, )"
+        R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms"}])");
 }
 
 TEST_CASE("the effective configuration reads as the same graph") {
