@@ -2,6 +2,7 @@
 // The only file that sees drivers: which ones this program has.
 #include "config/program.h"
 #include "drivers/filter/copy_on_read/copy_on_read.h"
+#include "drivers/format/bitmap_view/bitmap_view.h"
 #include "drivers/format/internal_snapshot/internal_snapshot.h"
 #include "drivers/format/qcow2/qcow2.h"
 #include "drivers/format/raw/raw.h"
@@ -17,6 +18,7 @@ int main(int argc, char** argv) {
       &bgfs::raw_driver_type,
       &bgfs::qcow2_driver_type,
       &bgfs::internal_snapshot_driver_type,
+      &bgfs::bitmap_view_driver_type,
       &bgfs::copy_on_read_driver_type,
   });
   bgfs::fuse_mounter mounts;

@@ -32,6 +32,14 @@ task<void> retry(view_subject subject, std::string) {
   co_await subject.root->retry(subject.pid);
 }
 
+task<void> revert(view_subject subject, std::string rest) {
+  if (rest.empty())
+    co_await fail(error_kind::invalid_argument,
+                  "write 'revert NAME', with the name of a snapshot as snapshots/ lists it");
+  co_await subject.root->open(subject.pid);
+  co_await subject.root->snapshots().revert(std::move(rest));
+}
+
 // "web base2", "web none".
 task<void> backing(view_subject subject, std::string rest) {
   std::istringstream words(rest);
@@ -53,6 +61,10 @@ task<void> backing(view_subject subject, std::string rest) {
 constexpr std::array verbs = {
     verb{"flush", "makes everything written so far durable", flush},
     verb{"retry", "tries again to open a root that failed", retry},
+    verb{"revert",
+         "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
+         "unless another snapshot has it",
+         revert, true},
     verb{"backing",
          "NODE OTHER: NODE gets the backing node OTHER (none: no more), kept in the state "
          "file beside the graph file",
