@@ -202,7 +202,6 @@ task<void> root_snapshots::revert(std::string shown_name) {
   co_await revert_disk(*which);
 }
 
-// The kernel has forgotten the former bytes when it returns.
 task<void> root_snapshots::revert_disk(snapshot_info which) {
   node& of = image();
   const snapshot_key key{.id = which.id, .name = which.name};
@@ -214,7 +213,6 @@ task<void> root_snapshots::revert_disk(snapshot_info which) {
       continue;
     co_await shielded(r->content_replaced());
   }
-  co_await shielded(mount_.settle_with_kernel());
   co_await done;
 }
 

@@ -28,7 +28,8 @@ public:
   task<void> create(std::string name);
   task<void> remove(std::string shown_name, u32 pid);
   task<void> rename(std::string from, std::string to);
-  // The disk becomes what it was. Nobody may have it open.
+  // The disk becomes what it was. Nobody may have it open. The kernel is told to forget the former
+  // bytes; mount_state::settle_with_kernel waits until it has.
   task<void> revert(std::string shown_name);
 
   // Whoever holds one keeps it from being deleted, until he lets go or the mount ends.

@@ -67,7 +67,11 @@ task<disk_use> side_disks::open(side_disk_request request, u32 pid) {
   made->key = request.key;
   made->disk =
       std::make_unique<raw_disk>(disk_policy{.name = request.name, .is_only_a_view = true});
-  co_await shielded(root_.place().run([&] { return open_below(*made, request); }));
+  result<> opened = co_await as_result(shielded_open(*made, request));
+  if (!opened) {
+    root_.log.add(pid, "open", opened.error());
+    co_await fail(std::move(opened).error());
+  }
   entries_.emplace(request.key, made);
   co_return use_of(std::move(made), pid);
 }
@@ -96,6 +100,11 @@ result<node_spec> spec_of(const exported_root& root, node& image, side_disk_requ
 }
 
 } // namespace
+
+// Who asked may go; others may be waiting for the lock.
+task<void> side_disks::shielded_open(entry& made, side_disk_request& request) {
+  co_await shielded(root_.place().run([&] { return open_below(made, request); }));
+}
 
 task<void> side_disks::open_below(entry& made, side_disk_request& request) {
   node& image = *root_.disk()->top().skip_filters();

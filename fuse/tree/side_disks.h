@@ -55,6 +55,7 @@ private:
   class use;
   using entry_pointer = std::shared_ptr<entry>; // shared by the list and by the uses of it
   [[nodiscard]] disk_use use_of(entry_pointer of, u32 pid);
+  task<void> shielded_open(entry& made, side_disk_request& request);
   task<void> open_below(entry& made, side_disk_request& request);
   static task<void> close_below(entry& gone);
   task<void> close(std::vector<entry_pointer> gone);

@@ -19,6 +19,9 @@ struct verb {
   task<void> (*run)(view_subject subject, std::string rest);
   bool takes_more = false;
   bool changes_graph = false;
+  // What the kernel may have kept is wrong afterwards: it has forgotten it when the verb is
+  // answered.
+  bool changes_content = false;
 };
 
 task<void> flush(view_subject subject, std::string) {
@@ -64,7 +67,7 @@ constexpr std::array verbs = {
     verb{"revert",
          "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
          "unless another snapshot has it",
-         revert, true},
+         revert, true, false, true},
     verb{"backing",
          "NODE OTHER: NODE gets the backing node OTHER (none: no more), kept in the state "
          "file beside the graph file",
@@ -78,15 +81,22 @@ task<std::string> render(view_subject) {
   co_return text;
 }
 
+task<void> run(const verb& what, view_subject subject, std::string rest) {
+  async_shared_mutex::guard looking;
+  if (!what.changes_graph)
+    looking = co_await subject.mount.looking.lock_shared();
+  co_await what.run(std::move(subject), std::move(rest));
+}
+
 task<void> write(view_subject subject, std::string text) {
   const std::string word = text.substr(0, text.find(' '));
   const std::string rest = text.substr(std::min(text.size(), word.size() + 1));
   const auto found = std::ranges::find(verbs, std::string_view(word), &verb::name);
   if (found != verbs.end() && (found->takes_more || rest.empty())) {
-    async_shared_mutex::guard looking;
-    if (!found->changes_graph)
-      looking = co_await subject.mount.looking.lock_shared();
-    co_await found->run(subject, rest);
+    const result<> done = co_await as_result(run(*found, subject, rest));
+    if (found->changes_content)
+      co_await subject.mount.settle_with_kernel();
+    co_await done;
     co_return;
   }
   std::array<std::string_view, verbs.size()> names;

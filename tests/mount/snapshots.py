@@ -553,6 +553,18 @@ def interrupted(env):
     m.command(".bgfs/reload", "1")
     equal(os.pread(fd, 3, 0), b"one", "after a reload")
     check(os.path.exists(m / "more"), "what was added")
+    # One that leads it to another thread, and back.
+    for thread in ({"iothread": "t"}, {}):
+        env.graph(nodes, [{**exports[0], **thread}])
+        m.command(".bgfs/reload", "1")
+        equal(os.pread(fd, 3, 0), b"one", "on another thread")
+        equal(pread(m / "disk.d/snapshots/one/disk", 0, 3), b"one", "another that opens it")
+        equal(pread(m / "disk.d/snapshots/one/vmstate", 0, 3), b"", "vmstate")
+    # One that would change how the image is open.
+    env.graph([{**nodes[0], "discard": "unmap"}, nodes[1]], exports)
+    number, sentence = m.refusal(".bgfs/reload", "1")
+    equal(number, errno.EBUSY, "the snapshot is open")
+    contains(sentence, "its snapshot 'one' is open as node '#disk.d/snapshots/1@", "the sentence")
     # One that would take the image away.
     env.graph(nodes, [{"name": "more", "node-name": "r"}])
     number, sentence = m.refusal(".bgfs/reload", "1")
@@ -567,7 +579,7 @@ def interrupted(env):
     fd = os.open(m / "disk.d/snapshots/one/disk", os.O_RDONLY)
     equal(os.pread(fd, 3, 0), b"one", "back again")
     os.kill(m.pid, signal.SIGTERM)  # leaves the tree, though somebody has a file open
-    with fails_with(errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ECONNABORTED):
+    with fails_with(errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ECONNABORTED, errno.ECANCELED):
         for _ in range(1000):
             os.pread(fd, 3, 0)
             time.sleep(0.01)
@@ -580,7 +592,7 @@ def interrupted(env):
     fd = os.open(m / "disk.d/snapshots/two/disk", os.O_RDONLY)
     pwrite(m / "disk", 0, b"two")
     os.kill(m.pid, signal.SIGKILL)
-    with fails_with(errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ECONNABORTED):
+    with fails_with(errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ECONNABORTED, errno.ECANCELED):
         for _ in range(1000):
             os.pread(fd, 3, 0)
             time.sleep(0.01)
@@ -614,3 +626,117 @@ def many(env):
     os.rmdir(at / "snapshot 5000")
     os.mkdir(at / "one more")
     equal(len(os.listdir(at)), count, "one less, one more")
+
+
+def three_roots(env, **spread):
+    nodes, exports = [], []
+    for name in ("a", "b", "c"):
+        image = env.qcow2(f"{name}.qcow2", "4M", options="cluster_size=4k")
+        nodes.append({"node-name": name, "driver": "qcow2",
+                      "file": {"driver": "file", "filename": str(image)}})
+        exports.append({"name": name, "node-name": name, "writable": True,
+                        **({"iothread": spread[name]} if name in spread else {})})
+    return nodes, exports
+
+
+@case(".bgfs/snapshots takes one snapshot of all writable roots at one instant, on every thread",
+      needs=["qemu-img"], timeout=120)
+def group(env):
+    """One writer stamps a rising number into a, then b, then c: at no instant is a later one ahead
+    of an earlier one, or more than one behind."""
+    for round_, spread in enumerate(({}, {"b": "t1", "c": "t2"})):
+        nodes, exports = three_roots(env, **spread)
+        m = env.mount(env.graph(nodes, exports, name=f"g{round_}.yaml"), name=f"m{round_}")
+        stop, fds = threading.Event(), [os.open(m / n, os.O_RDWR) for n in "abc"]
+
+        def stamp():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                for fd in fds:
+                    os.pwrite(fd, struct.pack("<Q", number), number % 512 * 8192)
+                    os.pwrite(fd, struct.pack("<Q", number), 4 * MiB - 8)
+
+        t = threading.Thread(target=stamp)
+        t.start()
+        try:
+            for i in range(10):
+                time.sleep(0.05)
+                os.mkdir(m / f".bgfs/snapshots/s{i}")
+        finally:
+            stop.set()
+            t.join()
+            for fd in fds:
+                os.close(fd)
+        at = m / ".bgfs/snapshots"
+        equal(sorted(os.listdir(at)), [f"s{i}" for i in range(10)], "those all have")
+        check("snapshots" not in os.listdir(m.path), "it is not listed at the top")
+        seen = []
+        for i in range(10):
+            equal(sorted(os.listdir(at / f"s{i}")), ["a", "b", "c"], "one link for each root")
+            a, b, c = (struct.unpack("<Q", pread(at / f"s{i}" / n / "disk", 4 * MiB - 8, 8))[0]
+                       for n in "abc")
+            check(a >= b >= c >= a - 1, f"s{i}", a, b, c)
+            seen.append((a, b, c))
+        check(seen == sorted(seen) and seen[-1][0] > 10, "they go on", seen)
+        os.mkdir(m / "a.d/snapshots/only a")
+        equal(len(os.listdir(at)), 10, "what one has is not listed")
+        with fails_with(errno.EEXIST):
+            os.mkdir(at / "only a")
+        equal(os.listdir(m / "b.d/snapshots").count("only a"), 0, "none was made")
+        contains(m.read(".bgfs/last-error").splitlines()[-1], "'a' has a snapshot", "last-error")
+        with fails_with(errno.EPERM):
+            os.rename(at / "s1", at / "s2x")
+        with fails_with(errno.ENOTEMPTY):  # this process has looked into all of them
+            os.rmdir(at / "s0")
+        run("rmdir", at / "s0")
+        for n in "abc":
+            check(not os.path.exists(m / f"{n}.d/snapshots/s0"), "deleted from", n)
+        m.command("b.d/snapshots/s1/hold", "1")
+        done = run("rmdir", at / "s1", ok=False)
+        contains(done.stderr, "busy", "held in one")
+        for n in "abc":
+            check(os.path.exists(m / f"{n}.d/snapshots/s1"), "none was deleted", n)
+        fd = os.open(at / "s2/c/disk", os.O_RDONLY)
+        contains(run("rmdir", at / "s2", ok=False).stderr, "busy", "open in one")
+        check(os.path.exists(m / "a.d/snapshots/s2"), "none was deleted")
+        os.close(fd)
+        m.umount()
+        for i, n in enumerate("abc"):
+            qemu_check(env / f"{n}.qcow2")
+            check(struct.unpack("<Q", converted(env, env / f"{n}.qcow2", "s5")[-8:])[0]
+                  == seen[5][i], "as the peer reads it", n)
+            (env / f"{n}.qcow2").unlink()
+
+
+@case("a snapshot of all roots is made in all or in none", needs=["qemu-img"])
+def all_or_none(env):
+    nodes, exports = three_roots(env)
+    raw = env.raw("r.raw", MiB)
+    nodes.append({"node-name": "r", "driver": "raw",
+                  "file": {"driver": "file", "filename": str(raw)}})
+    more = [{"name": "r", "node-name": "r", "writable": True}]
+    m = env.mount(env.graph(nodes, exports + more))
+    with fails_with(errno.EOPNOTSUPP):
+        os.mkdir(m / ".bgfs/snapshots/x")
+    contains(m.read(".bgfs/last-error"), "root 'r'", "last-error")
+    for n in "abc":
+        equal(os.listdir(m / f"{n}.d/snapshots"), [], "none was made")
+    more[0]["writable"] = False
+    env.graph(nodes, exports + more)
+    m.command(".bgfs/reload", "1")
+    os.mkdir(m / ".bgfs/snapshots/x")
+    equal(os.listdir(m / ".bgfs/snapshots/x"), ["a", "b", "c"], "those that are written")
+    m.umount()
+    # The last of them is full: 65,536 snapshots are all that there may be.
+    make_snapshots(env.qcow2("c.qcow2", "4M"), [str(i).encode() for i in range(65536)])
+    m = env.mount(env.graph(nodes, exports + more))
+    with fails_with(errno.EFBIG):
+        os.mkdir(m / ".bgfs/snapshots/y")
+    contains(m.read(".bgfs/last-error"), "65536", "last-error")
+    for n in "ab":
+        equal(os.listdir(m / f"{n}.d/snapshots"), ["x"], "those before it are taken back")
+    m.umount()
+    for n in "ab":
+        qemu_check(env / f"{n}.qcow2")
+        equal(names_of(env / f"{n}.qcow2"), ["x"], n)

@@ -11,7 +11,8 @@ constexpr option option_list[] = {
     {.name = "bitmap", .help = "its name", .is_required = true, .is_strong = true},
 };
 constexpr option_schema bitmap_view_options{"driver 'bitmap-view'", option_list};
-constexpr child_slot slots[] = {{"file", role::primary | role::data}};
+// Others may write to it: that is what bitmaps are for.
+constexpr child_slot slots[] = {{"file", role::primary}};
 
 // No mapping is kept by anybody (try_map): a clear part becomes a dirty one without a word.
 class bitmap_view_driver final : public driver, public readable, public mappable {
@@ -25,6 +26,9 @@ public:
   task<void> close() override {
     hold_.reset();
     co_return;
+  }
+  void refine_limits(block_limits& limits) const override {
+    limits.request_alignment = file_.child().limits().request_alignment;
   }
   [[nodiscard]] permissions child_permissions(const edge&, permissions) const override {
     return {permission::consistent_read, permission::all};
