@@ -133,12 +133,20 @@ void root_snapshots::note_lister(const std::string& key, u32 pid) const {
   mount_.listers.note(process_of(pid), directory_of(key));
 }
 
+// Several roots may show one image.
+result<> root_snapshots::require_not_held(const snapshot_info& which) const {
+  for (const root_pointer& r : mount_.roots)
+    if (r->leads_to(image()) && r->snapshots().is_held(key_of(which)))
+      return fail(error_kind::busy,
+                  "snapshot '{}' of '{}' is held; write 0 to its 'hold' file in {}.d/snapshots to "
+                  "let it go",
+                  which.name, root_.name(), r->name());
+  return {};
+}
+
 task<void> root_snapshots::require_removable(snapshot_info which, u32 pid) {
   const std::string key = key_of(which);
-  if (is_held(key))
-    co_await fail(error_kind::busy,
-                  "snapshot '{}' of '{}' is held; write 0 to its 'hold' file to let it go",
-                  which.name, root_.name());
+  co_await require_not_held(which);
   co_await require_no_lister(mount_, pid, directory_of(key),
                              fmt::format("snapshot '{}' of '{}'", which.name, root_.name()));
   if (const opener* const user = root_.beside().user_of("snapshots/" + key + "/"))

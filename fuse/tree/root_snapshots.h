@@ -54,6 +54,7 @@ private:
   task<void> create_locked(std::string name);
   task<void> remove_found(std::string shown_name, u32 pid);
   [[nodiscard]] result<> require_closed() const;
+  [[nodiscard]] result<> require_not_held(const snapshot_info& which) const;
   task<void> revert_disk(snapshot_info which);
 
   mount_state& mount_;

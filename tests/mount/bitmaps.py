@@ -386,11 +386,12 @@ def make_bitmaps(image, names):
         bits = -(-size // 65536)
         entries = -(-bits // (cluster * 8))
         check(entries * 8 <= cluster, "a table is one cluster")
-        directory, tables = b"", end
+        parts, tables = [], end
         for i, name in enumerate(names):
             entry = struct.pack(">QIIBBHI", tables + i * cluster, entries, 2, 1, 16, len(name), 0)
             entry += name
-            directory += entry + bytes(-len(entry) % 8)
+            parts.append(entry + bytes(-len(entry) % 8))
+        directory = b"".join(parts)
         at = tables + len(names) * cluster
         clusters = len(names) + -(-len(directory) // cluster)
         f.seek(at)
@@ -431,7 +432,7 @@ def make_bitmaps(image, names):
 
 
 @case("as many bitmaps as an image may have are listed and looked at", needs=["qemu-img", "ls"],
-      timeout=300)
+      timeout=600)
 def many(env):
     image = env.qcow2("a.qcow2", "1M", options="cluster_size=4k")
     count = 65_535
@@ -439,14 +440,14 @@ def many(env):
     m = env.mount(env.simple(image, "qcow2"))
     at = m / "disk.d/bitmaps"
     def timed(*command):
-        begin = time.monotonic()
+        begin = processor_seconds(m.pid)
         lines = run(*command).stdout.count("\n")
-        return lines, time.monotonic() - begin
+        return lines, processor_seconds(m.pid) - begin
     lines, plain = timed("ls", "-U", at)
     equal(lines, count, "ls")
     lines, long = timed("ls", "-la", at)
     equal(lines, count + 3, "ls -la")
-    check(plain < 20 and long < 120, "it takes too long", plain, long)
+    check(plain < 4 and long < 120, "it takes too long", plain, long)
     equal((at / "bitmap 65534/count").read_text(), "0\n", "the last")
     with fails_with(errno.EOPNOTSUPP):
         os.mkdir(at / "one more")

@@ -189,13 +189,14 @@ def make_snapshots(image, names):
         end += -end % cluster
         l1_at = end  # all have an L1 table of their own
         l1_clusters = -(-entries * 8 // cluster)
-        table, clusters = b"", l1_clusters * len(names)
+        parts, clusters = [], l1_clusters * len(names)
         for i, name in enumerate(names):
             ident = str(i + 1).encode()
             entry = struct.pack(">QIHHIIQII", l1_at + i * l1_clusters * cluster, entries, len(ident),
                                 len(name), 1700000000 + i, 0, 0, 0, 16)
             entry += struct.pack(">QQ", 0, size) + ident + name
-            table += entry + bytes(-len(entry) % 8)
+            parts.append(entry + bytes(-len(entry) % 8))
+        table = b"".join(parts)
         table_at = end + clusters * cluster
         table_clusters = -(-len(table) // cluster)
         f.seek(table_at + table_clusters * cluster - 1)
@@ -342,6 +343,35 @@ def kept(env):
     run("rmdir", at / "c")
     os.mkdir(at / "c")  # another one: not looked into
     os.rmdir(at / "c")
+
+
+@case("what one root holds no other root of the same image deletes", needs=["qemu-img"],
+      as_written=True)
+def held_elsewhere(env):
+    image = env.qcow2("a.qcow2", "1M")
+    nodes = [{"node-name": "n", "driver": "qcow2",
+              "file": {"driver": "file", "filename": str(image)}}]
+    m = env.mount(env.graph(nodes, [{"name": n, "node-name": "n", "writable": True}
+                                    for n in ("one", "two")]))
+    os.mkdir(m / "one.d/snapshots/s")
+    equal(os.listdir(m / "two.d/snapshots"), ["s"], "both show it")
+    m.command("one.d/snapshots/s/hold", "1")
+    with fails_with(errno.EBUSY):
+        os.rmdir(m / "two.d/snapshots/s")
+    contains(last_error(m, "two"), "one.d/snapshots", "last-error")
+    m.command("one.d/snapshots/s/hold", "0")
+    fd = os.open(m / "one.d/snapshots/s/disk", os.O_RDONLY)
+    with fails_with(errno.EBUSY):
+        os.rmdir(m / "two.d/snapshots/s")
+    contains(last_error(m, "two"), "#one.d/snapshots/", "last-error")
+    other = os.open(m / "one", os.O_RDONLY)
+    number, sentence = m.refusal("two.d/ctl", "revert s")
+    equal(number, errno.EBUSY, "open through the other")
+    os.close(other)
+    os.close(fd)
+    wait_for(lambda: m.read("one.d/openers") == "", "the release")
+    m.command("two.d/ctl", "revert s")
+    os.rmdir(m / "two.d/snapshots/s")
 
 
 @case("what was known of a removed snapshot does not become a later one of its name",
@@ -614,14 +644,14 @@ def many(env):
     m = env.mount(env.simple(image, "qcow2"))
     at = m / "disk.d/snapshots"
     def timed(*command):
-        begin = time.monotonic()
+        begin = processor_seconds(m.pid)
         lines = run(*command).stdout.count("\n")
-        return lines, time.monotonic() - begin
+        return lines, processor_seconds(m.pid) - begin
     lines, plain = timed("ls", "-U", at)
     equal(lines, count, "ls")
     lines, long = timed("ls", "-la", at)
     equal(lines, count + 3, "ls -la")
-    check(plain < 10 and long < 30, "it takes too long", plain, long)
+    check(plain < 2 and long < 20, "it takes too long", plain, long)
     equal(pread(at / "snapshot 9999/disk", 0, 3), bytes(3), "the last")
     os.rmdir(at / "snapshot 5000")
     os.mkdir(at / "one more")
