@@ -17,11 +17,14 @@ struct disk_handle {
   bool is_writing;
   // In root->openers; nullopt: not a handle of the live image.
   std::optional<std::list<opener>::iterator> listed;
-  // In root->open_views: of a layer or a partition, which others change; 0: the live image.
+  // In root->open_views, by its inode: of a layer or a partition, which others change; nullopt:
+  // not.
+  std::optional<std::list<opener>::iterator> viewed = {};
   u64 inode = 0;
   // A partition of the disk, which is all that the handle shows; null: all of the disk. Shared with
   // who serves it by lease.
   std::shared_ptr<partition_window> part = {};
+  std::shared_ptr<const void> kept_open = {}; // disk_use
 };
 
 struct view_handle {

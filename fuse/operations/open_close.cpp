@@ -2,9 +2,9 @@
 // Opening, closing, syncing.
 #include "fuse/operations/operations.h"
 
+#include "fuse/tree/process.h"
 #include "graph/io/spawn.h"
 
-#include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <unistd.h>
@@ -21,18 +21,6 @@ bool opens_for_reading(u32 flags) {
 
 } // namespace
 
-std::string command_of(u32 pid) {
-  const std::string path = fmt::format("/proc/{}/comm", pid);
-  std::array<char, 256> text{};
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return {};
-  const ssize_t length = ::read(fd, text.data(), text.size());
-  ::close(fd);
-  std::string out(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-  return out.substr(0, out.find('\n'));
-}
-
 task<reply> operations::open(fuse_in_header request, u32 flags) {
   inode_pin target = co_await find(request);
   if (target->as_disk() != nullptr)
@@ -46,14 +34,15 @@ task<reply> operations::open(fuse_in_header request, u32 flags) {
 
 task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 flags) {
   disk_file* const file = target->as_disk();
-  raw_disk* const disk = co_await file->disk(request.pid);
+  disk_use use = co_await file->disk(request.pid);
+  raw_disk* const disk = use.disk;
   const bool is_writing = opens_for_writing(flags);
   if (is_writing && !disk->policy().is_writable)
     co_await fail(error{error_kind::permission,
                         fmt::format("'{}' is exported read-only", disk->policy().name), EROFS});
   if (file->partition_number() != 0)
-    co_return co_await open_partition(request, std::move(target), disk, flags);
-  if (is_writing && file->is_live())
+    co_return co_await open_partition(request, std::move(target), std::move(use), flags);
+  if (is_writing && file->content() == shown_content::live)
     if (const result<> may = target->root_of()->check_exclusive(false); !may) {
       target->root_of()->log.add(request.pid, "open", may.error());
       co_await may;
@@ -68,13 +57,19 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
     target->root_of()->tell_other_views({});
   }
   disk_handle h{disk, target->root_of()->shared_from_this(), is_writing, {}};
+  h.kept_open = std::move(use.kept_open);
   h.root->meet_overlapping();
   std::shared_ptr<lease> by = // shared with its root, which may go before this handle
       co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
   std::optional<i32> backing;
-  if (file->is_live()) {
-    const std::string command = command_of(request.pid);
-    h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
+  opener who{.pid = request.pid,
+             .command = command_of(request.pid),
+             .is_writing = is_writing,
+             .shows_live = file->content() != shown_content::below,
+             .what = target->path().substr(1)};
+  switch (file->content()) {
+  case shown_content::live: {
+    h.listed = h.root->openers.insert(h.root->openers.end(), std::move(who));
     result<std::optional<i32>> passed =
         co_await as_result(h.root->through_kernel().admit(**h.listed));
     if (!passed) {
@@ -83,9 +78,17 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
       co_await fail(std::move(passed).error());
     }
     backing = *passed;
-  } else {
+    break;
+  }
+  case shown_content::as_live:
+  case shown_content::below: {
     h.inode = target->number();
-    h.root->open_views[h.inode].count++;
+    std::list<opener>& list = h.root->open_views[h.inode].users;
+    h.viewed = list.insert(list.end(), std::move(who));
+    break;
+  }
+  case shown_content::frozen:
+    break; // who keeps it open knows
   }
   co_await shielded(h.root->settle_leased_writes());
   kernel::open_out out{};
@@ -141,9 +144,12 @@ task<void> operations::release(u64 handle_number) {
     root = h->root;
     if (h->listed)
       root->openers.erase(*h->listed);
-    if (h->inode != 0)
-      if (auto at = root->open_views.find(h->inode); --at->second.count == 0)
+    if (h->viewed) {
+      const auto at = root->open_views.find(h->inode);
+      at->second.users.erase(*h->viewed);
+      if (at->second.users.empty())
         root->open_views.erase(at);
+    }
   }
   if (const view_handle* h = handles_.find<view_handle>(handle_number))
     if (h->lines)

@@ -69,18 +69,30 @@ task<void> operations::set_partition_length(inode& target, raw_disk* disk, u64 l
   co_await truncate_partition(disk, root, p->place, name_of(target), length);
 }
 
-task<reply> operations::open_partition(fuse_in_header request, inode_pin target, raw_disk* disk,
+task<reply> operations::open_partition(fuse_in_header request, inode_pin target, disk_use use,
                                        u32 flags) {
   disk_file* const file = target->as_disk();
+  raw_disk* const disk = use.disk;
   const root_pointer root = target->root_of()->shared_from_this();
   const bool is_writing = (flags & O_ACCMODE) != O_RDONLY;
   partition_set& parts = root->parts.of(*disk);
-  disk_handle h{disk, root, is_writing, {}, target->number()};
+  disk_handle h{.disk = disk,
+                .root = root,
+                .is_writing = is_writing,
+                .listed = {},
+                .inode = target->number(),
+                .kept_open = std::move(use.kept_open)};
+  opener who{.pid = request.pid,
+             .command = command_of(request.pid),
+             .is_writing = is_writing,
+             .shows_live = file->content() != shown_content::below,
+             .what = target->path().substr(1)};
   h.part = co_await parts.open(file->partition_number(), name_of(*target));
   root->meet_overlapping();
   std::shared_ptr<lease> by = // shared with its root, which may go before this handle
       co_await root->place().look([disk] { return disk->lease_of_handles(); });
-  if (file->is_live()) {
+  if (file->content() == shown_content::live) {
+    who.what.clear();
     result<> may = is_writing ? root->check_exclusive(true) : result<>();
     if (may && is_writing && mount_.is_writeback())
       may = fail(error_kind::busy,
@@ -105,7 +117,7 @@ task<reply> operations::open_partition(fuse_in_header request, inode_pin target,
     }
   }
   shown_view& shown = root->open_views[h.inode];
-  shown.count++;
+  h.viewed = shown.users.insert(shown.users.end(), std::move(who));
   shown.place = h.part->place;
   co_await shielded(root->settle_leased_writes());
   parts.now_watched();

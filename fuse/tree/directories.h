@@ -12,8 +12,14 @@ namespace bgfs {
 
 // Below NAME.d.
 [[nodiscard]] std::unique_ptr<inode> make_layers_directory(mount_state& mount, exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_snapshots_directory(mount_state& mount,
+                                                              exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_bitmaps_directory(mount_state& mount,
+                                                            exported_root& root);
 [[nodiscard]] std::unique_ptr<inode> make_nodes_directory(mount_state& mount, exported_root& root);
 
+// In .bgfs.
+[[nodiscard]] std::unique_ptr<inode> make_group_snapshots_directory(mount_state& mount);
 // partitions/ of the disk that `whole` shows, which is of that root.
 [[nodiscard]] std::unique_ptr<inode> make_partitions_directory(mount_state& mount,
                                                                exported_root& root,

@@ -10,6 +10,9 @@
 #include "fuse/tree/payload_budget.h"
 #include "fuse/tree/raw_disk.h"
 #include "fuse/tree/residence.h"
+#include "fuse/tree/root_bitmaps.h"
+#include "fuse/tree/root_snapshots.h"
+#include "fuse/tree/side_disks.h"
 
 #include <list>
 #include <map>
@@ -34,7 +37,9 @@ struct opener {
   bool is_writing;
   bool is_passed_through = false; // the kernel serves it by itself
   bool is_admitted = false;       // which of the two it is, is decided
-  u32 partition = 0;              // 0: it is the raw file of the root
+  bool shows_live = true;         // what is written to the root is seen through it
+  std::string what = {}; // what is open, as a path in the mount; "": it is in `openers`, too
+  u32 partition = 0;     // 0: it is the raw file of the root
 };
 
 // As the `state` file shows it.
@@ -45,7 +50,7 @@ struct root_state {
 
 // A file that shows bytes of a root beside its raw file, and is open.
 struct shown_view {
-  unsigned count = 0;
+  std::list<opener> users;
   byte_range place{0, device_length_max}; // of the disk
 };
 
@@ -108,15 +113,23 @@ public:
   [[nodiscard]] std::vector<node*> layers() const;
   // Every node below and including the top, each once, the top first.
   [[nodiscard]] std::vector<node*> nodes() const;
+  [[nodiscard]] bool leads_to(const node& n) const;
   // Layer `index` merged down to the base, read-only; attached at first use.
   task<raw_disk*> layer_disk(unsigned index);
+  // What is opened for a while beside the live image.
+  [[nodiscard]] side_disks& beside() { return beside_; }
+  [[nodiscard]] root_snapshots& snapshots() { return snapshots_; }
+  [[nodiscard]] root_bitmaps& bitmaps() { return bitmaps_; }
+  // Its nodes show other bytes from now on.
+  task<void> content_replaced();
 
   task<root_state> state();
   // What can be said of the disk without opening it: a root that is opened on demand is not opened
   // because somebody lists the mount. nullopt: nothing. By who holds mount_state::looking.
   task<std::optional<disk_extent>> look_from_outside();
 
-  [[nodiscard]] mode_t mode() const; // permission bits of the raw file; 0 while it is failed
+  [[nodiscard]] mode_t mode() const;      // permission bits of the raw file; 0 while it is failed
+  [[nodiscard]] mode_t full_mode() const; // also while it is failed
   [[nodiscard]] mode_t view_mode(bool is_writable_view) const;
   [[nodiscard]] mode_t directory_mode() const;
   [[nodiscard]] uid_t owner() const;
@@ -149,7 +162,9 @@ public:
 
   std::map<u64, shown_view> open_views; // by inode: layers and partitions that are open
   std::list<opener> openers;            // of the raw file and of partitions, oldest first
-  payload_share share;                  // of mount_state::payloads
+  // One that has the disk open, through its raw file or another; null: nobody has.
+  [[nodiscard]] const opener* first_opener() const;
+  payload_share share; // of mount_state::payloads
   // As the kernel knows them; 0: it does not.
   u64 inode = 0;           // of the raw file
   u64 directory_inode = 0; // of its control directory
@@ -172,7 +187,6 @@ private:
   task<void> release_disks();
   void tell_kernel();
   void forget_names();
-  [[nodiscard]] mode_t full_mode() const;
 
   mount_state& mount_;
   residence place_;
@@ -188,6 +202,9 @@ private:
   std::unique_ptr<raw_disk> disk_;
   std::map<unsigned, std::unique_ptr<raw_disk>> layer_disks_;
   std::multimap<unsigned, std::unique_ptr<raw_disk>> layer_disks_gone_;
+  side_disks beside_;
+  root_snapshots snapshots_;
+  root_bitmaps bitmaps_;
   std::string image_path_;                                // of the live image's file
   std::vector<std::weak_ptr<exported_root>> overlapping_; // other roots that share nodes
   u64 overlapping_as_of_ = 0;

@@ -18,13 +18,14 @@ public:
       : root_(root), owner_(root.shared_from_this()), whole_(std::move(whole)), number_(number) {}
 
   task<attributes> describe() override {
-    raw_disk* const found = co_await whole_->disk(0);
+    const disk_use use = co_await whole_->disk(0);
+    raw_disk* const found = use.disk;
     const partition_set::table_pointer table = co_await root_.parts.of(*found).read();
     const partition* const p = table->find(number_);
     if (p == nullptr || !p->has_bytes())
       co_await no_such_name(fmt::format("{}", number_));
     attributes a;
-    a.mode = S_IFREG | (is_live() ? root_.mode() : root_.view_mode(false));
+    a.mode = S_IFREG | (content() == shown_content::live ? root_.mode() : root_.view_mode(false));
     a.owner = root_.owner();
     a.group = root_.group();
     a.length = p->place.length;
@@ -38,13 +39,10 @@ public:
     co_return a;
   }
 
-  task<raw_disk*> disk(u32 pid) override {
-    raw_disk* const found = co_await whole_->disk(pid);
-    co_return found;
-  }
+  task<disk_use> disk(u32 pid) override { return whole_->disk(pid); }
   u32 partition_number() const override { return number_; }
   exported_root* root_of() override { return &root_; }
-  bool is_live() const override { return whole_->is_live(); }
+  [[nodiscard]] shown_content content() const override { return whole_->content(); }
 
 private:
   exported_root& root_;
@@ -92,7 +90,8 @@ public:
 
 protected:
   task<partition_set::table_pointer> table() {
-    raw_disk* const disk = co_await whole_->disk(0);
+    const disk_use use = co_await whole_->disk(0);
+    raw_disk* const disk = use.disk;
     partition_set::table_pointer now = co_await root_.parts.of(*disk).read();
     co_return now;
   }
@@ -147,7 +146,7 @@ public:
         co_return std::make_unique<link_directory>(mount_, root_, whole_, kind);
     if (const view* const v = find_view(views_of_partitions(), name))
       co_return std::make_unique<view_file>(
-          *v, view_place{mount_, root_.shared_from_this(), {}, {}, whole_});
+          *v, view_place{.mount = mount_, .root = root_.shared_from_this(), .whole = whole_});
     u32 number = 0;
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (bad != std::errc{} || fmt::format("{}", number) != name)

@@ -7,10 +7,17 @@ namespace {
 
 task<std::string> render(view_subject subject) {
   std::string text;
+  const auto add = [&text](const opener& o, std::string_view what) {
+    text +=
+        fmt::format("{} {} {}{}{}\n", o.pid, o.command.empty() ? "?" : o.command,
+                    o.is_writing ? "rw" : "ro", o.is_passed_through ? " passthrough" : "", what);
+  };
   for (const opener& o : subject.root->openers)
-    text += fmt::format("{} {} {}{}{}\n", o.pid, o.command.empty() ? "?" : o.command,
-                        o.is_writing ? "rw" : "ro", o.is_passed_through ? " passthrough" : "",
-                        o.partition != 0 ? fmt::format(" partitions/{}", o.partition) : "");
+    add(o, o.partition != 0 ? fmt::format(" partitions/{}", o.partition) : std::string());
+  for (const auto& [number, view] : subject.root->open_views)
+    for (const opener& o : view.users)
+      if (!o.what.empty())
+        add(o, " " + o.what);
   co_return text;
 }
 
@@ -18,8 +25,8 @@ task<std::string> render(view_subject subject) {
 
 extern constinit const view openers_view{
     .name = "openers",
-    .summary = "who has the raw file open: pid, command, ro or rw, and whether "
-               "the kernel serves it by itself (passthrough); or which partition of it",
+    .summary = "who has the raw file open: pid, command, ro or rw, and whether the kernel serves "
+               "it by itself (passthrough), or which partition; of layers also their path",
     .render = render,
     .needs_medium = false};
 

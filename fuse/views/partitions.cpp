@@ -17,7 +17,8 @@ struct described_table {
 };
 
 task<described_table> look(view_subject subject) {
-  raw_disk* const disk = co_await subject.whole->disk(subject.pid);
+  const disk_use use = co_await subject.whole->disk(subject.pid);
+  raw_disk* const disk = use.disk;
   partition_set& parts = subject.root->parts.of(*disk);
   described_table d;
   d.table = co_await parts.read();

@@ -439,6 +439,13 @@ class Env:
         return reports
 
 
+def processor_seconds(pid):
+    """What a process has used, which says how much work there was however busy the machine is."""
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def qemu_check(image):
     done = run("qemu-img", "check", image, ok=False)
     if done.returncode != 0:
