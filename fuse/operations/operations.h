@@ -97,9 +97,6 @@ private:
   leased_files leased_;
 };
 
-// "dd"; "" if it cannot be told.
-[[nodiscard]] std::string command_of(u32 pid);
-
 [[nodiscard]] inline std::unexpected<error> no_such_handle(u64 number) {
   return fail(error_kind::invalid_argument, "the kernel uses handle {:#x}, which is not open",
               number);

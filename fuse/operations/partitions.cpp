@@ -4,6 +4,7 @@
 // write through it may wait until the kernel has dropped those of the raw file.
 #include "fuse/operations/operations.h"
 
+#include "fuse/tree/process.h"
 #include "graph/io/spawn.h"
 
 #include <algorithm>

@@ -271,7 +271,8 @@ private:
   task<void> read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes);
   task<void> inflate(l2_entry entry, std::span<std::byte> cluster);
   // Whether nothing in this image or below it makes the range anything but zeroes.
-  task<bool> reads_as_zero(byte_range guest);
+  enum class zero_because : u8 { backing_ends, image_says_so };
+  task<bool> reads_as_zero(byte_range guest, zero_because why = zero_because::backing_ends);
   [[nodiscard]] u64 backing_length() const;
   // The header names a backing file, or there is one: unallocated does not mean zero.
   [[nodiscard]] bool may_have_backing() const;

@@ -13,7 +13,8 @@ task<void> image::write_zeroes(byte_range range, write_flags flags) {
   const bool reaches_end = range.end() == header_.disk_length;
   const u64 unit = header_.version < 3 ? g().cluster() : g().subcluster();
   if (!is_aligned(range.offset, unit) || (!is_aligned(range.end(), unit) && !reaches_end)) {
-    const bool is_zero_already = co_await reads_as_zero(range);
+    // Where only the end of the backing file makes it so, it must stay so without it.
+    const bool is_zero_already = co_await reads_as_zero(range, zero_because::image_says_so);
     if (!is_zero_already)
       co_await fail(error_kind::unsupported, "only whole subclusters of {:#x} bytes can be zeroed",
                     unit);

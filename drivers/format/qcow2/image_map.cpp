@@ -341,14 +341,16 @@ task<void> image::inflate(l2_entry entry, std::span<std::byte> cluster) {
   co_await std::move(done);
 }
 
-task<bool> image::reads_as_zero(byte_range guest) {
+task<bool> image::reads_as_zero(byte_range guest, zero_because why) {
   const u64 end = guest.end();
   guest_offset at(guest.offset);
   while (at.value < end) {
     const guest_run run =
         co_await find_run(live(), at, end - at.value, split_at::kind, metadata_lock::not_held);
     if (is_unallocated(run.kind)) {
-      if (at.value < backing_length())
+      const bool is_hidden =
+          why == zero_because::backing_ends ? at.value >= backing_length() : !may_have_backing();
+      if (!is_hidden)
         co_return false;
     } else if (!is_zero(run.kind)) {
       co_return false;

@@ -220,6 +220,24 @@ TEST_CASE("qcow2: writers into one cluster over a base wait for one copy, which 
   }
 }
 
+TEST_CASE("qcow2: zeroes in a part of a cluster past the end of a short base are the image's own") {
+  qcow2_bench b;
+  b.create("d", 64 << 10, {{"cluster_size", "4K"}});
+  b.place("base", pattern(34816, 1)); // half of cluster 8
+  root& way = b.open("d", {}, "base");
+  b.bench.must(way.write_zeroes({35840, 1024}));
+  const block_status s = b.bench.must(b.top().status({35840, 1024}));
+  CHECK(s.is_allocated);
+  b.close();
+  memory_disks()["base"]->bytes = pattern(64 << 10, 1); // a longer one takes its place
+  root& again = b.open("d", {}, "base");
+  std::vector<std::byte> bytes(4096);
+  b.bench.must(again.read(32768, bytes));
+  std::vector<std::byte> expected = pattern(34816, 1);
+  expected.resize(36864);
+  CHECK(is_same(bytes, std::span(expected).subspan(32768)));
+}
+
 TEST_CASE("qcow2: what a write covers need not be readable in the base") {
   qcow2_bench b;
   memory_disk& disk = b.create("d", 4 << 16, {{"cluster_size", "64K"}});
