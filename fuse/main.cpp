@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
       &bgfs::null_co_driver_type,
       &bgfs::raw_driver_type,
       &bgfs::qcow2_driver_type,
+      &bgfs::qcow2_increment_driver_type,
       &bgfs::internal_snapshot_driver_type,
       &bgfs::snapshot_access_driver_type,
       &bgfs::copy_on_read_driver_type,
