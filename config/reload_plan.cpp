@@ -206,6 +206,12 @@ private:
           next.push_back(&e->child());
       }
     }
+    // They go when who opened them says so. What they look at may not leave while they do: its
+    // blockers say who is in the way.
+    for (const graph* g : live_)
+      for (const auto& n : g->nodes())
+        if (n->is_visitor())
+          kept_.insert(n.get());
   }
 
   [[nodiscard]] bool has_new_nodes(std::string_view top) const {

@@ -3,6 +3,7 @@
 #include "config/program.h"
 #include "drivers/filter/copy_before_write/copy_before_write.h"
 #include "drivers/filter/copy_on_read/copy_on_read.h"
+#include "drivers/format/bitmap_view/bitmap_view.h"
 #include "drivers/format/internal_snapshot/internal_snapshot.h"
 #include "drivers/format/qcow2/qcow2.h"
 #include "drivers/format/raw/raw.h"
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
       &bgfs::qcow2_increment_driver_type,
       &bgfs::internal_snapshot_driver_type,
       &bgfs::snapshot_access_driver_type,
+      &bgfs::bitmap_view_driver_type,
       &bgfs::copy_on_read_driver_type,
       &bgfs::copy_before_write_driver_type,
   });

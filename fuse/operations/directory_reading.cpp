@@ -46,6 +46,7 @@ task<reply> operations::opendir(fuse_in_header request) {
   directory* const d = where->as_directory();
   if (d == nullptr)
     co_await fail(error{error_kind::not_found, "not a directory", ENOTDIR});
+  d->opened_by(request.pid);
   std::vector<directory_entry> entries = co_await d->list();
   // What a name of 255 bytes cannot hold (a long node name, escaped) is reachable in other ways.
   std::erase_if(entries,

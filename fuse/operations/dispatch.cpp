@@ -41,6 +41,15 @@ task<reply> server::perform_other(fuse_in_header header, request_body& body) {
           [&](ask::copy& what) { return to.copy(what); },
           [&](ask::getxattr& what) { return to.getxattr(header, std::move(what)); },
           [&](ask::listxattr& what) { return done(to.listxattr(what)); },
+          [&](ask::make_directory& what) {
+            return to.make_directory(header, std::move(what.name));
+          },
+          [&](ask::remove_directory& what) {
+            return to.remove_directory(header, std::move(what.name));
+          },
+          [&](ask::rename& what) { return to.rename(header, std::move(what)); },
+          [&](ask::unlink& what) { return to.unlink(header, std::move(what.name)); },
+          [&](ask::make_other& what) { return to.make_other(header, std::move(what)); },
           [&](ask::release& what) { return released(to.release(what.handle)); },
           [&](ask::releasedir& what) { return released(to.release(what.handle)); },
           // Everything was written when the write was answered; closing makes nothing durable.

@@ -15,9 +15,11 @@ struct disk_handle {
   raw_disk* disk;
   root_pointer root;
   bool is_writing;
-  // In root->openers; nullopt: not a handle of the live image.
+  // In root->openers, or of a layer, which others change, in its list of root->open_views; nullopt:
+  // neither.
   std::optional<std::list<opener>::iterator> listed;
-  u64 inode = 0; // of a layer, which others change; 0: of the live image
+  u64 inode = 0;                              // of a layer; 0: of the live image
+  std::shared_ptr<const void> kept_open = {}; // disk_use
 };
 
 struct view_handle {

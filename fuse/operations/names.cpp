@@ -128,7 +128,8 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
                   "mode and owner of '{}' come from its export ('mode', 'owner', 'group')",
                   target->path());
   if (file != nullptr) {
-    raw_disk* const disk = co_await file->disk(request.pid);
+    const disk_use use = co_await file->disk(request.pid);
+    raw_disk* const disk = use.disk;
     residence& place = target->root_of()->place();
     if ((in.valid & FATTR_SIZE) != 0) {
       result<> outcome = co_await as_result(place.run([&] { return disk->set_length(in.size); }));

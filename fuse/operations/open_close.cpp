@@ -2,9 +2,9 @@
 // Opening, closing, syncing.
 #include "fuse/operations/operations.h"
 
+#include "fuse/tree/process.h"
 #include "graph/io/spawn.h"
 
-#include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <unistd.h>
@@ -17,17 +17,6 @@ bool opens_for_writing(u32 flags) {
 }
 bool opens_for_reading(u32 flags) {
   return (flags & O_ACCMODE) != O_WRONLY;
-}
-
-std::string first_line_of(const std::string& path) {
-  std::array<char, 256> text{};
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return {};
-  const ssize_t length = ::read(fd, text.data(), text.size());
-  ::close(fd);
-  std::string out(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-  return out.substr(0, out.find('\n'));
 }
 
 } // namespace
@@ -45,7 +34,8 @@ task<reply> operations::open(fuse_in_header request, u32 flags) {
 
 task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 flags) {
   disk_file* const file = target->as_disk();
-  raw_disk* const disk = co_await file->disk(request.pid);
+  disk_use use = co_await file->disk(request.pid);
+  raw_disk* const disk = use.disk;
   const bool is_writing = opens_for_writing(flags);
   if (is_writing && !disk->policy().is_writable)
     co_await fail(error{error_kind::permission,
@@ -60,13 +50,19 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
     target->root_of()->tell_other_views({});
   }
   disk_handle h{disk, target->root_of()->shared_from_this(), is_writing, {}};
+  h.kept_open = std::move(use.kept_open);
   h.root->meet_overlapping();
   std::shared_ptr<lease> by = // shared with its root, which may go before this handle
       co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
   std::optional<i32> backing;
-  if (file->is_live()) {
-    const std::string command = first_line_of(fmt::format("/proc/{}/comm", request.pid));
-    h.listed = h.root->openers.insert(h.root->openers.end(), {request.pid, command, is_writing});
+  opener who{.pid = request.pid,
+             .command = command_of(request.pid),
+             .is_writing = is_writing,
+             .shows_live = file->content() != shown_content::below,
+             .what = target->path().substr(1)};
+  switch (file->content()) {
+  case shown_content::live: {
+    h.listed = h.root->openers.insert(h.root->openers.end(), std::move(who));
     result<std::optional<i32>> passed =
         co_await as_result(h.root->through_kernel().admit(**h.listed));
     if (!passed) {
@@ -75,9 +71,17 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
       co_await fail(std::move(passed).error());
     }
     backing = *passed;
-  } else {
+    break;
+  }
+  case shown_content::as_live:
+  case shown_content::below: {
     h.inode = target->number();
-    h.root->open_views[h.inode]++;
+    std::list<opener>& list = h.root->open_views[h.inode];
+    h.listed = list.insert(list.end(), std::move(who));
+    break;
+  }
+  case shown_content::frozen:
+    break; // who keeps it open knows
   }
   co_await shielded(h.root->settle_leased_writes());
   kernel::open_out out{};
@@ -131,10 +135,14 @@ task<void> operations::release(u64 handle_number) {
   root_pointer root;
   if (const disk_handle* h = handles_.find<disk_handle>(handle_number)) {
     root = h->root;
-    if (h->listed)
+    if (h->listed && h->inode == 0)
       root->openers.erase(*h->listed);
-    else if (auto at = root->open_views.find(h->inode); --at->second == 0)
-      root->open_views.erase(at);
+    if (h->listed && h->inode != 0) {
+      const auto at = root->open_views.find(h->inode);
+      at->second.erase(*h->listed);
+      if (at->second.empty())
+        root->open_views.erase(at);
+    }
   }
   if (const view_handle* h = handles_.find<view_handle>(handle_number))
     if (h->lines)

@@ -25,6 +25,13 @@ public:
   task<reply> readlink(fuse_in_header request);
   task<reply> statfs(fuse_in_header request);
 
+  // changes.cpp: names that are made, removed and moved.
+  task<reply> make_directory(fuse_in_header request, std::string name);
+  task<reply> remove_directory(fuse_in_header request, std::string name);
+  task<reply> rename(fuse_in_header request, ask::rename what);
+  task<reply> unlink(fuse_in_header request, std::string name);
+  task<reply> make_other(fuse_in_header request, ask::make_other what);
+
   // open_close.cpp
   task<reply> open(fuse_in_header request, u32 flags);
   task<void> release(u64 handle_number);
@@ -57,6 +64,9 @@ public:
 
 private:
   [[nodiscard]] result<inode_pin> find(const fuse_in_header& request);
+  result<directory*> directory_of(const inode_pin& found) const;
+  // Leaves a failure in the last-error of the directory that the request is about.
+  task<void> note_failure(inode& where, u32 pid, std::string_view verb, result<> outcome);
   task<attributes> describe(inode& target);
   task<fuse_entry_out> entry_of(inode& target);
   task<reply> open_disk(fuse_in_header request, inode_pin target, u32 flags);

@@ -108,6 +108,57 @@ result<request_body> parse_copy(const fuse_in_header& header, arguments body) {
                    in.off_out, in.len,    header.opcode == kernel::opcode_copy_file_range_64};
 }
 
+// Two names, one behind the other.
+result<request_body> parse_rename(const fuse_in_header& header, arguments body) {
+  ask::rename made{};
+  if (header.opcode == FUSE_RENAME2) {
+    BGFS_TRY(const auto in, fixed<fuse_rename2_in>(header, body));
+    made.to_directory = in.newdir;
+    made.flags = in.flags;
+    body = body.subspan(sizeof in);
+  } else {
+    BGFS_TRY(const auto in, fixed<fuse_rename_in>(header, body));
+    made.to_directory = in.newdir;
+    body = body.subspan(sizeof in);
+  }
+  BGFS_TRY(made.from, name_in(header, body));
+  BGFS_TRY(made.to, name_in(header, body.subspan(made.from.size() + 1)));
+  return made;
+}
+
+result<request_body> parse_making(const fuse_in_header& header, arguments body) {
+  const auto after = [&]<class T>(const T&) -> result<arguments> {
+    BGFS_TRY([[maybe_unused]] const auto in, fixed<T>(header, body));
+    return body.subspan(sizeof(T));
+  };
+  switch (header.opcode) {
+  case FUSE_MKDIR: {
+    BGFS_TRY(const auto rest, after(fuse_mkdir_in{}));
+    BGFS_TRY(auto name, name_in(header, rest));
+    return ask::make_directory{std::move(name)};
+  }
+  case FUSE_MKNOD: {
+    BGFS_TRY(const auto rest, after(fuse_mknod_in{}));
+    BGFS_TRY(auto name, name_in(header, rest));
+    return ask::make_other{"mknod", std::move(name)};
+  }
+  case FUSE_CREATE: {
+    BGFS_TRY(const auto rest, after(fuse_create_in{}));
+    BGFS_TRY(auto name, name_in(header, rest));
+    return ask::make_other{"create", std::move(name)};
+  }
+  case FUSE_LINK: {
+    BGFS_TRY(const auto rest, after(fuse_link_in{}));
+    BGFS_TRY(auto name, name_in(header, rest));
+    return ask::make_other{"link", std::move(name)};
+  }
+  default: { // FUSE_SYMLINK: the name, then where it leads
+    BGFS_TRY(auto name, name_in(header, body));
+    return ask::make_other{"symlink", std::move(name)};
+  }
+  }
+}
+
 // INIT may be shorter than the newest struct; what is missing is zero.
 result<request_body> parse_init(const fuse_in_header& header, arguments body) {
   constexpr std::size_t length_min = 4 * sizeof(u32);
@@ -245,13 +296,20 @@ result<request_body> parse_body(const fuse_in_header& header, std::span<const st
   case FUSE_SYMLINK:
   case FUSE_MKNOD:
   case FUSE_MKDIR:
-  case FUSE_UNLINK:
-  case FUSE_RMDIR:
-  case FUSE_RENAME:
-  case FUSE_RENAME2:
   case FUSE_LINK:
   case FUSE_CREATE:
-    return ask::refused{EPERM};
+    return parse_making(header, body);
+  case FUSE_UNLINK: {
+    BGFS_TRY(auto name, name_in(header, body));
+    return ask::unlink{std::move(name)};
+  }
+  case FUSE_RMDIR: {
+    BGFS_TRY(auto name, name_in(header, body));
+    return ask::remove_directory{std::move(name)};
+  }
+  case FUSE_RENAME:
+  case FUSE_RENAME2:
+    return parse_rename(header, body);
   case FUSE_TMPFILE:
   case FUSE_SETXATTR:
   case FUSE_REMOVEXATTR:

@@ -104,7 +104,27 @@ struct copy {
   u64 length;
   bool has_wide_reply; // the answer is 64 bits wide
 };
-// Understood, and never allowed here: making, moving and removing names, changing attributes.
+struct make_directory {
+  std::string name;
+};
+struct remove_directory {
+  std::string name;
+};
+struct rename {
+  std::string from;
+  u64 to_directory; // the inode
+  std::string to;
+  u32 flags; // RENAME_*
+};
+struct unlink {
+  std::string name;
+};
+// A name of another kind is to be made: a file, a link. Nowhere allowed; `verb` is the system call.
+struct make_other {
+  std::string_view verb;
+  std::string name;
+};
+// Understood, and never allowed here: changing attributes.
 struct refused {
   int os_error;
 };
@@ -118,7 +138,8 @@ using request_body =
                  ask::getattr, ask::setattr, ask::readlink, ask::open, ask::opendir, ask::read,
                  ask::write, ask::readdir, ask::release, ask::releasedir, ask::flush, ask::fsync,
                  ask::sync_all, ask::statfs, ask::getxattr, ask::listxattr, ask::interrupt,
-                 ask::allocate, ask::seek, ask::copy, ask::poll>;
+                 ask::allocate, ask::seek, ask::copy, ask::poll, ask::make_directory,
+                 ask::remove_directory, ask::rename, ask::unlink, ask::make_other>;
 
 // Fails when the bytes are no request at all: shorter than a header, or of another length than the
 // header says.

@@ -12,7 +12,14 @@ namespace bgfs {
 
 // Below NAME.d.
 [[nodiscard]] std::unique_ptr<inode> make_layers_directory(mount_state& mount, exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_snapshots_directory(mount_state& mount,
+                                                              exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_bitmaps_directory(mount_state& mount,
+                                                            exported_root& root);
 [[nodiscard]] std::unique_ptr<inode> make_nodes_directory(mount_state& mount, exported_root& root);
+
+// In .bgfs.
+[[nodiscard]] std::unique_ptr<inode> make_group_snapshots_directory(mount_state& mount);
 
 // Names of nodes as they stand in directories: bytes that a name cannot hold are %XX.
 [[nodiscard]] std::string to_file_name(std::string_view node_name);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fuse/tree/directories.h"
+#include "fuse/tree/shown_disk.h"
 #include "fuse/tree/view_file.h"
 
 namespace bgfs {
@@ -12,6 +13,10 @@ namespace bgfs {
 }
 
 [[nodiscard]] attributes directory_attributes(const mount_state& mount, const exported_root* root);
+
+// Of one in which directories are made and removed by who may write to the root.
+[[nodiscard]] attributes changing_directory_attributes(const mount_state& mount,
+                                                       const exported_root& root);
 
 // The entries of a list of views.
 void list_views(std::span<const view* const> views, std::vector<directory_entry>& into);

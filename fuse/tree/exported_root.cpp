@@ -13,7 +13,8 @@
 namespace bgfs {
 
 exported_root::exported_root(mount_state& in, export_spec spec)
-    : mount_(in), place_(in.nodes), through_kernel_(in, *this), spec_(std::move(spec)) {}
+    : mount_(in), place_(in.nodes), through_kernel_(in, *this), spec_(std::move(spec)),
+      beside_(in, *this), snapshots_(in, *this), bitmaps_(in, *this) {}
 
 exported_root::~exported_root() {
   BGFS_ASSERT(disk_ == nullptr || !disk_->is_attached(), "a root was not closed");
@@ -233,6 +234,7 @@ task<void> exported_root::renew_layers() {
 void exported_root::end() {
   phase_ = root_phase::gone;
   forget_names();
+  bitmaps_.let_go_of_all();     // what an edit has released is on the loop of the mount
   place_.move_to(mount_.nodes); // threads may go, handles stay
   announce_closing({});
   for (auto& [index, disk] : layer_disks_)
@@ -273,6 +275,8 @@ task<void> exported_root::give_up(error why) {
 task<void> exported_root::release_disks() {
   for (auto& [index, disk] : layer_disks_)
     co_await disk->release();
+  co_await beside_.release();
+  bitmaps_.let_go_of_all();
   co_await disk_->release();
 }
 
@@ -316,6 +320,11 @@ std::vector<node*> exported_root::nodes() const {
   return disk() != nullptr ? nodes_below(disk()->top()) : std::vector<node*>();
 }
 
+bool exported_root::leads_to(const node& n) const {
+  const std::vector<node*> all = nodes();
+  return std::ranges::find(all, &n) != all.end();
+}
+
 task<raw_disk*> exported_root::layer_disk(unsigned index) {
   co_await require_medium();
   const auto guard = co_await mount_.opening.lock();
@@ -337,6 +346,21 @@ task<raw_disk*> exported_root::layer_disk(unsigned index) {
   }
   co_await place_.look([&] { (*attached)->time().begin(disk_->time().shown()); });
   co_return *attached;
+}
+
+const opener* exported_root::first_opener() const {
+  if (!openers.empty())
+    return &openers.front();
+  for (const auto& [number, list] : open_views)
+    if (const auto found = std::ranges::find(list, true, &opener::shows_live); found != list.end())
+      return &*found;
+  return nullptr;
+}
+
+task<void> exported_root::content_replaced() {
+  co_await place_.look([this] { disk_->content_replaced(); });
+  tell_other_views({});
+  tell_kernel();
 }
 
 // A write of who grows the disk waits for no answer of the kernel.

@@ -9,6 +9,9 @@
 #include "fuse/tree/payload_budget.h"
 #include "fuse/tree/raw_disk.h"
 #include "fuse/tree/residence.h"
+#include "fuse/tree/root_bitmaps.h"
+#include "fuse/tree/root_snapshots.h"
+#include "fuse/tree/side_disks.h"
 
 #include <list>
 #include <map>
@@ -33,6 +36,8 @@ struct opener {
   bool is_writing;
   bool is_passed_through = false; // the kernel serves it by itself
   bool is_admitted = false;       // which of the two it is, is decided
+  bool shows_live = true;         // what is written to the root is seen through it
+  std::string what = {};          // what is open, as a path in the mount
 };
 
 // As the `state` file shows it.
@@ -100,15 +105,23 @@ public:
   [[nodiscard]] std::vector<node*> layers() const;
   // Every node below and including the top, each once, the top first.
   [[nodiscard]] std::vector<node*> nodes() const;
+  [[nodiscard]] bool leads_to(const node& n) const;
   // Layer `index` merged down to the base, read-only; attached at first use.
   task<raw_disk*> layer_disk(unsigned index);
+  // What is opened for a while beside the live image.
+  [[nodiscard]] side_disks& beside() { return beside_; }
+  [[nodiscard]] root_snapshots& snapshots() { return snapshots_; }
+  [[nodiscard]] root_bitmaps& bitmaps() { return bitmaps_; }
+  // Its nodes show other bytes from now on.
+  task<void> content_replaced();
 
   task<root_state> state();
   // What can be said of the disk without opening it: a root that is opened on demand is not opened
   // because somebody lists the mount. nullopt: nothing. By who holds mount_state::looking.
   task<std::optional<disk_extent>> look_from_outside();
 
-  [[nodiscard]] mode_t mode() const; // permission bits of the raw file; 0 while it is failed
+  [[nodiscard]] mode_t mode() const;      // permission bits of the raw file; 0 while it is failed
+  [[nodiscard]] mode_t full_mode() const; // also while it is failed
   [[nodiscard]] mode_t view_mode(bool is_writable_view) const;
   [[nodiscard]] mode_t directory_mode() const;
   [[nodiscard]] uid_t owner() const;
@@ -133,9 +146,12 @@ public:
   // A raw file of it was closed, and is listed no longer.
   task<void> file_closed();
 
-  std::map<u64, unsigned> open_views; // inodes of layers that are open, and how often
-  std::list<opener> openers;          // of the raw file, oldest first
-  payload_share share;                // of mount_state::payloads
+  // Open raw files that show nodes of this one, by their inode: layers.
+  std::map<u64, std::list<opener>> open_views;
+  std::list<opener> openers; // of the raw file, oldest first
+  // One that has the disk open, through its raw file or another; null: nobody has.
+  [[nodiscard]] const opener* first_opener() const;
+  payload_share share; // of mount_state::payloads
   // As the kernel knows them; 0: it does not.
   u64 inode = 0;           // of the raw file
   u64 directory_inode = 0; // of its control directory
@@ -158,7 +174,6 @@ private:
   task<void> release_disks();
   void tell_kernel();
   void forget_names();
-  [[nodiscard]] mode_t full_mode() const;
 
   mount_state& mount_;
   residence place_;
@@ -169,6 +184,9 @@ private:
   std::unique_ptr<raw_disk> disk_;
   std::map<unsigned, std::unique_ptr<raw_disk>> layer_disks_;
   std::multimap<unsigned, std::unique_ptr<raw_disk>> layer_disks_gone_;
+  side_disks beside_;
+  root_snapshots snapshots_;
+  root_bitmaps bitmaps_;
   std::string image_path_;                                // of the live image's file
   std::vector<std::weak_ptr<exported_root>> overlapping_; // other roots that share nodes
   u64 overlapping_as_of_ = 0;

@@ -18,6 +18,34 @@ fuse_attr to_wire(const attributes& a, u64 inode_number) {
   return wire;
 }
 
+task<void> directory::make(std::string name, u32) {
+  co_await fail(error_kind::permission,
+                "'{}' cannot be made in '{}/': directories are made in NAME.d/snapshots and "
+                "NAME.d/bitmaps, and in .bgfs/snapshots",
+                name, path());
+}
+
+task<void> directory::remove(std::string name, u32) {
+  co_await fail(error_kind::permission,
+                "'{}/{}' cannot be removed: it is what the graph has; edit the graph file and "
+                "reload it",
+                path(), name);
+}
+
+task<void> directory::rename(std::string from, std::string to, u32) {
+  co_await fail(error_kind::permission,
+                "'{}/{}' cannot be renamed to '{}': its name is what the graph has; edit the graph "
+                "file and reload it",
+                path(), from, to);
+}
+
+error directory::refuse_unlink(const std::string& name, u32) {
+  return {error_kind::permission,
+          fmt::format("'{}/{}' cannot be unlinked: files of the mount go with what they show; edit "
+                      "the graph file and reload it",
+                      path(), name)};
+}
+
 task<attributes> link::describe() {
   attributes a;
   a.mode = S_IFLNK | 0777;

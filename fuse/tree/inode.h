@@ -54,6 +54,9 @@ public:
   [[nodiscard]] virtual disk_file* as_disk() { return nullptr; }
   [[nodiscard]] virtual view_file* as_view() { return nullptr; }
   [[nodiscard]] virtual link* as_link() { return nullptr; }
+  // Tells what stands for different things under one path, one after the other: a snapshot from
+  // a later one of its name. What the kernel knows of the former does not become the latter.
+  [[nodiscard]] virtual std::string identity() const { return {}; }
   // The root it belongs to; null: the mount.
   [[nodiscard]] virtual exported_root* root_of() { return nullptr; }
 
@@ -85,17 +88,39 @@ public:
   virtual task<std::vector<directory_entry>> list() = 0;
   // The inode of a name, listed or not; not_found. A new one each time: the table keeps one.
   virtual task<std::unique_ptr<inode>> find(std::string name) = 0;
+  // mkdir, rmdir and rename within the directory; `pid` asks. Refused unless it says otherwise.
+  virtual task<void> make(std::string name, u32 pid);
+  virtual task<void> remove(std::string name, u32 pid);
+  virtual task<void> rename(std::string from, std::string to, u32 pid);
+  // Nothing is ever unlinked: what to do instead.
+  virtual error refuse_unlink(const std::string& name, u32 pid);
+  // A process has opened it, to read its names.
+  virtual void opened_by(u32) {}
   directory* as_directory() final { return this; }
 };
 
-// A raw file: a root, or one of its layers.
+// What a raw file shows of its root.
+enum class shown_content : u8 {
+  live,    // the live image; who has it open is listed in `openers`
+  as_live, // the same through another file
+  below,   // nodes below the live image, which others may write to
+  frozen,  // what nobody writes to
+};
+
+// A disk while somebody uses it.
+struct disk_use {
+  raw_disk* disk = nullptr;
+  // Who has opened it and closes it after its last user, which it is shared by; null: it stays.
+  std::shared_ptr<const void> kept_open = {};
+};
+
+// A raw file: a root, or what is shown beside it.
 class disk_file : public inode {
 public:
   // Opens what has to be opened; fails with ENOMEDIUM and the reason when it cannot be.
-  virtual task<raw_disk*> disk(u32 pid) = 0;
+  virtual task<disk_use> disk(u32 pid) = 0;
   disk_file* as_disk() final { return this; }
-  // True for the live image, whose handles are listed in `openers`.
-  [[nodiscard]] virtual bool is_live() const = 0;
+  [[nodiscard]] virtual shown_content content() const = 0;
 };
 
 class link final : public inode {

@@ -67,6 +67,11 @@ inode_pin inode_table::intern(std::string path, std::unique_ptr<inode> made) {
   const u64 number = number_of(path);
   const auto known = by_number_.find(number);
   if (known != by_number_.end()) {
+    if (known->second->identity() != made->identity()) {
+      // Who knows it goes on with what it was; the path is another's.
+      disown(*known->second);
+      return intern(std::move(path), std::move(made));
+    }
     const bool is_current = is_same_type(*known->second, *made);
     // What is in use stays as it is until it is no longer.
     if (is_current || known->second->pins_ > 0)
@@ -80,10 +85,14 @@ inode_pin inode_table::intern(std::string path, std::unique_ptr<inode> made) {
   return {*this, kept};
 }
 
+void inode_table::disown(inode& known) {
+  known.path_.insert(0, 1, '\0'); // no path that is ever asked for
+}
+
 void inode_table::disown(const exported_root& root) {
   for (auto& [number, known] : by_number_)
     if (known->root_of() == &root)
-      known->path_.insert(0, 1, '\0'); // no path that is ever asked for
+      disown(*known);
 }
 
 void inode_table::forget(u64 number, u64 count) {

@@ -24,7 +24,8 @@ public:
   // What the kernel means by a number; empty: it was never told, or has forgotten it.
   [[nodiscard]] inode_pin find(u64 number);
   // The inode of a path, which becomes `made` if the path is not known yet or was something of
-  // another type.
+  // another type. Of another identity it gets another number: what the kernel knew stays what it
+  // was.
   [[nodiscard]] inode_pin intern(std::string path, std::unique_ptr<inode> made);
   // The number that intern would give, for readdir.
   [[nodiscard]] u64 number_of(std::string_view path) const;
@@ -42,6 +43,7 @@ public:
 private:
   friend class inode_pin;
   void drop_if_unused(inode& i);
+  static void disown(inode& known);
 
   hash_function hash_;
   std::unordered_map<u64, std::unique_ptr<inode>> by_number_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // NAME.d/layers/: N for each step down the backing chain, and by-node, which finds them by name.
+#include "config/render_info.h"
 #include "fuse/tree/directory_common.h"
 
 #include <charconv>
@@ -7,37 +8,40 @@
 namespace bgfs {
 namespace {
 
-constexpr std::string_view disk_name = "disk";
 constexpr std::string_view by_node_name = "by-node";
 
-class layer_file final : public disk_file {
+class layer final : public shown_disk {
 public:
-  layer_file(exported_root& root, unsigned index)
+  layer(exported_root& root, unsigned index)
       : root_(root), owner_(root.shared_from_this()), index_(index) {}
 
-  task<attributes> describe() override {
-    attributes a;
-    a.mode = S_IFREG | root_.view_mode(false);
-    a.owner = root_.owner();
-    a.group = root_.group();
+  [[nodiscard]] exported_root& of() const override { return root_; }
+  [[nodiscard]] std::string place() const override { return fmt::format("layers/{}", index_); }
+  [[nodiscard]] std::string identity() const override { return {}; } // whatever is there now
+  [[nodiscard]] shown_content content() const override {
+    return index_ == 0 ? shown_content::as_live : shown_content::below;
+  }
+  task<disk_extent> extent() override {
     raw_disk* const found = co_await root_.layer_disk(index_);
-    const disk_extent extent = co_await root_.place().run([&] { return found->extent(); });
-    a.length = extent.length;
-    a.modified = extent.modified;
+    disk_extent extent = co_await root_.place().run([&] { return found->extent(); });
     if (index_ == 0) { // the live image changes, and its view with it
       raw_disk* const live = root_.disk();
-      a.modified = co_await root_.place().run([&] { return live->modified(); });
+      extent.modified = co_await root_.place().run([&] { return live->modified(); });
     }
-    a.blocks = extent.blocks();
-    co_return a;
+    co_return extent;
   }
-
-  task<raw_disk*> disk(u32) override {
+  task<disk_use> open(u32) override {
     raw_disk* const found = co_await root_.layer_disk(index_);
+    co_return disk_use{found};
+  }
+  [[nodiscard]] map_scope scope() const override { return map_scope::one_layer; }
+  task<value> info() override {
+    const auto chain = root_.layers();
+    if (index_ >= chain.size())
+      co_return fail(error_kind::not_found, "'{}' has no layer {}", root_.name(), index_);
+    value found = co_await root_.place().run([&] { return read_info(*chain[index_]); });
     co_return found;
   }
-  exported_root* root_of() override { return &root_; }
-  bool is_live() const override { return false; }
 
 private:
   exported_root& root_;
@@ -51,18 +55,17 @@ public:
       : root_directory(mount, root), index_(index) {}
 
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{std::string(disk_name), S_IFREG}};
-    list_views(views_of_layer(), entries);
-    co_return entries;
+    co_return list_shown_disk(views_of_layer());
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
-    if (name == disk_name)
-      co_return std::make_unique<layer_file>(root_, index_);
-    const view* const v = find_view(views_of_layer(), name);
-    if (v == nullptr)
+    // The host path is of the node that is the layer now.
+    if (const view* const v = find_view(views_of_layer(), name))
+      co_return std::make_unique<view_file>(
+          *v, view_place{.mount = mount_, .root = root_.shared_from_this(), .layer = index_});
+    auto found = find_in_shown_disk(mount_, std::make_shared<layer>(root_, index_), {}, name);
+    if (found == nullptr)
       co_await no_such_name(name);
-    co_return std::make_unique<view_file>(*v,
-                                          view_place{mount_, root_.shared_from_this(), index_, {}});
+    co_return found;
   }
 
 private:

@@ -14,6 +14,14 @@ attributes directory_attributes(const mount_state& mount, const exported_root* r
   return a;
 }
 
+// A link count of 1 says nothing of how many there are: they come and go.
+attributes changing_directory_attributes(const mount_state& mount, const exported_root& root) {
+  attributes a = directory_attributes(mount, &root);
+  a.mode |= root.full_mode() & 0222;
+  a.link_count = 1;
+  return a;
+}
+
 void list_views(std::span<const view* const> views, std::vector<directory_entry>& into) {
   for (const view* v : views)
     into.push_back({std::string(v->name), S_IFREG});
@@ -23,6 +31,7 @@ namespace {
 
 constexpr std::string_view service_name = ".bgfs";
 constexpr std::string_view control_suffix = ".d";
+constexpr std::string_view snapshots_name = "snapshots";
 
 class root_file final : public disk_file {
 public:
@@ -48,12 +57,12 @@ public:
   }
   void introduced() override { root_.inode = number(); }
 
-  task<raw_disk*> disk(u32 pid) override {
+  task<disk_use> disk(u32 pid) override {
     co_await root_.open(pid);
-    co_return root_.disk();
+    co_return disk_use{root_.disk()};
   }
   exported_root* root_of() override { return &root_; }
-  bool is_live() const override { return true; }
+  shown_content content() const override { return shown_content::live; }
 
 private:
   [[nodiscard]] attributes with(const disk_extent& extent) const {
@@ -84,7 +93,10 @@ public:
   void introduced() override { root_.directory_inode = number(); }
 
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{"layers", S_IFDIR}, {"nodes", S_IFDIR}};
+    std::vector<directory_entry> entries = {{"bitmaps", S_IFDIR},
+                                            {"layers", S_IFDIR},
+                                            {"nodes", S_IFDIR},
+                                            {std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_root(), entries);
     co_return entries;
   }
@@ -92,12 +104,17 @@ public:
   task<std::unique_ptr<inode>> find(std::string name) override {
     if (name == "layers")
       co_return make_layers_directory(mount_, root_);
+    if (name == "bitmaps")
+      co_return make_bitmaps_directory(mount_, root_);
     if (name == "nodes")
       co_return make_nodes_directory(mount_, root_);
+    if (name == snapshots_name)
+      co_return make_snapshots_directory(mount_, root_);
     const view* const v = find_view(views_of_root(), name);
     if (v == nullptr)
       co_await no_such_name(name);
-    co_return std::make_unique<view_file>(*v, view_place{mount_, root_.shared_from_this(), {}, {}});
+    co_return std::make_unique<view_file>(
+        *v, view_place{.mount = mount_, .root = root_.shared_from_this()});
   }
 };
 
@@ -107,15 +124,17 @@ public:
 
   task<attributes> describe() override { co_return directory_attributes(mount_, nullptr); }
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries;
+    std::vector<directory_entry> entries = {{std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_mount(), entries);
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
+    if (name == snapshots_name)
+      co_return make_group_snapshots_directory(mount_);
     const view* const v = find_view(views_of_mount(), name);
     if (v == nullptr)
       co_await no_such_name(name);
-    co_return std::make_unique<view_file>(*v, view_place{mount_, nullptr, {}, {}});
+    co_return std::make_unique<view_file>(*v, view_place{.mount = mount_});
   }
 
 private:

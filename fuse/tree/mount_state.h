@@ -9,9 +9,11 @@
 #include "fuse/tree/error_log.h"
 #include "fuse/tree/event_ring.h"
 #include "fuse/tree/exported_root.h"
+#include "fuse/tree/lister_ledger.h"
 #include "fuse/tree/log_ring.h"
 #include "fuse/tree/parking.h"
 #include "fuse/tree/root_list.h"
+#include "graph/io/spawn.h"
 #include "graph/model/iothread.h"
 
 #include <functional>
@@ -37,6 +39,10 @@ struct mount_state {
   // alone by a reload, which closes some. Requests on raw files do not take it: they are drained.
   async_shared_mutex looking;
   async_mutex reloading;
+  // Closes what is shown beside live images and nobody uses any more (side_disks); awaited before
+  // the roots are closed.
+  task_group closing;
+  lister_ledger listers;
   payload_budget payloads; // before the roots, which hold shares of it
   parking parked;
   root_list roots;

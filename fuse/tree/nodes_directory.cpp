@@ -35,7 +35,7 @@ public:
 
 private:
   [[nodiscard]] view_place place() const {
-    return {mount_, root_.shared_from_this(), {}, node_name_};
+    return {.mount = mount_, .root = root_.shared_from_this(), .node_name = node_name_};
   }
   std::string node_name_;
 };

@@ -95,6 +95,14 @@ task<void> raw_disk::may_change() {
     co_await reserved_.wait();
 }
 
+void raw_disk::content_replaced() {
+  note_leased_writes();
+  change_count_++;
+  allocated_.reset();
+  is_full_ = false;
+  time_.changed();
+}
+
 void raw_disk::note(const result<>& outcome) {
   if (!outcome)
     note_leased_writes(); // those that succeeded before it do not undo what it says

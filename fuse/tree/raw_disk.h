@@ -105,6 +105,8 @@ public:
     note_leased_writes();
     return time_;
   }
+  // The node shows other bytes from now on.
+  void content_replaced();
   [[nodiscard]] bool is_full() {
     note_leased_writes();
     return is_full_;

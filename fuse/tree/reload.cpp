@@ -57,9 +57,14 @@ export_map exports_by_name(const graph_config& config) {
 // Who would lose something: the raw file they have open, or the right to write to it.
 result<> check_openers(const mount_state& mount, const graph_config& next) {
   for (const root_pointer& r : mount.roots) {
+    const export_spec* const after = find_export(next, r->name());
+    if (const opener* const o = r->beside().user_of(""); o != nullptr && after == nullptr)
+      return fail(error_kind::busy,
+                  "root '{}' would be removed, and process {} ({}) has {} open; close it there, or "
+                  "force the reload",
+                  r->name(), o->pid, o->command, o->what);
     if (r->openers.empty())
       continue;
-    const export_spec* const after = find_export(next, r->name());
     if (r->through_kernel().is_in_use())
       continue; // check_passed_through says more
     for (const opener& o : r->openers) {
@@ -199,6 +204,8 @@ public:
     next_ = &next;
     const auto alone = co_await mount_.looking.lock();
     const auto no_opening = co_await mount_.opening.lock();
+    for (const root_pointer& r : mount_.roots)
+      co_await r->beside().close_unused_locked();
     if (!request_.is_forced)
       co_await check_openers(mount_, next);
     const result<edit_outcome> applied = co_await as_result(change(next));
@@ -228,6 +235,7 @@ private:
     co_await check_passed_through(mount_, next, plan_.plan);
     co_await check_held_back(mount_, plan_.plan);
     co_await require_passable(mount_, next, plan_.plan, false);
+    co_await shielded(close_beside_removed());
     result<edit_outcome> applied = co_await as_result(apply());
     if (!applied && applied.error().kind() == error_kind::unsupported && plan_.has_reopens) {
       // A driver cannot change what was asked for while it is open: then it is opened anew.
@@ -270,6 +278,14 @@ private:
         if (changing.contains(r->name()) ||
             std::ranges::find(edit.leaving, &layer->top()) != edit.leaving.end())
           edit.releases.push_back(layer);
+  }
+
+  // Only when it is forced is there any that somebody uses.
+  task<void> close_beside_removed() {
+    for (const root_difference& d : plan_.plan.roots)
+      if (exported_root* const gone = mount_.find_root(d.name);
+          gone != nullptr && d.fate == root_fate::removed)
+        co_await gone->beside().close_all_locked();
   }
 
   // What a header has led to is known only now. The state is the last thing: once it is written the

@@ -9,12 +9,18 @@
 
 namespace bgfs {
 
-// What a view is about. `root` is set below NAME.d, `target` below layers/N and nodes/NAME.
+class shown_disk;
+
+// What a view is about. `root` is set below NAME.d, `target` below nodes/NAME and for the views of
+// layers alone.
 struct view_subject {
   mount_state& mount;
   exported_root* root = nullptr;
   node* target = nullptr;
   unsigned layer = 0;
+  shown_disk* shown = nullptr;  // below layers/N and snapshots/NAME, by views of any of them
+  std::string snapshot = {};    // its key (snapshot_index.h), below snapshots/NAME
+  std::string bitmap = {};      // its name, below bitmaps/NAME
   u32 pid = 0;                  // of the process that opened it
   std::size_t open_handles = 0; // of the raw file of `root`
 };
@@ -32,6 +38,10 @@ struct view {
   // Opening it fails with ENOMEDIUM while its root is not open. Such a view of a root, its layers
   // and nodes is rendered and written on the loop of the nodes; every other one on the mount's.
   bool needs_medium = true;
+  // It asks the root for something - to open a disk, to change a bitmap -, and so is rendered, or
+  // written, on the loop of the mount all the same.
+  bool renders_on_mount_loop = false;
+  bool writes_on_mount_loop = false;
   // Writing it changes the graph: it waits itself until nobody looks, on the mount's loop.
   bool changes_graph = false;
   // st_size is that of the text now, not that of the last one opened; rendering it is cheap and
@@ -49,10 +59,13 @@ inline constexpr std::size_t command_length_max = 4096;
 // it.
 inline constexpr std::size_t map_text_length_max = 64 << 20;
 
-[[nodiscard]] std::span<const view* const> views_of_mount(); // .bgfs/
-[[nodiscard]] std::span<const view* const> views_of_root();  // NAME.d/
-[[nodiscard]] std::span<const view* const> views_of_layer(); // NAME.d/layers/N/
-[[nodiscard]] std::span<const view* const> views_of_node();  // NAME.d/nodes/NAME/
+[[nodiscard]] std::span<const view* const> views_of_mount();      // .bgfs/
+[[nodiscard]] std::span<const view* const> views_of_root();       // NAME.d/
+[[nodiscard]] std::span<const view* const> views_of_shown_disk(); // layers/N/ and snapshots/NAME/
+[[nodiscard]] std::span<const view* const> views_of_layer();      // layers/N/ alone
+[[nodiscard]] std::span<const view* const> views_of_snapshot();   // NAME.d/snapshots/NAME/ alone
+[[nodiscard]] std::span<const view* const> views_of_bitmap();     // NAME.d/bitmaps/NAME/
+[[nodiscard]] std::span<const view* const> views_of_node();       // NAME.d/nodes/NAME/
 
 // Finds by name; null: none.
 [[nodiscard]] const view* find_view(std::span<const view* const> views, std::string_view name);

@@ -11,7 +11,7 @@ const view* find_view(std::span<const view* const> views, std::string_view name)
 }
 
 task<std::string> render_view(const view& what, view_subject subject) {
-  if (subject.root == nullptr || !what.needs_medium)
+  if (subject.root == nullptr || !what.needs_medium || what.renders_on_mount_loop)
     return what.render(subject);
   return subject.root->place().run([&what, subject] {
     if (subject.root->disk() != nullptr)
@@ -21,14 +21,20 @@ task<std::string> render_view(const view& what, view_subject subject) {
 }
 
 task<void> write_view(const view& what, view_subject subject, std::string text) {
-  if (subject.root == nullptr || !what.needs_medium || what.changes_graph)
+  const bool is_here = what.writes_on_mount_loop || what.changes_graph;
+  if (subject.root == nullptr || !what.needs_medium || is_here)
     return what.write(subject, std::move(text));
   return subject.root->place().run(
       [&what, subject, text = std::move(text)] { return what.write(subject, text); });
 }
 
 result<view_subject> view_place::subject(u32 pid) const {
-  view_subject made{.mount = mount, .root = root.get(), .pid = pid};
+  view_subject made{.mount = mount,
+                    .root = root.get(),
+                    .shown = shown.get(),
+                    .snapshot = snapshot,
+                    .bitmap = bitmap,
+                    .pid = pid};
   if (root != nullptr)
     made.open_handles = root->openers.size();
   if (layer) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fuse/tree/inode.h"
+#include "fuse/tree/shown_disk.h"
 #include "fuse/tree/view.h"
 
 namespace bgfs {
@@ -10,9 +11,12 @@ namespace bgfs {
 // How the target of a view is found again each time it is opened: the graph may have changed.
 struct view_place {
   mount_state& mount;
-  root_pointer root;
-  std::optional<unsigned> layer;
-  std::string node_name; // of nodes/NAME
+  root_pointer root = {};
+  std::optional<unsigned> layer = {};
+  std::string node_name = {}; // of nodes/NAME
+  shown_pointer shown = {};
+  std::string snapshot = {}; // view_subject::snapshot
+  std::string bitmap = {};   // view_subject::bitmap
 
   // Fails when it has no medium, or the layer or node is gone.
   [[nodiscard]] result<view_subject> subject(u32 pid) const;
@@ -25,6 +29,11 @@ public:
   task<attributes> describe() override;
   view_file* as_view() override { return this; }
   exported_root* root_of() override { return place_.root.get(); }
+  [[nodiscard]] std::string identity() const override {
+    if (place_.shown != nullptr)
+      return place_.shown->identity();
+    return place_.bitmap.empty() ? place_.snapshot : place_.bitmap;
+  }
 
   [[nodiscard]] const view& what() const { return view_; }
   [[nodiscard]] const view_place& where() const { return place_; }

@@ -19,6 +19,9 @@ struct verb {
   task<void> (*run)(view_subject subject, std::string rest);
   bool takes_more = false;
   bool changes_graph = false;
+  // What the kernel may have kept is wrong afterwards: it has forgotten it when the verb is
+  // answered.
+  bool changes_content = false;
 };
 
 task<void> flush(view_subject subject, std::string) {
@@ -30,6 +33,14 @@ task<void> flush(view_subject subject, std::string) {
 
 task<void> retry(view_subject subject, std::string) {
   co_await subject.root->retry(subject.pid);
+}
+
+task<void> revert(view_subject subject, std::string rest) {
+  if (rest.empty())
+    co_await fail(error_kind::invalid_argument,
+                  "write 'revert NAME', with the name of a snapshot as snapshots/ lists it");
+  co_await subject.root->open(subject.pid);
+  co_await subject.root->snapshots().revert(std::move(rest));
 }
 
 // "web base2", "web none".
@@ -53,6 +64,10 @@ task<void> backing(view_subject subject, std::string rest) {
 constexpr std::array verbs = {
     verb{"flush", "makes everything written so far durable", flush},
     verb{"retry", "tries again to open a root that failed", retry},
+    verb{"revert",
+         "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
+         "unless another snapshot has it",
+         revert, true, false, true},
     verb{"backing",
          "NODE OTHER: NODE gets the backing node OTHER (none: no more), kept in the state "
          "file beside the graph file",
@@ -66,15 +81,22 @@ task<std::string> render(view_subject) {
   co_return text;
 }
 
+task<void> run(const verb& what, view_subject subject, std::string rest) {
+  async_shared_mutex::guard looking;
+  if (!what.changes_graph)
+    looking = co_await subject.mount.looking.lock_shared();
+  co_await what.run(std::move(subject), std::move(rest));
+}
+
 task<void> write(view_subject subject, std::string text) {
   const std::string word = text.substr(0, text.find(' '));
   const std::string rest = text.substr(std::min(text.size(), word.size() + 1));
   const auto found = std::ranges::find(verbs, std::string_view(word), &verb::name);
   if (found != verbs.end() && (found->takes_more || rest.empty())) {
-    async_shared_mutex::guard looking;
-    if (!found->changes_graph)
-      looking = co_await subject.mount.looking.lock_shared();
-    co_await found->run(subject, rest);
+    const result<> done = co_await as_result(run(*found, subject, rest));
+    if (found->changes_content)
+      co_await subject.mount.settle_with_kernel();
+    co_await done;
     co_return;
   }
   std::array<std::string_view, verbs.size()> names;

@@ -10,19 +10,40 @@ void add_views(std::string& text, std::span<const view* const> views) {
     text += fmt::format("  {:<14}{}\n", v->name, v->summary);
 }
 
+void add_row(std::string& text, std::string_view name, std::string_view summary) {
+  text += fmt::format("    {:<12}{}\n", name, summary);
+}
+
+void add_shown(std::string& text, std::string_view disk_summary,
+               std::span<const view* const> more) {
+  add_row(text, "disk", disk_summary);
+  for (const std::span<const view* const> views : {views_of_shown_disk(), more})
+    for (const view* v : views)
+      add_row(text, v->name, v->summary);
+}
+
 task<std::string> render_root(view_subject subject) {
   const std::string& name = subject.root->name();
   std::string text = fmt::format("{0} is the disk as a raw file; {0}.d is about it.\n\n", name);
   add_views(text, views_of_root());
   text += "  layers/N/     0 is the live image, N is N backing steps down; by-node/ finds them by "
           "name\n";
+  add_shown(text, "the layer merged down to the base, a read-only raw file", views_of_layer());
   text +=
-      fmt::format("    {:<12}the layer merged down to the base, a read-only raw file\n", "disk");
-  for (const view* v : views_of_layer())
-    text += fmt::format("    {:<12}{}\n", v->name, v->summary);
+      "  snapshots/N/  the internal snapshots: mkdir takes one, rmdir deletes it, mv renames it,\n"
+      "                'revert NAME' in ctl goes back to it. A process that has looked into a\n"
+      "                snapshot, or a bitmap, does not delete it: so recursive deletes do not\n";
+  add_shown(text, "the disk as it was, a read-only raw file", views_of_snapshot());
+  add_row(text, "vmstate", "the state of the machine, as many bytes as there are");
+  text += "  bitmaps/N/    what was written since: mkdir adds a dirty bitmap, rmdir removes it\n";
+  for (const view* v : views_of_bitmap())
+    add_row(text, v->name, v->summary);
+  add_row(text, "dirty",
+          "the live data where it is dirty, holes elsewhere. It is a view and no increment:");
+  add_row(text, "", "what was zeroed and what is clean look the same, to cp too");
   text += "  nodes/NAME/   one for each node below the root, with links to its children\n";
   for (const view* v : views_of_node())
-    text += fmt::format("    {:<12}{}\n", v->name, v->summary);
+    add_row(text, v->name, v->summary);
   text +=
       "\nA write that fails has an errno; its sentence can be read from the same descriptor and "
       "from last-error.\n";
@@ -34,6 +55,8 @@ task<std::string> render_mount(view_subject subject) {
                                  subject.mount.directory);
   text += "NAME is a disk as a raw file, NAME.d/ is about it (see NAME.d/help). Here:\n\n";
   add_views(text, views_of_mount());
+  text += "  snapshots/    mkdir takes a snapshot of all roots that are open and writable, at one\n"
+          "                instant, all or none; rmdir deletes it from all of them\n";
   text += "\nUnmount with 'bgfs umount'; it returns when every image is closed.\n";
   co_return text;
 }

@@ -47,6 +47,8 @@ void add_views(std::string& text) {
   add_line(text, "map-text-length-max", map_text_length_max);
   add_line(text, "event-lines-max", event_ring::kept_max);
   add_line(text, "log-lines-max", log_ring::kept_max);
+  add_line(text, "listers-max", lister_ledger::processes_max);
+  add_line(text, "listed-directories-max", lister_ledger::directories_max);
   add_line(text, "error-lines-max", error_log::kept_max);
 }
 

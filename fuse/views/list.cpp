@@ -8,7 +8,12 @@ namespace bgfs {
 
 extern const view info_view, info_json_view, map_view, map_json_view, state_view, root_stats_view,
     root_stats_json_view, openers_view, last_error_view, size_view, ctl_view, root_help_view;
+extern const view shown_info_json_view, shown_map_view, shown_map_json_view;
 extern const view layer_file_view;
+extern const view snapshot_hold_view;
+extern const view bitmap_state_view, bitmap_count_view, bitmap_granularity_view,
+    bitmap_enabled_view, bitmap_persistent_view, bitmap_hold_view, bitmap_map_view,
+    bitmap_map_json_view, bitmap_clear_view, bitmap_merge_view;
 extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
     node_requests_view, node_threshold_view, node_stats_view, node_stats_json_view,
     node_active_view, node_blockers_view, node_filename_view, node_definition_view;
@@ -25,7 +30,15 @@ constexpr std::array root_views = {
     &root_stats_view, &root_stats_json_view, &openers_view, &last_error_view, &size_view,
     &ctl_view,        &root_help_view,
 };
-constexpr std::array layer_views = {&info_json_view, &map_view, &map_json_view, &layer_file_view};
+constexpr std::array shown_disk_views = {&shown_info_json_view, &shown_map_view,
+                                         &shown_map_json_view};
+constexpr std::array layer_views = {&layer_file_view};
+constexpr std::array snapshot_views = {&snapshot_hold_view};
+constexpr std::array bitmap_views = {
+    &bitmap_state_view,      &bitmap_count_view, &bitmap_granularity_view, &bitmap_enabled_view,
+    &bitmap_persistent_view, &bitmap_hold_view,  &bitmap_map_view,         &bitmap_map_json_view,
+    &bitmap_clear_view,      &bitmap_merge_view,
+};
 constexpr std::array node_views = {
     &node_driver_view,   &node_options_view,   &node_limits_view,   &node_permissions_view,
     &node_requests_view, &node_threshold_view, &node_stats_view,    &node_stats_json_view,
@@ -46,8 +59,17 @@ std::span<const view* const> views_of_mount() {
 std::span<const view* const> views_of_root() {
   return root_views;
 }
+std::span<const view* const> views_of_shown_disk() {
+  return shown_disk_views;
+}
+std::span<const view* const> views_of_snapshot() {
+  return snapshot_views;
+}
 std::span<const view* const> views_of_layer() {
   return layer_views;
+}
+std::span<const view* const> views_of_bitmap() {
+  return bitmap_views;
 }
 std::span<const view* const> views_of_node() {
   return node_views;

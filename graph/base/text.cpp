@@ -198,4 +198,22 @@ std::string did_you_mean(std::string_view text, std::span<const std::string_view
   return candidate.empty() ? std::string() : fmt::format("; did you mean '{}'?", candidate);
 }
 
+std::size_t character_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned first = byte(0);
+  if (first < 0x80)
+    return 1;
+  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || text.size() < length)
+    return 0;
+  for (std::size_t i = 1; i < length; i++)
+    if ((byte(i) & 0xc0) != 0x80)
+      return 0;
+  const unsigned second = byte(1);
+  const bool is_impossible = (first == 0xe0 && second < 0xa0) || // longer than need be
+                             (first == 0xed && second > 0x9f) || // half of a pair
+                             (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
+  return is_impossible ? 0 : length;
+}
+
 } // namespace bgfs

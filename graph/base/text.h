@@ -26,4 +26,7 @@ namespace bgfs {
 [[nodiscard]] std::string did_you_mean(std::string_view text,
                                        std::span<const std::string_view> candidates);
 
+// How many bytes the UTF-8 character at the front of a text takes; 0: it is none (RFC 3629).
+[[nodiscard]] std::size_t character_length(std::string_view text);
+
 } // namespace bgfs

@@ -14,13 +14,14 @@ struct bitmap_change {
     clear,
     enable,
     disable,
-    merge, // the bits of `source` are added
+    merge,           // the bits of `source` are added
+    set_granularity, // of one without a set bit
   };
   kind what = kind::add;
   node* where = nullptr; // exactly this node: filters have bitmaps of their own
   std::string name;
 
-  // add
+  // add, set_granularity
   u64 granularity = 0; // 0: default_bitmap_granularity
   bool is_persistent = false;
   bool is_enabled = true;

@@ -146,16 +146,18 @@ const dirty_bitmap* bitmap_list::first_recording() const {
 }
 
 dirty_bitmap* bitmap_list::find(std::string_view name) const {
-  for (const auto& b : all_)
-    if (b->name() == name)
-      return b.get();
-  return nullptr;
+  const auto at = by_name_.find(name);
+  return at == by_name_.end() ? nullptr : at->second;
 }
 
+// An image may have tens of thousands.
 dirty_bitmap& bitmap_list::add(std::unique_ptr<dirty_bitmap> made) {
   dirty_bitmap& added = *made;
+  const bool is_new = by_name_.emplace(added.name(), &added).second;
+  BGFS_ASSERT(is_new, "bitmaps of a node have names of their own");
   all_.push_back(std::move(made));
-  refresh();
+  recording_ += added.is_recording() ? 1 : 0;
+  version_++;
   return added;
 }
 
@@ -164,6 +166,8 @@ std::unique_ptr<dirty_bitmap> bitmap_list::take(const dirty_bitmap& which) {
   BGFS_ASSERT(at != all_.end(), "what is taken is there");
   std::unique_ptr<dirty_bitmap> taken = std::move(*at);
   all_.erase(at);
+  by_name_.erase(taken->name());
+  version_++;
   refresh();
   return taken;
 }
@@ -180,7 +184,11 @@ void bitmap_list::refresh() {
 }
 
 void bitmap_list::drop_persistent() {
+  for (const auto& b : all_)
+    if (b->is_persistent())
+      by_name_.erase(b->name());
   std::erase_if(all_, [](const auto& b) { return b->is_persistent(); });
+  version_++;
   refresh();
 }
 

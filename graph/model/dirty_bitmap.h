@@ -14,7 +14,9 @@
 #include "graph/model/dirty_bits.h"
 
 #include <list>
+#include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace bgfs {
@@ -122,10 +124,14 @@ public:
   void resize(u64 length);
   void refresh(); // after is_recording of one of them may have changed
   void drop_persistent();
+  // Another number whenever one was added or taken.
+  [[nodiscard]] u64 version() const { return version_; }
 
 private:
-  std::vector<std::unique_ptr<dirty_bitmap>> all_; // in the order they were added
+  std::vector<std::unique_ptr<dirty_bitmap>> all_;              // in the order they were added
+  std::unordered_map<std::string_view, dirty_bitmap*> by_name_; // names are the bitmaps' own
   unsigned recording_ = 0;
+  u64 version_ = 0;
 };
 
 // What a bitmap gets that is added without one: the cluster size between 4 KiB and 64 KiB; 64 KiB

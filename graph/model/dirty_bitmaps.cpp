@@ -91,6 +91,8 @@ std::string bitmap_change::attempt() const {
     return fmt::format("enabling {} of {}", which, where->describe());
   case kind::disable:
     return fmt::format("disabling {} of {}", which, where->describe());
+  case kind::set_granularity:
+    return fmt::format("setting the granularity of {} of {}", which, where->describe());
   case kind::merge:
     return fmt::format("merging bitmap '{}' of {} into {} of {}", source_name, source->describe(),
                        which, where->describe());
@@ -147,6 +149,9 @@ private:
       break;
     case kind::remove:
       co_await context(remove(c), "{}", c.attempt());
+      break;
+    case kind::set_granularity:
+      co_await context(replace_clear(c), "{}", c.attempt());
       break;
     case kind::clear:
     case kind::enable:
@@ -205,6 +210,26 @@ private:
     return {};
   }
 
+  // Nothing is set: another in its place says the same.
+  task<void> replace_clear(const bitmap_change& c) {
+    node& n = *c.where;
+    dirty_bitmap* const b = co_await find_bitmap(n, c.name);
+    co_await complete(n, *b);
+    if (b->bits().set_count() != 0)
+      co_await fail(error_kind::busy,
+                    "{} bytes are dirty; its granularity can be set before the first is, or after "
+                    "it was cleared",
+                    b->dirty_bytes());
+    bitmap_definition wanted = b->definition();
+    wanted.granularity = c.granularity;
+    co_await check_bitmap_granularity(wanted.granularity);
+    co_await check_bitmap_size(n.length(), wanted.granularity);
+    co_await remove(c);
+    dirty_bitmap& made = n.bitmaps_.add(
+        std::make_unique<dirty_bitmap>(std::move(wanted), n.length(), dirty_bitmap::origin::added));
+    undos_.push_back({.where = &n, .added = &made});
+  }
+
   task<void> change(const bitmap_change& c) {
     node& n = *c.where;
     dirty_bitmap* const b = co_await find_bitmap(n, c.name);
@@ -225,6 +250,7 @@ private:
     switch (c.what) {
     case kind::add:
     case kind::remove:
+    case kind::set_granularity:
       break;
     case kind::clear:
       b->clear();

@@ -116,6 +116,7 @@ task<node*> graph::open_node(node_spec spec) {
                                      spec.generic);
   node& n = *made;
   n.is_owned_by_parent_ = spec.is_owned_by_parent;
+  n.is_visitor_ = spec.is_visitor;
   nodes_.push_back(std::move(made));
   add_name(n);
   const opening_mark mark(opening_, n);

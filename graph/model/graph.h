@@ -44,6 +44,9 @@ struct node_spec {
   bool is_info_only = false;
   // Goes with its last parent, as a definition in place does.
   bool is_owned_by_parent = false;
+  // Looks at its children for a while, as nodes of the configuration do not know of it: who opened
+  // it closes it, and a reload leaves it where it is.
+  bool is_visitor = false;
   source_mark mark;
 };
 
@@ -134,6 +137,9 @@ private:
   wait_queue idle_;
 };
 
+// `n`, or what it filters: the image whose driver keeps snapshots. error_kind::unsupported.
+[[nodiscard]] result<node*> find_snapshottable(node& n);
+
 class graph {
 public:
   graph(loop& home, const registry& drivers, reference_resolver* references);
@@ -183,6 +189,16 @@ public:
   task<void> rename_snapshot(node& n, snapshot_key which, std::string name);
   // The disk goes back to it, in content and length; who uses the node is told.
   task<void> revert_to_snapshot(node& n, snapshot_key which);
+  // The same by who has a root over it that may write and resize.
+  task<void> revert_held(node& n, snapshot_key which);
+  // Part of create_snapshots (snapshot_group.h): `inside` runs while all of `images`, which are of
+  // this graph and may have another snapshot, are drained and held for writing.
+  task<void> hold_for_snapshots(std::vector<node*> images, std::function<task<void>()> inside);
+  task<void> drain_for_snapshots(const std::vector<node*>& images,
+                                 const std::function<task<void>()>& inside);
+  // Within it. The name was checked.
+  task<std::string> create_snapshot_held(node& image, new_snapshot wanted);
+  task<void> delete_snapshot_held(node& image, std::string id);
 
   // Dirty bitmaps (bitmap_change.h, dirty_bitmaps.cpp). The changes are made in order and at one
   // instant: the nodes are drained, so that what was answered before is on one side of it and all
@@ -265,6 +281,7 @@ private:
   static task<void> store_bitmaps(node& n);
   void settle_permissions();
   struct snapshot_change;
+  struct snapshots_touched;
   task<std::string> change_snapshots(node& top, snapshot_change change);
   task<void> amend_drained(node& n, const amend_request& request);
   task<void> empty_drained(node& n, emptied what);

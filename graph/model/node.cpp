@@ -46,6 +46,7 @@ void node::find_faces() {
   prefetcher_ = dynamic_cast<prefetcher*>(d);
   buffer_registrar_ = dynamic_cast<buffer_registrar*>(d);
   cluster_size_ = d->info().cluster_size;
+  snapshots_version_++;
   forget_status(); // of another driver, perhaps
 }
 

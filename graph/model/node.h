@@ -198,6 +198,7 @@ public:
   // Why it could not be opened again after it had been closed for an edit; null: it was not lost.
   [[nodiscard]] const error* loss() const { return loss_ ? &*loss_ : nullptr; }
   [[nodiscard]] bool is_owned_by_parent() const { return is_owned_by_parent_; }
+  [[nodiscard]] bool is_visitor() const { return is_visitor_; } // node_spec
   // `backing: null` kept the header's backing file from being opened.
   [[nodiscard]] bool has_no_backing() const { return has_no_backing_; }
   // The backing node is the one that the header names.
@@ -209,6 +210,9 @@ public:
   [[nodiscard]] checkable* as_checkable() const { return checkable_; }
   // Null: it has no internal snapshots. What changes something goes through the graph.
   [[nodiscard]] snapshottable* as_snapshottable() const { return snapshottable_; }
+  // Another number whenever its snapshots may have become others: what was made from the list of
+  // them holds as long as this stays.
+  [[nodiscard]] u64 snapshots_version() const { return snapshots_version_; }
   // Null: its images hold no bitmaps. What changes something goes through the graph.
   [[nodiscard]] bitmap_store* as_bitmap_store() const { return bitmap_store_; }
   // Null: its images cannot be amended. Callers hold a root that may write.
@@ -327,6 +331,7 @@ private:
   backing_writer* backing_writer_ = nullptr;
   checkable* checkable_ = nullptr;
   snapshottable* snapshottable_ = nullptr;
+  u64 snapshots_version_ = 0;
   vmstate_store* vmstate_store_ = nullptr;
   bitmap_store* bitmap_store_ = nullptr;
   amendable* amendable_ = nullptr;
@@ -345,6 +350,7 @@ private:
   std::shared_ptr<const secret_store> secrets_; // for opening it anew; null: none
   bool is_info_only_ = false;
   bool is_owned_by_parent_ = false; // defined in place: closed with its last parent
+  bool is_visitor_ = false;
   bool has_no_backing_ = false;
   bool has_backing_of_header_ = false;
   // graph/model/suspend.cpp. The driver of a suspended format is closed, though still there to be

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "graph/model/snapshot.h"
 
+#include "graph/base/text.h"
+
 #include <algorithm>
 
 namespace bgfs {
@@ -27,25 +29,6 @@ std::string names_of(std::span<const snapshot_info> all) {
   if (all.size() > named_max)
     text += fmt::format(" and {} more", all.size() - named_max);
   return text;
-}
-
-// How many bytes the character at the front takes; 0: it is none (RFC 3629).
-std::size_t character_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned first = byte(0);
-  if (first < 0x80)
-    return 1;
-  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < length)
-    return 0;
-  for (std::size_t i = 1; i < length; i++)
-    if ((byte(i) & 0xc0) != 0x80)
-      return 0;
-  const unsigned second = byte(1);
-  const bool is_impossible = (first == 0xe0 && second < 0xa0) || // longer than need be
-                             (first == 0xed && second > 0x9f) || // half of a pair
-                             (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
-  return is_impossible ? 0 : length;
 }
 
 } // namespace

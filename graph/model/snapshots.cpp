@@ -8,9 +8,7 @@
 
 namespace bgfs {
 
-namespace {
-
-result<node*> find_image(node& top) {
+result<node*> find_snapshottable(node& top) {
   node* const image = top.skip_filters();
   if (image->as_snapshottable() == nullptr)
     return fail(error_kind::unsupported,
@@ -19,8 +17,6 @@ result<node*> find_image(node& top) {
                 image->describe(), image->type().name);
   return image;
 }
-
-} // namespace
 
 struct graph::snapshot_change {
   enum class kind : u8 { create, remove, rename, revert };
@@ -56,7 +52,7 @@ struct graph::snapshot_change {
 };
 
 result<std::vector<snapshot_info>> graph::snapshots(node& n) const {
-  BGFS_TRY(const node* image, find_image(n));
+  BGFS_TRY(const node* image, find_snapshottable(n));
   BGFS_CHECK(image->check_active());
   return image->snapshottable_->snapshots();
 }
@@ -81,8 +77,15 @@ task<void> graph::revert_drained(node& image, snapshot_key which) {
   co_await std::move(done);
 }
 
+// One that failed may have gone a part of its way.
+struct graph::snapshots_touched {
+  node& image;
+  ~snapshots_touched() { image.snapshots_version_++; }
+};
+
 task<std::string> graph::change_drained(node& image, const snapshot_change& change) {
   using kind = snapshot_change::kind;
+  const snapshots_touched touched{image};
   snapshottable& face = *image.snapshottable_;
   std::string id;
   switch (change.what) {
@@ -119,7 +122,7 @@ task<std::string> graph::change_with_root(node& image, const snapshot_change& ch
 }
 
 task<std::string> graph::change_snapshots(node& top, snapshot_change change) {
-  node* const image = co_await find_image(top);
+  node* const image = co_await find_snapshottable(top);
   co_await image->check_writable();
   std::string id = co_await context(with(attach(change.attempt(), *image, change.needed()),
                                          [&](root&) { return change_with_root(*image, change); }),
@@ -147,9 +150,30 @@ task<void> graph::rename_snapshot(node& n, snapshot_key which, std::string name)
                                       .name = std::move(name)});
 }
 
+task<std::string> graph::create_snapshot_held(node& image, new_snapshot wanted) {
+  const snapshot_change change{
+      .what = snapshot_change::kind::create, .wanted = std::move(wanted), .which = {}};
+  std::string id = co_await change_drained(image, change);
+  co_return id;
+}
+
+task<void> graph::delete_snapshot_held(node& image, std::string id) {
+  const snapshot_change change{.what = snapshot_change::kind::remove,
+                               .wanted = {},
+                               .which = {.id = std::move(id), .name = {}}};
+  (void)co_await change_drained(image, change);
+}
+
 task<void> graph::revert_to_snapshot(node& n, snapshot_key which) {
   (void)co_await change_snapshots(
       n, {.what = snapshot_change::kind::revert, .wanted = {}, .which = std::move(which)});
+}
+
+task<void> graph::revert_held(node& n, snapshot_key which) {
+  node* const image = co_await find_snapshottable(n);
+  const snapshot_change change{
+      .what = snapshot_change::kind::revert, .wanted = {}, .which = std::move(which)};
+  (void)co_await context(change_with_root(*image, change), "{}", change.attempt());
 }
 
 // The VM state lies behind the disk, where no other request is: an empty range is in nobody's way,

@@ -10,6 +10,11 @@ constexpr option option_list[] = {
     {.name = "snapshot", .help = "the snapshot's id or, if none has that, its name"},
     {.name = "snapshot-id", .help = "the snapshot's id", .is_strong = true},
     {.name = "snapshot-name", .help = "the snapshot's name", .is_strong = true},
+    {.name = "vm-state",
+     .type = option_type::boolean,
+     .help = "the state of the machine that the snapshot holds, instead of its disk",
+     .default_text = "false",
+     .is_strong = true},
 };
 constexpr option_schema internal_snapshot_options{"driver 'internal-snapshot'", option_list};
 
@@ -82,6 +87,34 @@ private:
   std::optional<image_hold> hold_;
 };
 
+// The state of a machine that a snapshot keeps beside the disk: bytes that lie nowhere else.
+class vm_state_driver final : public driver, public readable {
+public:
+  vm_state_driver(const node& self, node& image, std::unique_ptr<snapshot_view> view)
+      : view_(std::move(view)),
+        hold_(std::in_place, image,
+              fmt::format("the VM state of its {} is open as node '{}'",
+                          describe(snapshot_key{.id = {}, .name = view_->info().name}),
+                          self.name())) {}
+
+  [[nodiscard]] u64 length() const override { return view_->info().vm_state_length; }
+  task<void> close() override {
+    hold_.reset();
+    view_.reset();
+    co_return;
+  }
+  [[nodiscard]] permissions child_permissions(const edge&, permissions) const override {
+    return {permission::consistent_read, permission::all};
+  }
+  task<void> read(u64 offset, std::span<std::byte> bytes) override {
+    return view_->read_vmstate(offset, bytes);
+  }
+
+private:
+  std::unique_ptr<snapshot_view> view_;
+  std::optional<image_hold> hold_;
+};
+
 // `snapshot` is what the peer's tools take: an id comes before a name.
 result<snapshot_key> find_key(const options& given, const snapshottable& image) {
   snapshot_key key;
@@ -115,6 +148,8 @@ task<std::unique_ptr<driver>> open_internal_snapshot(open_request request) {
   snapshot_key key = co_await find_key(request.given, *face);
   std::unique_ptr<snapshot_view> view =
       co_await face->open_snapshot(std::move(key), fmt::format("node '{}'", request.self.name()));
+  if (request.given.flag("vm-state"))
+    co_return std::make_unique<vm_state_driver>(request.self, image, std::move(view));
   co_return std::make_unique<internal_snapshot_driver>(request.self, image, std::move(view));
 }
 

@@ -12,6 +12,7 @@
 #include "graph/io/spawn.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace bgfs::qcow2 {
@@ -179,12 +180,26 @@ task<void> image::begin_bitmap_change() {
     co_await shielded(prepare_to_write());
 }
 
+namespace {
+
+// An image may have tens of thousands of them.
+std::unordered_map<std::string_view, std::size_t>
+places_by_name(std::span<const stored_bitmap> all) {
+  std::unordered_map<std::string_view, std::size_t> places;
+  for (std::size_t i = 0; i < all.size(); i++)
+    places.emplace(all[i].name, i);
+  return places;
+}
+
+} // namespace
+
 task<void> image::store_bitmaps(std::span<dirty_bitmap* const> all) {
-  const bool has_changed =
-      is_prepared_ || std::ranges::any_of(all, [this](const dirty_bitmap* b) {
-        const stored_bitmap* const known = find_stored(b->name());
-        return known == nullptr || b->has_changed_bits() || known->is_auto() != b->is_enabled();
-      });
+  const auto stored = places_by_name(bitmaps_);
+  const bool has_changed = is_prepared_ || std::ranges::any_of(all, [&](const dirty_bitmap* b) {
+                             const auto known = stored.find(b->name());
+                             return known == stored.end() || b->has_changed_bits() ||
+                                    bitmaps_[known->second].is_auto() != b->is_enabled();
+                           });
   if (!has_changed)
     co_return; // the image was not marked, and says what is true
   co_await file_.check_not_stopped();
@@ -215,15 +230,15 @@ task<void> image::store_bitmaps_locked(std::span<dirty_bitmap* const> all) {
 }
 
 task<void> image::write_bitmaps(std::span<dirty_bitmap* const> all, bitmap_switch& change) {
+  const auto stored = places_by_name(bitmaps_); // which change.next begins with
   for (const dirty_bitmap* b : all) {
-    auto at = std::ranges::find(change.next, b->name(), &stored_bitmap::name);
-    const bool is_new = at == change.next.end();
-    if (is_new) {
+    const auto known = stored.find(b->name());
+    const bool is_new = known == stored.end();
+    if (is_new)
       change.next.push_back(
           {.name = b->name(),
            .granularity_bits = static_cast<u8>(std::countr_zero(b->granularity()))});
-      at = std::prev(change.next.end());
-    }
+    stored_bitmap* const at = is_new ? &change.next.back() : &change.next[known->second];
     at->flags &= ~(bitmap_flag::in_use | bitmap_flag::automatic);
     at->flags |= b->is_enabled() ? bitmap_flag::automatic : 0;
     at->is_in_use = false;

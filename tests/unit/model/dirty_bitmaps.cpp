@@ -465,3 +465,52 @@ TEST_CASE(
   d.b->remove("b");
   CHECK(trips() == with_one);
 }
+
+TEST_CASE("bitmap: another granularity is given to one without a set bit, and to no other") {
+  disk_bench d;
+  const auto regrain = [&](u64 granularity) {
+    bitmap_change c = d.b->change(kind::set_granularity, "b");
+    c.granularity = granularity;
+    return d.b->error_of(std::move(c));
+  };
+  d.b->disable("b");
+  CHECK(regrain(4096).empty());
+  CHECK(d.b->read("b").granularity() == 4096);
+  CHECK_FALSE(d.b->read("b").is_enabled()); // it is the same in everything else
+  d.b->enable("b");
+  CHECK(regrain(3000).contains("a power of two"));
+  d.bench.must(d.r->write(5000, pattern(1, 1)));
+  CHECK(regrain(512).ends_with(
+      "4096 bytes are dirty; its granularity can be set before the first is, or after it was "
+      "cleared"));
+  CHECK(d.b->dirty("b") == runs{{4096, 4096}});
+  d.b->clear("b");
+  {
+    const bitmap_hold held(*d.top, *d.b->find("b"), "this test");
+    CHECK(regrain(512).contains("is in use by this test"));
+  }
+  CHECK(regrain(512).empty());
+  // Together with something that fails it is undone.
+  bitmap_change c = d.b->change(kind::set_granularity, "b");
+  c.granularity = 8192;
+  CHECK_FALSE(d.b->attempt({c, d.b->change(kind::clear, "nothing")}));
+  CHECK(d.b->read("b").granularity() == 512);
+}
+
+TEST_CASE("bitmap: a list finds each by its name, whatever was added and taken") {
+  disk_bench d;
+  for (int i = 0; i < 100; i++)
+    d.b->add("n" + std::to_string(i));
+  const u64 version = d.top->bitmaps().version();
+  for (int i = 0; i < 100; i += 3)
+    d.b->remove("n" + std::to_string(i));
+  CHECK(d.top->bitmaps().version() != version);
+  for (int i = 0; i < 100; i++) {
+    const dirty_bitmap* const found = d.b->find("n" + std::to_string(i));
+    CHECK((found == nullptr) == (i % 3 == 0));
+    if (found != nullptr)
+      CHECK(found->name() == "n" + std::to_string(i));
+  }
+  d.bench.must(d.r->write(0, pattern(1, 1)));
+  CHECK(d.b->read("n1").dirty_bytes() != 0);
+}

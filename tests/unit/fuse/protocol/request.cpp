@@ -93,6 +93,15 @@ TEST_CASE("every request with arguments is refused when it is cut anywhere befor
       {FUSE_LSEEK, wire(fuse_lseek_in{})},
       {FUSE_COPY_FILE_RANGE, wire(fuse_copy_file_range_in{})},
       {kernel::opcode_copy_file_range_64, wire(fuse_copy_file_range_in{})},
+      {FUSE_MKDIR, wire(fuse_mkdir_in{}, "name")},
+      {FUSE_MKNOD, wire(fuse_mknod_in{}, "name")},
+      {FUSE_CREATE, wire(fuse_create_in{}, "name")},
+      {FUSE_LINK, wire(fuse_link_in{}, "name")},
+      {FUSE_SYMLINK, text(std::string_view("name\0", 5))},
+      {FUSE_RMDIR, text(std::string_view("name\0", 5))},
+      {FUSE_UNLINK, text(std::string_view("name\0", 5))},
+      {FUSE_RENAME, wire(fuse_rename_in{}, std::string_view("from\0to", 7))},
+      {FUSE_RENAME2, wire(fuse_rename2_in{}, std::string_view("from\0to", 7))},
   };
   for (const row& r : rows) {
     CAPTURE(r.opcode);
@@ -179,13 +188,31 @@ TEST_CASE("what must not be answered with ENOSYS is refused by name") {
   const auto errno_for = [](u32 opcode) {
     return std::get<ask::refused>(*parse(request(opcode, {}))).os_error;
   };
-  CHECK(errno_for(FUSE_CREATE) == EPERM);
-  CHECK(errno_for(FUSE_UNLINK) == EPERM);
-  CHECK(errno_for(FUSE_RENAME2) == EPERM);
   CHECK(errno_for(FUSE_SETXATTR) == EOPNOTSUPP);
   CHECK(errno_for(FUSE_IOCTL) == ENOTTY);
   CHECK(std::holds_alternative<ask::unknown>(*parse(request(FUSE_BMAP, {}))));
   CHECK(std::holds_alternative<ask::unknown>(*parse(request(9999, {}))));
+}
+
+TEST_CASE("names that are made, removed and moved are taken apart") {
+  const bytes name = text(std::string_view("one\0", 4));
+  CHECK(std::get<ask::make_directory>(*parse(request(FUSE_MKDIR, wire(fuse_mkdir_in{}, "one"))))
+            .name == "one");
+  CHECK(std::get<ask::remove_directory>(*parse(request(FUSE_RMDIR, name))).name == "one");
+  CHECK(std::get<ask::unlink>(*parse(request(FUSE_UNLINK, name))).name == "one");
+  const auto made =
+      std::get<ask::make_other>(*parse(request(FUSE_MKNOD, wire(fuse_mknod_in{}, "one"))));
+  CHECK(made.verb == "mknod");
+  CHECK(made.name == "one");
+  const fuse_rename2_in in{.newdir = 17, .flags = 1, .padding = 0};
+  const auto moved = std::get<ask::rename>(
+      *parse(request(FUSE_RENAME2, wire(in, std::string_view("from\0to", 7)))));
+  CHECK(moved.from == "from");
+  CHECK(moved.to == "to");
+  CHECK(moved.to_directory == 17);
+  CHECK(moved.flags == 1);
+  CHECK_FALSE(parse(request(FUSE_RENAME2, wire(in, std::string_view("from\0a/b", 8)))).has_value());
+  CHECK_FALSE(parse(request(FUSE_MKDIR, wire(fuse_mkdir_in{}, "a/b"))).has_value());
 }
 
 TEST_CASE("a poll says whom to wake") {

@@ -80,3 +80,33 @@ TEST_CASE("interning a known path keeps the inode that is known") {
   CHECK(a.get() == again.get());
   CHECK(again->as_link()->target() == "first");
 }
+
+namespace {
+
+// What stands for a thing that may be replaced by another of its name.
+class numbered final : public inode {
+public:
+  explicit numbered(std::string identity) : identity_(std::move(identity)) {}
+  task<attributes> describe() override { co_return attributes{}; }
+  std::string identity() const override { return identity_; }
+
+private:
+  std::string identity_;
+};
+
+} // namespace
+
+TEST_CASE("another thing under a known path gets another number, and what was known stays") {
+  inode_table table(some_link());
+  const inode_pin before = table.intern("/a", std::make_unique<numbered>("1"));
+  table.count_lookup(*before);
+  const inode_pin same = table.intern("/a", std::make_unique<numbered>("1"));
+  CHECK(same.get() == before.get());
+  const inode_pin after = table.intern("/a", std::make_unique<numbered>("2"));
+  CHECK(after.get() != before.get());
+  CHECK(after->number() != before->number());
+  CHECK(table.find(before->number())->identity() == "1");
+  CHECK(table.number_of("/a") == after->number());
+  const inode_pin again = table.intern("/a", std::make_unique<numbered>("2"));
+  CHECK(again.get() == after.get());
+}
