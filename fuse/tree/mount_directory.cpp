@@ -32,6 +32,7 @@ namespace {
 constexpr std::string_view service_name = ".bgfs";
 constexpr std::string_view control_suffix = ".d";
 constexpr std::string_view snapshots_name = "snapshots";
+constexpr std::string_view points_name = "points";
 
 class root_file final : public disk_file {
 public:
@@ -96,6 +97,7 @@ public:
     std::vector<directory_entry> entries = {{"bitmaps", S_IFDIR},
                                             {"layers", S_IFDIR},
                                             {"nodes", S_IFDIR},
+                                            {std::string(points_name), S_IFDIR},
                                             {std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_root(), entries);
     co_return entries;
@@ -108,6 +110,8 @@ public:
       co_return make_bitmaps_directory(mount_, root_);
     if (name == "nodes")
       co_return make_nodes_directory(mount_, root_);
+    if (name == points_name)
+      co_return make_points_directory(mount_, root_);
     if (name == snapshots_name)
       co_return make_snapshots_directory(mount_, root_);
     const view* const v = find_view(views_of_root(), name);
@@ -124,11 +128,14 @@ public:
 
   task<attributes> describe() override { co_return directory_attributes(mount_, nullptr); }
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{std::string(snapshots_name), S_IFDIR}};
+    std::vector<directory_entry> entries = {{std::string(points_name), S_IFDIR},
+                                            {std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_mount(), entries);
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
+    if (name == points_name)
+      co_return make_group_points_directory(mount_);
     if (name == snapshots_name)
       co_return make_group_snapshots_directory(mount_);
     const view* const v = find_view(views_of_mount(), name);

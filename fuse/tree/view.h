@@ -21,6 +21,7 @@ struct view_subject {
   shown_disk* shown = nullptr;  // below layers/N and snapshots/NAME, by views of any of them
   std::string snapshot = {};    // its key (snapshot_index.h), below snapshots/NAME
   std::string bitmap = {};      // its name, below bitmaps/NAME
+  std::string point = {};       // its name, below points/NAME
   u32 pid = 0;                  // of the process that opened it
   std::size_t open_handles = 0; // of the raw file of `root`
 };
@@ -65,6 +66,7 @@ inline constexpr std::size_t map_text_length_max = 64 << 20;
 [[nodiscard]] std::span<const view* const> views_of_layer();      // layers/N/ alone
 [[nodiscard]] std::span<const view* const> views_of_snapshot();   // NAME.d/snapshots/NAME/ alone
 [[nodiscard]] std::span<const view* const> views_of_bitmap();     // NAME.d/bitmaps/NAME/
+[[nodiscard]] std::span<const view* const> views_of_point();      // NAME.d/points/NAME/ alone
 [[nodiscard]] std::span<const view* const> views_of_node();       // NAME.d/nodes/NAME/
 
 // Finds by name; null: none.

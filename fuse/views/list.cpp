@@ -11,6 +11,7 @@ extern const view info_view, info_json_view, map_view, map_json_view, state_view
 extern const view shown_info_json_view, shown_map_view, shown_map_json_view;
 extern const view layer_file_view;
 extern const view snapshot_hold_view;
+extern const view point_state_view;
 extern const view bitmap_state_view, bitmap_count_view, bitmap_granularity_view,
     bitmap_enabled_view, bitmap_persistent_view, bitmap_hold_view, bitmap_map_view,
     bitmap_map_json_view, bitmap_clear_view, bitmap_merge_view;
@@ -34,6 +35,7 @@ constexpr std::array shown_disk_views = {&shown_info_json_view, &shown_map_view,
                                          &shown_map_json_view};
 constexpr std::array layer_views = {&layer_file_view};
 constexpr std::array snapshot_views = {&snapshot_hold_view};
+constexpr std::array point_views = {&point_state_view};
 constexpr std::array bitmap_views = {
     &bitmap_state_view,      &bitmap_count_view, &bitmap_granularity_view, &bitmap_enabled_view,
     &bitmap_persistent_view, &bitmap_hold_view,  &bitmap_map_view,         &bitmap_map_json_view,
@@ -70,6 +72,9 @@ std::span<const view* const> views_of_layer() {
 }
 std::span<const view* const> views_of_bitmap() {
   return bitmap_views;
+}
+std::span<const view* const> views_of_point() {
+  return point_views;
 }
 std::span<const view* const> views_of_node() {
   return node_views;
