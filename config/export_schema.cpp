@@ -58,8 +58,14 @@ constexpr option option_list[] = {
      .default_text = "internal",
      .choices = snapshot_choices},
     {.name = "snapshots.directory", .help = "where overlays are made"},
-    {.name = "points.directory", .help = "where points keep what was overwritten"},
-    {.name = "points.limit", .type = option_type::size, .help = "how much points may keep"},
+    {.name = "points.directory",
+     .help = "where a point keeps what was overwritten since, in a file without a name",
+     .default_text = "/var/tmp"},
+    {.name = "points.limit",
+     .type = option_type::size,
+     .help =
+         "bytes that a point keeps at most, after which it breaks; absent: what the file system "
+         "has"},
     {.name = "open",
      .type = option_type::choice,
      .help = "when the image is opened",
@@ -169,10 +175,18 @@ result<> check_supported(const options& o, const export_spec& root) {
   if (o.text("snapshots.mode") == "external" || o.is_set("snapshots.directory"))
     return wrong(o.mark(o.is_set("snapshots.directory") ? "snapshots.directory" : "snapshots.mode"),
                  root, "external snapshots are not supported yet; leave 'snapshots' out");
-  for (const std::string_view name : {"points.directory", "points.limit"})
-    if (o.is_set(name))
-      return wrong(o.mark(name), root, "points are not supported yet; leave 'points' out");
   return {};
+}
+
+// The directory of the graph file is not where a daemon runs.
+result<> read_points(const options& o, export_spec& root) {
+  root.points_directory = o.text("points.directory");
+  root.points_limit = o.maybe_number("points.limit");
+  if (root.points_directory.starts_with('/'))
+    return {};
+  return wrong(o.mark("points.directory"), root,
+               "'points.directory' is an absolute path, such as /var/tmp; not '{}'",
+               root.points_directory);
 }
 
 result<> check_combinations(const options& o, const export_spec& root) {
@@ -264,6 +278,7 @@ result<parsed_export> parse_export(const value& given) {
   BGFS_CHECK(read_mode(o, root));
   BGFS_CHECK(read_owner(o, root));
   BGFS_CHECK(read_iothread(o, root));
+  BGFS_CHECK(read_points(o, root));
   BGFS_CHECK(check_supported(o, root));
   BGFS_CHECK(check_combinations(o, root));
   return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name"), o.mark("iothread"),
@@ -293,6 +308,11 @@ value write_export(const export_spec& root) {
   v.set("flush-interval", root.flush_interval_ms % 1000 == 0
                               ? fmt::format("{}s", root.flush_interval_ms / 1000)
                               : fmt::format("{}ms", root.flush_interval_ms));
+  value points = value::map();
+  points.set("directory", root.points_directory);
+  if (root.points_limit)
+    points.set("limit", *root.points_limit);
+  v.set("points", std::move(points));
   if (!root.iothread.empty())
     v.set("iothread", root.iothread);
   return v;

@@ -34,7 +34,9 @@ struct export_spec {
   std::optional<mode_t> mode; // permission bits; absent: 0600 or 0400, by is_writable
   std::optional<uid_t> owner;
   std::optional<gid_t> group;
-  u64 flush_interval_ms = 5000; // 0: only fsync
+  u64 flush_interval_ms = 5000;              // 0: only fsync
+  std::string points_directory = "/var/tmp"; // absolute
+  std::optional<u64> points_limit;           // bytes that each point keeps; absent: no limit
   // The thread that serves it and everything connected with its nodes, which is the same for all
   // exports of a component, whichever of them names it. Empty: the mount's own.
   std::string iothread;

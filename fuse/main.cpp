@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
       &bgfs::null_co_driver_type,
       &bgfs::raw_driver_type,
       &bgfs::qcow2_driver_type,
+      &bgfs::qcow2_increment_driver_type,
       &bgfs::internal_snapshot_driver_type,
       &bgfs::snapshot_access_driver_type,
       &bgfs::bitmap_view_driver_type,

@@ -24,6 +24,12 @@ task<void> operations::note_failure(inode& where, u32 pid, std::string_view verb
   co_await fail(std::move(outcome).error());
 }
 
+bool operations::changes_graph(const fuse_in_header& request) {
+  const inode_pin found = inodes_.find(request.nodeid);
+  directory* const where = found ? found->as_directory() : nullptr;
+  return where != nullptr && where->changes_graph();
+}
+
 task<reply> operations::make_directory(fuse_in_header request, std::string name) {
   const inode_pin parent = co_await find(request);
   directory* const where = co_await directory_of(parent);

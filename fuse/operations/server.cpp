@@ -302,6 +302,10 @@ task<reply> server::perform(fuse_in_header header, request_body& body, place to)
   case FUSE_RELEASE:
   case FUSE_RELEASEDIR:
     return perform_other(header, body);
+  case FUSE_MKDIR:
+  case FUSE_RMDIR:
+    return operations_.changes_graph(header) ? perform_alone(header, body)
+                                             : perform_looking(header, body);
   default:
     return perform_looking(header, body);
   }
@@ -311,6 +315,12 @@ task<reply> server::perform(fuse_in_header header, request_body& body, place to)
 // roots, which are drained.
 task<reply> server::perform_looking(fuse_in_header header, request_body& body) {
   const auto guard = co_await mount_.looking.lock_shared();
+  reply r = co_await perform_other(header, body);
+  co_return r;
+}
+
+task<reply> server::perform_alone(fuse_in_header header, request_body& body) {
+  const auto guard = co_await mount_.looking.lock();
   reply r = co_await perform_other(header, body);
   co_return r;
 }

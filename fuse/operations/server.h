@@ -54,6 +54,7 @@ private:
   static serving serve(server& self, fuse_in_header header, request_body body, buffer storage,
                        place to);
   task<reply> perform(fuse_in_header header, request_body& body, place to);
+  task<reply> perform_alone(fuse_in_header header, request_body& body);
   task<reply> perform_looking(fuse_in_header header, request_body& body);
   task<reply> perform_other(fuse_in_header header, request_body& body);
   void initialise(const fuse_in_header& header, const ask::init& what);

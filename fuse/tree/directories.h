@@ -14,6 +14,9 @@ namespace bgfs {
 [[nodiscard]] std::unique_ptr<inode> make_layers_directory(mount_state& mount, exported_root& root);
 [[nodiscard]] std::unique_ptr<inode> make_snapshots_directory(mount_state& mount,
                                                               exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_points_directory(mount_state& mount, exported_root& root);
+[[nodiscard]] std::unique_ptr<inode>
+make_group_points_directory(mount_state& mount); // .bgfs/points
 [[nodiscard]] std::unique_ptr<inode> make_bitmaps_directory(mount_state& mount,
                                                             exported_root& root);
 [[nodiscard]] std::unique_ptr<inode> make_nodes_directory(mount_state& mount, exported_root& root);

@@ -14,7 +14,7 @@ namespace bgfs {
 
 exported_root::exported_root(mount_state& in, export_spec spec)
     : mount_(in), place_(in.nodes), through_kernel_(in, *this), spec_(std::move(spec)),
-      beside_(in, *this), snapshots_(in, *this), bitmaps_(in, *this) {}
+      beside_(in, *this), snapshots_(in, *this), bitmaps_(in, *this), points_(in, *this) {}
 
 exported_root::~exported_root() {
   BGFS_ASSERT(disk_ == nullptr || !disk_->is_attached(), "a root was not closed");
@@ -276,6 +276,7 @@ task<void> exported_root::release_disks() {
   for (auto& [index, disk] : layer_disks_)
     co_await disk->release();
   co_await beside_.release();
+  co_await points_.release();
   bitmaps_.let_go_of_all();
   co_await disk_->release();
 }

@@ -11,6 +11,7 @@
 #include "fuse/tree/raw_disk.h"
 #include "fuse/tree/residence.h"
 #include "fuse/tree/root_bitmaps.h"
+#include "fuse/tree/root_points.h"
 #include "fuse/tree/root_snapshots.h"
 #include "fuse/tree/side_disks.h"
 
@@ -120,6 +121,7 @@ public:
   [[nodiscard]] side_disks& beside() { return beside_; }
   [[nodiscard]] root_snapshots& snapshots() { return snapshots_; }
   [[nodiscard]] root_bitmaps& bitmaps() { return bitmaps_; }
+  [[nodiscard]] root_points& points() { return points_; }
   // Its nodes show other bytes from now on.
   task<void> content_replaced();
 
@@ -205,6 +207,7 @@ private:
   side_disks beside_;
   root_snapshots snapshots_;
   root_bitmaps bitmaps_;
+  root_points points_;
   std::string image_path_;                                // of the live image's file
   std::vector<std::weak_ptr<exported_root>> overlapping_; // other roots that share nodes
   u64 overlapping_as_of_ = 0;

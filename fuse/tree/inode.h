@@ -92,6 +92,9 @@ public:
   virtual task<void> make(std::string name, u32 pid);
   virtual task<void> remove(std::string name, u32 pid);
   virtual task<void> rename(std::string from, std::string to, u32 pid);
+  // Making and removing there changes what nodes there are: nobody looks meanwhile
+  // (mount_state::looking).
+  [[nodiscard]] virtual bool changes_graph() const { return false; }
   // Nothing is ever unlinked: what to do instead.
   virtual error refuse_unlink(const std::string& name, u32 pid);
   // A process has opened it, to read its names.

@@ -32,6 +32,7 @@ namespace {
 constexpr std::string_view service_name = ".bgfs";
 constexpr std::string_view control_suffix = ".d";
 constexpr std::string_view snapshots_name = "snapshots";
+constexpr std::string_view points_name = "points";
 
 class root_file final : public disk_file {
 public:
@@ -98,6 +99,7 @@ public:
                                             {"layers", S_IFDIR},
                                             {"nodes", S_IFDIR},
                                             {"partitions", S_IFDIR},
+                                            {std::string(points_name), S_IFDIR},
                                             {std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_root(), entries);
     co_return entries;
@@ -113,6 +115,8 @@ public:
     if (name == "partitions")
       co_return make_partitions_directory(mount_, root_,
                                           std::make_shared<root_file>(mount_, root_));
+    if (name == points_name)
+      co_return make_points_directory(mount_, root_);
     if (name == snapshots_name)
       co_return make_snapshots_directory(mount_, root_);
     const view* const v = find_view(views_of_root(), name);
@@ -129,11 +133,14 @@ public:
 
   task<attributes> describe() override { co_return directory_attributes(mount_, nullptr); }
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{std::string(snapshots_name), S_IFDIR}};
+    std::vector<directory_entry> entries = {{std::string(points_name), S_IFDIR},
+                                            {std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_mount(), entries);
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
+    if (name == points_name)
+      co_return make_group_points_directory(mount_);
     if (name == snapshots_name)
       co_return make_group_snapshots_directory(mount_);
     const view* const v = find_view(views_of_mount(), name);

@@ -138,6 +138,18 @@ task<void> require_passable(const mount_state& mount, const graph_config& next,
   }
 }
 
+// The filters of points stand where the graph file says something else.
+result<> check_no_points(const mount_state& mount) {
+  for (const root_pointer& r : mount.roots)
+    if (!r->points().all().empty())
+      return fail(error_kind::busy,
+                  "the graph cannot be read again while '{}' has point '{}'; end it with rmdir "
+                  "{}.d/points/{}",
+                  r->name(), r->points().all().front()->name, r->name(),
+                  r->points().all().front()->name);
+  return {};
+}
+
 // The nodes of the mount that an edit changes or leads to.
 class touched_nodes {
 public:
@@ -204,6 +216,7 @@ public:
     next_ = &next;
     const auto alone = co_await mount_.looking.lock();
     const auto no_opening = co_await mount_.opening.lock();
+    co_await check_no_points(mount_);
     for (const root_pointer& r : mount_.roots)
       co_await r->beside().close_unused_locked();
     if (!request_.is_forced)

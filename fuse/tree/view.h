@@ -23,6 +23,7 @@ struct view_subject {
   shown_disk* shown = nullptr;  // below layers/N and snapshots/NAME, by views of any of them
   std::string snapshot = {};    // its key (snapshot_index.h), below snapshots/NAME
   std::string bitmap = {};      // its name, below bitmaps/NAME
+  std::string point = {};       // its name, below points/NAME
   u32 pid = 0;                  // of the process that opened it
   std::size_t open_handles = 0; // of the raw file of `root`
 };
@@ -70,6 +71,7 @@ inline constexpr std::size_t partitions_looked_into_max = 256;
 [[nodiscard]] std::span<const view* const> views_of_layer();      // layers/N/ alone
 [[nodiscard]] std::span<const view* const> views_of_snapshot();   // NAME.d/snapshots/NAME/ alone
 [[nodiscard]] std::span<const view* const> views_of_bitmap();     // NAME.d/bitmaps/NAME/
+[[nodiscard]] std::span<const view* const> views_of_point();      // NAME.d/points/NAME/ alone
 [[nodiscard]] std::span<const view* const> views_of_node();       // NAME.d/nodes/NAME/
 [[nodiscard]] std::span<const view* const> views_of_partitions(); // .../partitions/
 

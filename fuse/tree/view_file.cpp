@@ -34,6 +34,7 @@ result<view_subject> view_place::subject(u32 pid) const {
                     .shown = shown.get(),
                     .snapshot = snapshot,
                     .bitmap = bitmap,
+                    .point = point,
                     .pid = pid};
   if (root != nullptr)
     made.open_handles = root->openers.size();

@@ -18,6 +18,7 @@ struct view_place {
   std::string snapshot = {};             // view_subject::snapshot
   std::string bitmap = {};               // view_subject::bitmap
   std::shared_ptr<disk_file> whole = {}; // of partitions/; shared by what is below it
+  std::string point = {};                // view_subject::point
 
   // Fails when it has no medium, or the layer or node is gone.
   [[nodiscard]] result<view_subject> subject(u32 pid) const;
@@ -33,6 +34,8 @@ public:
   [[nodiscard]] std::string identity() const override {
     if (place_.shown != nullptr)
       return place_.shown->identity();
+    if (!place_.point.empty())
+      return place_.point;
     return place_.bitmap.empty() ? place_.snapshot : place_.bitmap;
   }
 

@@ -12,6 +12,7 @@ extern const view info_view, info_json_view, map_view, map_json_view, map_svg_vi
 extern const view shown_info_json_view, shown_map_view, shown_map_json_view;
 extern const view layer_file_view;
 extern const view snapshot_hold_view;
+extern const view point_state_view;
 extern const view bitmap_state_view, bitmap_count_view, bitmap_granularity_view,
     bitmap_enabled_view, bitmap_persistent_view, bitmap_hold_view, bitmap_map_view,
     bitmap_map_json_view, bitmap_clear_view, bitmap_merge_view;
@@ -38,6 +39,7 @@ constexpr std::array shown_disk_views = {&shown_info_json_view, &shown_map_view,
 constexpr std::array layer_views = {&map_svg_view, &layer_file_view};
 constexpr std::array partitions_views = {&partitions_table_view, &partitions_table_json_view};
 constexpr std::array snapshot_views = {&snapshot_hold_view};
+constexpr std::array point_views = {&point_state_view};
 constexpr std::array bitmap_views = {
     &bitmap_state_view,      &bitmap_count_view, &bitmap_granularity_view, &bitmap_enabled_view,
     &bitmap_persistent_view, &bitmap_hold_view,  &bitmap_map_view,         &bitmap_map_json_view,
@@ -74,6 +76,9 @@ std::span<const view* const> views_of_layer() {
 }
 std::span<const view* const> views_of_bitmap() {
   return bitmap_views;
+}
+std::span<const view* const> views_of_point() {
+  return point_views;
 }
 std::span<const view* const> views_of_node() {
   return node_views;

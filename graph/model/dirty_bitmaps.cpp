@@ -333,6 +333,12 @@ task<void> graph::change_bitmaps(std::vector<bitmap_change> changes) {
   co_await with(drain(std::move(nodes)), [&](drained&) { return work.run(); });
 }
 
+task<void> graph::change_bitmaps_held(std::vector<bitmap_change> changes) {
+  BGFS_ASSERT(edits_.is_locked(), "an edit is under way");
+  bitmap_transaction work(changes);
+  co_await work.run();
+}
+
 task<const dirty_bitmap*> graph::read_bitmap(node& n, std::string name) {
   dirty_bitmap* found = co_await find_bitmap(n, name);
   co_await check_usable(n, *found);

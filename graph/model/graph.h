@@ -204,6 +204,8 @@ public:
   // instant: the nodes are drained, so that what was answered before is on one side of it and all
   // that begins later on the other. All are made, or none.
   task<void> change_bitmaps(std::vector<bitmap_change> changes);
+  // The same as a part of an edit (graph_edit::before_commit), which has the nodes drained.
+  task<void> change_bitmaps_held(std::vector<bitmap_change> changes);
   // One to look at, all of whose bits are in memory; valid until the next await of the caller.
   task<const dirty_bitmap*> read_bitmap(node& n, std::string name);
 

@@ -6,6 +6,7 @@
 #include "graph/io/spawn.h"
 #include "graph/model/graph.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace bgfs {
@@ -69,7 +70,7 @@ public:
     constexpr permission_set unshared = permission::write | permission::resize;
     if (&child == &target_)
       return {reads | permission::write, permission::all & ~unshared};
-    if (child.parent()->parents().empty())
+    if (!is_in_use(*child.parent()))
       return driver::child_permissions(child, parents);
     return {static_cast<permission_set>(parents.used | reads),
             static_cast<permission_set>(parents.shared & ~unshared)};
@@ -173,6 +174,12 @@ public:
   }
 
 private:
+  // By more than who looks at the instant.
+  [[nodiscard]] static bool is_in_use(const node& self) {
+    return std::ranges::any_of(self.parents(), [](const edge* e) {
+      return e->parent() == nullptr || e->roles() != role::primary;
+    });
+  }
   [[nodiscard]] static result<> check_wanted(const kept_clusters::run& run) {
     if (run.is != kept_clusters::where::nowhere)
       return {};

@@ -7,5 +7,6 @@
 namespace bgfs {
 
 extern const driver_type qcow2_driver_type;
+extern const driver_type qcow2_increment_driver_type; // increment/increment.cpp
 
 } // namespace bgfs

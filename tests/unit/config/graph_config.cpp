@@ -153,11 +153,12 @@ TEST_CASE("all keys of an export are read") {
   CHECK(e.owner == 1000U);
   CHECK(e.group == 0U);
   CHECK(e.flush_interval_ms == 250);
-  CHECK(to_json(config->effective().find("exports")[0]) ==
-        R"([{"name": "w", "node-name": "web", "writable": true, "growable": true, )"
-        R"("on-truncate": "zero", "control": "hidden", "cache": "kernel", "passthrough": "off", )"
-        R"("open": "at-mount", "exclusive": true, "required": true, "untrusted": true, )"
-        R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms"}])");
+  CHECK(
+      to_json(config->effective().find("exports")[0]) ==
+      R"([{"name": "w", "node-name": "web", "writable": true, "growable": true, )"
+      R"("on-truncate": "zero", "control": "hidden", "cache": "kernel", "passthrough": "off", )"
+      R"("open": "at-mount", "exclusive": true, "required": true, "untrusted": true, )"
+      R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms", "points": {"directory": "/var/tmp"}}])");
 }
 
 TEST_CASE("the effective configuration reads as the same graph") {
@@ -408,10 +409,10 @@ TEST_CASE("every mistake in an export names its place and what would be right") 
        "g.yaml:4:49: export 'w': external snapshots are not supported yet; leave 'snapshots' out"},
       {"{name: w, node-name: web, snapshots: {directory: x}}]",
        "g.yaml:4:49: export 'w': external snapshots are not supported yet; leave 'snapshots' out"},
-      {"{name: w, node-name: web, points: {limit: 1G}}]",
-       "g.yaml:4:46: export 'w': points are not supported yet; leave 'points' out"},
+      {"{name: w, node-name: web, points: {limit: 1G, directory: /tmp}}]", "fine"},
       {"{name: w, node-name: web, points: {directory: x}}]",
-       "g.yaml:4:46: export 'w': points are not supported yet; leave 'points' out"},
+       "g.yaml:4:46: export 'w': 'points.directory' is an absolute path, such as /var/tmp; not "
+       "'x'"},
       {"{name: w, node-name: web, passthrough: on}]", "fine"},
       {"{name: w, node-name: web, writable: true, passthrough: on}]",
        "g.yaml:4:53: export 'w': 'passthrough: on' needs 'growable: true' in a writable export: "
