@@ -35,7 +35,9 @@ task<value> describe_root(exported_root& r) {
   const root_state now = co_await r.state();
   value v;
   v.set("name", r.name());
-  v.set("node-name", r.spec().node_name);
+  // What it is over now: points put their filters there.
+  const root* const attached = r.attached();
+  v.set("node-name", attached != nullptr ? attached->top().name() : r.spec().node_name);
   v.set("writable", r.is_writable());
   v.set("state", now.word);
   if (!r.spec().iothread.empty())

@@ -50,6 +50,11 @@ task<std::string> render_root(view_subject subject) {
   add_row(text, "dirty",
           "the live data where it is dirty, holes elsewhere. It is a view and no increment:");
   add_row(text, "", "what was zeroed and what is clean look the same, to cp too");
+  text +=
+      "  points/N/     frozen instants of the disk, in any format: mkdir makes one, and begins a\n"
+      "                bitmap of its name; rmdir ends it, and leaves the bitmap\n";
+  add_shown(text, "the disk as it was, a read-only raw file", views_of_point());
+  add_row(text, "since/", "BITMAP.qcow2: what had changed since that bitmap began, an image");
   add_partitions(text);
   text += "  nodes/NAME/   one for each node below the root, with links to its children\n";
   for (const view* v : views_of_node())
@@ -65,6 +70,9 @@ task<std::string> render_mount(view_subject subject) {
                                  subject.mount.directory);
   text += "NAME is a disk as a raw file, NAME.d/ is about it (see NAME.d/help). Here:\n\n";
   add_views(text, views_of_mount());
+  text +=
+      "  points/       mkdir freezes all roots that are open and writable, at one instant, all or\n"
+      "                none; rmdir ends that of all of them\n";
   text += "  snapshots/    mkdir takes a snapshot of all roots that are open and writable, at one\n"
           "                instant, all or none; rmdir deletes it from all of them\n";
   text += "\nUnmount with 'bgfs umount'; it returns when every image is closed.\n";

@@ -65,7 +65,7 @@ def frozen(env):
     rng = random.Random(1)
     m = three_roots(env)
     for root in ROOTS:
-        scribble(m / root, rng)
+        scribble(m / root, rng, 60)
         then = whole(m / root)
         at = m / f"{root}.d/points"
         equal(os.listdir(at), [], "at first")
@@ -82,7 +82,7 @@ def frozen(env):
         now = whole(m / root)
         check(now != then, "the disk has changed")
         kept = int(m.read(f"{root}.d/points/tue/state").split("kept: ")[1])
-        check(0 < kept <= SIZE, "kept", kept)
+        check(0 < kept <= SIZE, root, "kept", kept)
         equal(json.loads(m.read(f"{root}.d/points/tue/info.json"))["point"]["kept-bytes"], kept,
               "info.json")
         contains(run("rmdir", at / "tue", ok=False).stderr, "busy", "rmdir")

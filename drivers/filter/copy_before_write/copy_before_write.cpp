@@ -166,7 +166,7 @@ public:
   [[nodiscard]] value statistics_specific() const override {
     value v;
     v.set("driver", "copy-before-write");
-    v.set("kept-bytes", clusters_.kept_bytes());
+    v.set("kept-bytes", kept_data_);
     v.set("cluster-size", settings_.cluster);
     if (broken_)
       v.set("given-up", broken_->message());
@@ -217,18 +217,17 @@ private:
       const std::optional<byte_range> left = clusters_.next_to_keep(*next, piece_length_max);
       if (!left || broken_)
         continue;
-      co_await check_room(left->length);
       co_await copy(*left);
       clusters_.keep(*left);
     }
   }
 
   [[nodiscard]] result<> check_room(u64 more) const {
-    if (settings_.kept_max == 0 || clusters_.kept_bytes() + more <= settings_.kept_max)
+    if (settings_.kept_max == 0 || kept_data_ + more <= settings_.kept_max)
       return {};
     return fail(error{error_kind::no_space,
                       fmt::format("{} bytes of old data are kept, and 'kept-max' allows {}",
-                                  clusters_.kept_bytes(), settings_.kept_max),
+                                  kept_data_, settings_.kept_max),
                       ENOSPC});
   }
 
@@ -249,20 +248,25 @@ private:
 
   // The host copies, or shares, where it can.
   task<void> copy_data(byte_range range) {
+    co_await check_room(range.length);
     const result<> shared =
         co_await as_result(below_.child().copy_to(range, target_, range.offset));
-    if (shared)
+    if (shared) {
+      kept_data_ += range.length;
       co_return;
+    }
     const task_context context = co_await current_context{};
     const buffer bytes = context.home->buffers().allocate(range.length);
     co_await below_.read(range.offset, bytes.bytes());
     co_await target_.write(range.offset, bytes.bytes());
+    kept_data_ += range.length;
   }
 
   edge& below_;
   edge& target_;
   cbw_settings settings_;
   kept_clusters clusters_;
+  u64 kept_data_ = 0;           // bytes of it that take space in the target
   std::optional<error> broken_; // the instant was given up
 };
 

@@ -7,12 +7,6 @@
 
 namespace bgfs::cbw {
 
-u64 kept_clusters::kept_bytes() const {
-  const u64 bytes = kept_.set_count() * cluster_;
-  const bool has_last = kept_.count() > 0 && kept_.test(kept_.count() - 1);
-  return has_last ? bytes - (kept_.count() * cluster_ - length_) : bytes;
-}
-
 byte_range kept_clusters::bytes_of(u64 first, u64 count) const {
   return byte_range{first * cluster_, count * cluster_}.intersection({0, length_});
 }

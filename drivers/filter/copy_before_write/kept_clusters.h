@@ -19,7 +19,6 @@ public:
 
   [[nodiscard]] u64 length() const { return length_; } // of the disk at that instant
   [[nodiscard]] u64 cluster() const { return cluster_; }
-  [[nodiscard]] u64 kept_bytes() const;
 
   // A run of bytes, whole clusters but at the end of the disk, with one answer.
   enum class where : u8 { live, kept, nowhere };
