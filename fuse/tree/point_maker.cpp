@@ -234,9 +234,16 @@ private:
   [[nodiscard]] result<> plan(exported_root& r, const point_of_root& p, graph_part& into) const {
     node& top = below_points(r.disk()->top());
     node& image = r.bitmaps().image();
-    BGFS_TRY(node_spec filter, filter_of(r, p, top));
+    // Of several roots over one node the filters stand one over the other, and all roots go over
+    // the last: each sees every write.
+    const auto step = std::ranges::find(into.edit.replaces, &top, &replace_step::from);
+    const bool is_first = step == into.edit.replaces.end();
+    BGFS_TRY(node_spec filter, filter_of(r, p, top, is_first ? top.name() : step->to));
     into.edit.opens.push_back(std::move(filter));
-    into.edit.replaces.push_back({.from = &top, .to = p.filter});
+    if (is_first)
+      into.edit.replaces.push_back({.from = &top, .to = p.filter});
+    else
+      step->to = p.filter;
     const registry& drivers = top.owner().drivers();
     value read_only = value::map();
     read_only.set("read-only", true);
@@ -254,6 +261,9 @@ private:
       since.children.push_back(child("file", p.files.front().node_name));
       into.edit.opens.push_back(std::move(since));
     }
+    // Of several roots over one image it is the same bitmap.
+    if (std::ranges::find(into.bitmaps, &image, &bitmap_change::where) != into.bitmaps.end())
+      return {};
     into.bitmaps.push_back({.what = bitmap_change::kind::add,
                             .where = &image,
                             .name = name_,
@@ -263,7 +273,7 @@ private:
 
   // With the options of what it is put over, so that roots find the same cache modes.
   [[nodiscard]] static result<node_spec> filter_of(const exported_root& r, const point_of_root& p,
-                                                   const node& top) {
+                                                   const node& top, const std::string& below) {
     const registry& drivers = top.owner().drivers();
     value kept = value::map();
     kept.set("filename", fmt::format("/proc/self/fd/{}", p.space.get()));
@@ -281,7 +291,7 @@ private:
     filter.generic.detect_zeroes = detect_zeroes_mode::off;
     filter.generic.discard = discard_mode::unmap;
     filter.generic.is_auto_read_only = false;
-    filter.children.push_back(child("file", top.name()));
+    filter.children.push_back(child("file", below));
     filter.children.push_back(
         {.slot = "target", .target = std::make_unique<node_spec>(std::move(target)), .mark = {}});
     return filter;

@@ -289,6 +289,28 @@ def nightly(env):
         m.umount()
 
 
+@case("a point of all roots holds where two of them show one image", needs=["qemu-img"],
+      unpassed=True)
+def shared_image(env):
+    image = env.qcow2("a.qcow2", SIZE)
+    nodes = [{"node-name": "n", "driver": "qcow2",
+              "file": {"driver": "file", "filename": str(image)}}]
+    m = env.mount(env.graph(nodes, [{"name": "a", "node-name": "n", "writable": True},
+                                    {"name": "b", "node-name": "n", "writable": True}]))
+    pwrite(m / "a", 0, b"1" * MiB)
+    os.mkdir(m / ".bgfs/points/p")
+    pwrite(m / "a", 0, b"2" * MiB)
+    pwrite(m / "b", MiB // 2, b"3" * MiB)
+    for root in ("a", "b"):
+        then = pread(m / f"{root}.d/points/p/disk", 0, 2 * MiB)
+        equal(then == b"1" * MiB + bytes(MiB), True, root)
+        equal(os.listdir(m / f"{root}.d/bitmaps"), ["p"], "bitmaps")
+    run("rmdir", m / ".bgfs/points/p")
+    equal(pread(m / "a", 0, MiB) == b"2" * (MiB // 2) + b"3" * (MiB // 2), True, "the disk")
+    m.umount()
+    qemu_check(image)
+
+
 @case("who is killed with points leaves an image as good as any", needs=["qemu-img"], unpassed=True)
 def killed(env):
     image = env.qcow2("a.qcow2", SIZE)

@@ -174,10 +174,10 @@ public:
   }
 
 private:
-  // By more than who looks at the instant.
+  // By more than who looks at the instant, or at that of a filter over it.
   [[nodiscard]] static bool is_in_use(const node& self) {
     return std::ranges::any_of(self.parents(), [](const edge* e) {
-      return e->parent() == nullptr || e->roles() != role::primary;
+      return e->parent() == nullptr || (e->roles() != role::primary && is_in_use(*e->parent()));
     });
   }
   [[nodiscard]] static result<> check_wanted(const kept_clusters::run& run) {
