@@ -232,7 +232,7 @@ def held(env):
 
 
 @case("raw and version 2 images: bitmaps are kept in memory, and say so; read-only ones are locked",
-      needs=["qemu-img", "qemu-io"])
+      needs=["qemu-img", "qemu-io"], unpassed=True)
 def in_memory(env):
     for name, fmt, part in (("r.raw", "raw", "driver 'raw'"), ("old.qcow2", "qcow2", "version 2")):
         image = env.raw(name, MiB) if fmt == "raw" else env.qcow2(name, "1M", options="compat=0.10")
