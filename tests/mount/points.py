@@ -290,7 +290,7 @@ def nightly(env):
 
 
 @case("a point of all roots holds where two of them show one image", needs=["qemu-img"],
-      unpassed=True)
+      as_written=True)
 def shared_image(env):
     image = env.qcow2("a.qcow2", SIZE)
     nodes = [{"node-name": "n", "driver": "qcow2",
