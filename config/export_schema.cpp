@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "config/export_schema.h"
 
+#include "config/document_values.h"
 #include "graph/base/text.h"
 
 #include <algorithm>
@@ -178,17 +179,6 @@ result<> check_supported(const options& o, const export_spec& root) {
   return {};
 }
 
-// The directory of the graph file is not where a daemon runs.
-result<> read_points(const options& o, export_spec& root) {
-  root.points_directory = o.text("points.directory");
-  root.points_limit = o.maybe_number("points.limit");
-  if (root.points_directory.starts_with('/'))
-    return {};
-  return wrong(o.mark("points.directory"), root,
-               "'points.directory' is an absolute path, such as /var/tmp; not '{}'",
-               root.points_directory);
-}
-
 result<> check_combinations(const options& o, const export_spec& root) {
   if (root.is_growable && !root.is_writable)
     return wrong(o.mark("growable"), root, "'growable' needs 'writable: true'");
@@ -249,7 +239,7 @@ result<> check_root_name(std::string_view name) {
   return {};
 }
 
-result<parsed_export> parse_export(const value& given) {
+result<parsed_export> parse_export(const value& given, const std::string& directory) {
   const std::array<const option_schema*, 1> schemas = {&export_options};
   const value* name = given.find("name");
   const std::string* name_text = name == nullptr ? nullptr : name->as_text();
@@ -278,7 +268,8 @@ result<parsed_export> parse_export(const value& given) {
   BGFS_CHECK(read_mode(o, root));
   BGFS_CHECK(read_owner(o, root));
   BGFS_CHECK(read_iothread(o, root));
-  BGFS_CHECK(read_points(o, root));
+  root.points_directory = absolute_in(directory, o.text("points.directory"));
+  root.points_limit = o.maybe_number("points.limit");
   BGFS_CHECK(check_supported(o, root));
   BGFS_CHECK(check_combinations(o, root));
   return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name"), o.mark("iothread"),

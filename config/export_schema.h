@@ -16,7 +16,8 @@ struct parsed_export {
   source_mark cache_mark;    // where `cache` stands
 };
 
-[[nodiscard]] result<parsed_export> parse_export(const value& given);
+// `directory` is that of the file it stands in.
+[[nodiscard]] result<parsed_export> parse_export(const value& given, const std::string& directory);
 // The entry as it would be written, defaults included.
 [[nodiscard]] value write_export(const export_spec& root);
 

@@ -131,11 +131,12 @@ private:
     made_.has_exports = whole.find("exports") != nullptr;
     if (list == nullptr)
       return {};
+    const std::string directory = fs::path(made_.path).parent_path().string();
     for (const value& item : *list) {
       if (item.as_map() == nullptr)
         return wrong(item.mark, "an export is a map such as {{name: ..., node-name: ...}}, not {}",
                      item.kind_name());
-      BGFS_TRY(parsed_export e, parse_export(item));
+      BGFS_TRY(parsed_export e, parse_export(item, directory));
       made_.exports.push_back(std::move(e));
     }
     return {};

@@ -58,7 +58,7 @@ std::string_view truth(bool b) {
 } // namespace
 
 task<void> walk_map(node& top, byte_range range, map_scope scope,
-                    std::function<result<>(const map_entry&)> take) {
+                    std::function<result<bool>(const map_entry&)> take) {
   std::optional<map_entry> last;
   while (!range.is_empty()) {
     map_entry e = co_await entry_at(top, range, scope);
@@ -69,19 +69,22 @@ task<void> walk_map(node& top, byte_range range, map_scope scope,
       last->range.length += e.range.length;
       continue;
     }
-    if (last)
-      co_await take(*last);
+    if (last) {
+      const bool goes_on = co_await take(*last);
+      if (!goes_on)
+        co_return;
+    }
     last = std::move(e);
   }
   if (last)
-    co_await take(*last);
+    (void)co_await take(*last);
 }
 
 task<std::vector<map_entry>> read_map(node& top, byte_range range, map_scope scope) {
   std::vector<map_entry> entries;
   co_await walk_map(top, range, scope, [&entries](const map_entry& e) {
     entries.push_back(e);
-    return result<>();
+    return true;
   });
   co_return entries;
 }

@@ -26,10 +26,10 @@ enum class map_scope : u8 {
 };
 
 // Finds the entries of a range that lies inside `top`, in order, neighbours that say the same
-// merged, and hands each to `take`, which may fail to end the walk. May suspend between entries:
-// writes meanwhile may make the picture inconsistent, never wrong for a range that was not written.
+// merged, and hands each to `take`, until that is false. May suspend between entries: writes
+// meanwhile may make the picture inconsistent, never wrong for a range that was not written.
 task<void> walk_map(node& top, byte_range range, map_scope scope,
-                    std::function<result<>(const map_entry&)> take);
+                    std::function<result<bool>(const map_entry&)> take);
 
 // The same, all at once. A map has at most one entry for each cluster; callers that cannot hold
 // that use walk_map.

@@ -28,16 +28,16 @@ task<void> print_map(open_image& image, const map_options& options) {
     map_json_writer writer;
     co_await walk_map(image.top(), range, map_scope::chain, [&writer](const map_entry& e) {
       print(writer.entry(e));
-      return result<>();
+      return true;
     });
     print(writer.end());
     co_return;
   }
   print(map_table_head);
-  co_await walk_map(image.top(), range, map_scope::chain, [](const map_entry& e) -> result<> {
+  co_await walk_map(image.top(), range, map_scope::chain, [](const map_entry& e) -> result<bool> {
     BGFS_TRY(const std::string row, map_table_row(e));
     print(row);
-    return {};
+    return true;
   });
 }
 

@@ -17,6 +17,8 @@ task<reply> operations::read(ask::read what, std::span<std::byte> room) {
     view_handle* const v = handles_.find<view_handle>(what.handle);
     if (v == nullptr)
       co_await no_such_handle(what.handle);
+    if (v->stream != nullptr)
+      co_return co_await read_stream(*v, what);
     co_return read_view(*v, what.range);
   }
   if (h->part != nullptr)
@@ -76,6 +78,18 @@ result<reply> operations::read_view(view_handle& h, byte_range range) const {
   buffer bytes = mount_.home.buffers().allocate(part.size());
   std::ranges::copy(std::as_bytes(std::span(part)), bytes.data());
   return reply::of_bytes(std::move(bytes), part.size());
+}
+
+task<reply> operations::read_stream(const view_handle& h, ask::read what) {
+  const std::shared_ptr<text_stream> stream = h.stream; // the handle may be closed meanwhile
+  error_log* const log = h.log;
+  const std::string_view name = h.what->name;
+  result<std::string> text = co_await as_result(stream->read(what.range, 0));
+  if (!text) {
+    log->add(0, fmt::format("read:{}", name), text.error());
+    co_await fail(std::move(text).error());
+  }
+  co_return reply::of_text(*std::move(text));
 }
 
 task<reply> operations::write(fuse_in_header request, ask::write what) {

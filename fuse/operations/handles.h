@@ -5,6 +5,7 @@
 #include "fuse/tree/exported_root.h"
 #include "fuse/tree/inode_table.h"
 #include "fuse/tree/line_ring.h"
+#include "fuse/tree/text_stream.h"
 #include "fuse/tree/view_file.h"
 
 #include <variant>
@@ -31,9 +32,10 @@ struct view_handle {
   const view* what;
   view_place place;
   error_log* log;
-  std::string text;                 // rendered at open
-  std::optional<line_reader> lines; // of a view whose lines go on
-  u64 kernel_handle = 0;            // of who polled it last
+  std::string text;                         // rendered at open
+  std::shared_ptr<text_stream> stream = {}; // of a view that is made as it is read; shared by reads
+  std::optional<line_reader> lines;         // of a view whose lines go on
+  u64 kernel_handle = 0;                    // of who polled it last
   // Why the last write failed, readable where it failed.
   std::string sentence;
   u64 sentence_offset = 0;

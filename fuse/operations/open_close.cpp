@@ -123,7 +123,14 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   view_handle h{.what = &what, .place = file->where(), .log = &file->log()};
   if (is_reading && what.lines != nullptr)
     h.lines.emplace(what.lines(mount_));
-  if (is_reading && what.render != nullptr) {
+  if (is_reading && what.begin != nullptr) {
+    h.stream = std::make_shared<text_stream>(std::move(target), what.begin());
+    const result<> begun = co_await as_result(h.stream->begin(about));
+    if (!begun) {
+      file->log().add(request.pid, fmt::format("open:{}", what.name), begun.error());
+      co_await fail(begun.error());
+    }
+  } else if (is_reading && what.render != nullptr) {
     result<std::string> text = co_await as_result(render_view(what, about));
     if (!text) {
       file->log().add(request.pid, fmt::format("open:{}", what.name), text.error());

@@ -92,6 +92,7 @@ private:
   [[nodiscard]] static u64 memory_of(const ask::write& what);
   task<payload_budget::hold> wait_for_room(payload_share& share, ask::write& what);
   [[nodiscard]] result<reply> read_view(view_handle& h, byte_range range) const;
+  task<reply> read_stream(const view_handle& h, ask::read what);
 
   mount_state& mount_;
   inode_table inodes_;

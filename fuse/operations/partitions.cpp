@@ -117,9 +117,11 @@ task<reply> operations::open_partition(fuse_in_header request, inode_pin target,
       co_await std::move(may);
     }
   }
-  shown_view& shown = root->open_views[h.inode];
-  h.viewed = shown.users.insert(shown.users.end(), std::move(who));
-  shown.place = h.part->place;
+  if (file->content() != shown_content::frozen) { // nobody has to be told of writes to it
+    shown_view& shown = root->open_views[h.inode];
+    h.viewed = shown.users.insert(shown.users.end(), std::move(who));
+    shown.place = h.part->place;
+  }
   co_await shielded(root->settle_leased_writes());
   parts.now_watched();
   if (is_writing)

@@ -55,14 +55,9 @@ public:
       : root_directory(mount, root), index_(index) {}
 
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = list_shown_disk(views_of_layer());
-    entries.push_back({"partitions", S_IFDIR});
-    co_return entries;
+    co_return list_shown_disk(views_of_layer());
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
-    if (name == "partitions")
-      co_return make_partitions_directory(mount_, root_,
-                                          make_shown_file(std::make_shared<layer>(root_, index_)));
     // The host path is of the node that is the layer now.
     if (const view* const v = find_view(views_of_layer(), name))
       co_return std::make_unique<view_file>(

@@ -113,15 +113,18 @@ void partition_set::settle_windows() {
 }
 
 partition_set& partition_sets::of(raw_disk& disk) {
-  auto& set = sets_[&disk];
-  if (set == nullptr)
-    set = std::make_unique<partition_set>(disk, place_);
-  return *set;
+  if (disk.parts == nullptr) {
+    disk.parts = std::make_shared<partition_set>(disk, place_);
+    std::erase_if(sets_, [](const auto& set) { return set.expired(); });
+    sets_.push_back(disk.parts);
+  }
+  return *disk.parts;
 }
 
 void partition_sets::changed(byte_range range) {
-  for (const auto& [disk, set] : sets_)
-    set->changed(range);
+  for (const auto& known : sets_)
+    if (const auto set = known.lock())
+      set->changed(range);
 }
 
 } // namespace bgfs

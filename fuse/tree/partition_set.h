@@ -14,7 +14,6 @@
 #include "graph/base/partitions/partition_table.h"
 
 #include <atomic>
-#include <map>
 #include <memory>
 
 namespace bgfs {
@@ -77,17 +76,17 @@ private:
   std::vector<std::weak_ptr<partition_window>> windows_;
 };
 
-// Those of all disks that a root shows.
+// Those of all disks that a root shows. Each is shared with its disk, and ends with it.
 class partition_sets {
 public:
   explicit partition_sets(residence& at) : place_(at) {}
-  // `of` belongs to the root.
+  // `disk` belongs to the root, or is shown beside it.
   [[nodiscard]] partition_set& of(raw_disk& disk);
   void changed(byte_range range);
 
 private:
   residence& place_;
-  std::map<raw_disk*, std::unique_ptr<partition_set>> sets_;
+  std::vector<std::weak_ptr<partition_set>> sets_;
 };
 
 } // namespace bgfs

@@ -33,6 +33,11 @@ public:
     const u64 allocated =
         co_await root_.place().run([&] { return found->allocated_within(place); });
     a.blocks = std::max<u64>(divide_up(allocated, 512), 1);
+    if (content() == shown_content::frozen) {
+      const attributes of_disk = co_await whole_->describe();
+      a.modified = of_disk.modified;
+      co_return a;
+    }
     // A layer's content changes with the live image's.
     raw_disk* const live = root_.disk();
     a.modified = co_await root_.place().run([&] { return live->modified(); });
@@ -43,6 +48,7 @@ public:
   u32 partition_number() const override { return number_; }
   exported_root* root_of() override { return &root_; }
   [[nodiscard]] shown_content content() const override { return whole_->content(); }
+  [[nodiscard]] std::string identity() const override { return whole_->identity(); }
 
 private:
   exported_root& root_;
@@ -87,6 +93,7 @@ class partitions_base : public root_directory {
 public:
   partitions_base(mount_state& mount, exported_root& root, whole_pointer whole)
       : root_directory(mount, root), whole_(std::move(whole)) {}
+  [[nodiscard]] std::string identity() const override { return whole_->identity(); }
 
 protected:
   task<partition_set::table_pointer> table() {

@@ -17,6 +17,8 @@
 
 namespace bgfs {
 
+class partition_set;
+
 struct disk_policy {
   std::string name; // for messages: "web"
   std::string path; // of the raw file: "/mnt/web"
@@ -125,6 +127,10 @@ public:
 
   // When it last changed, as st_mtime.
   task<std::timespec> modified();
+
+  // What is known of its partitions (partition_sets::of), on the loop of the mount; null: nobody
+  // has asked.
+  std::shared_ptr<partition_set> parts = {};
 
 private:
   class change;

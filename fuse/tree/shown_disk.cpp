@@ -7,6 +7,7 @@ namespace bgfs {
 namespace {
 
 constexpr std::string_view disk_name = "disk";
+constexpr std::string_view partitions_name = "partitions";
 
 class shown_file final : public disk_file {
 public:
@@ -42,7 +43,8 @@ std::shared_ptr<disk_file> make_shown_file(shown_pointer shown) {
 }
 
 std::vector<directory_entry> list_shown_disk(std::span<const view* const> more) {
-  std::vector<directory_entry> entries = {{std::string(disk_name), S_IFREG}};
+  std::vector<directory_entry> entries = {{std::string(disk_name), S_IFREG},
+                                          {std::string(partitions_name), S_IFDIR}};
   list_views(views_of_shown_disk(), entries);
   list_views(more, entries);
   return entries;
@@ -53,6 +55,10 @@ std::unique_ptr<inode> find_in_shown_disk(mount_state& mount, shown_pointer show
                                           std::string_view name) {
   if (name == disk_name)
     return std::make_unique<shown_file>(std::move(shown));
+  if (name == partitions_name) {
+    exported_root& root = shown->of();
+    return make_partitions_directory(mount, root, make_shown_file(std::move(shown)));
+  }
   const view* v = find_view(views_of_shown_disk(), name);
   if (v == nullptr)
     v = find_view(more, name);

@@ -38,8 +38,7 @@ using shown_pointer = std::shared_ptr<shown_disk>;
 // The raw file `disk` of it, shared by what is made of its bytes.
 [[nodiscard]] std::shared_ptr<disk_file> make_shown_file(shown_pointer shown);
 
-// `disk`, the views of every shown disk, and `more` of its kind. Everything that is made from the
-// bytes of a disk (partitions) has its place here.
+// `disk`, `partitions`, the views of every shown disk, and `more` of its kind.
 [[nodiscard]] std::vector<directory_entry> list_shown_disk(std::span<const view* const> more);
 // Null: it has no such name.
 [[nodiscard]] std::unique_ptr<inode> find_in_shown_disk(mount_state& mount, shown_pointer shown,

@@ -11,6 +11,16 @@
 namespace bgfs {
 
 class shown_disk;
+struct view_subject;
+
+// A text that may be too long to be held (fuse/tree/text_stream.h).
+class text_source {
+public:
+  virtual ~text_source() = default;
+  // Appends what comes next: about `enough` bytes, or fewer - none - where it takes long to find
+  // them. False: that was all. Called on the loop of the mount, never twice at once.
+  virtual task<bool> append(view_subject subject, std::string& text, std::size_t enough) = 0;
+};
 
 // What a view is about. `root` is set below NAME.d, `target` below nodes/NAME and for the views of
 // layers alone.
@@ -33,6 +43,8 @@ struct view {
   std::string_view summary; // one line of the help file
   // Its text, which ends with a newline unless it is empty. null: it cannot be read.
   task<std::string> (*render)(view_subject subject) = nullptr;
+  // What an open file reads instead of what render gives, which is then for who wants it at once.
+  std::unique_ptr<text_source> (*begin)() = nullptr;
   // Instead of render: lines that go on. An open file reads those that are kept, then those that
   // follow; it ends at the last one and never waits.
   line_ring& (*lines)(mount_state& mount) = nullptr;
@@ -58,9 +70,8 @@ struct view {
 
 // Longest command a view takes.
 inline constexpr std::size_t command_length_max = 4096;
-// Longest text of a map: some 500,000 pieces. A longer one is for `bgfs map`, which holds none of
-// it.
-inline constexpr std::size_t map_text_length_max = 64 << 20;
+// Longest text of a map that is asked for at once.
+inline constexpr std::size_t map_text_length_max = 1 << 20;
 
 // More partitions than that are listed in `table` without a look into them.
 inline constexpr std::size_t partitions_looked_into_max = 256;

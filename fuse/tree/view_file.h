@@ -34,6 +34,8 @@ public:
   [[nodiscard]] std::string identity() const override {
     if (place_.shown != nullptr)
       return place_.shown->identity();
+    if (place_.whole != nullptr)
+      return place_.whole->identity();
     if (!place_.point.empty())
       return place_.point;
     return place_.bitmap.empty() ? place_.snapshot : place_.bitmap;

@@ -9,7 +9,7 @@ namespace bgfs {
 extern const view info_view, info_json_view, map_view, map_json_view, map_svg_view, state_view,
     root_stats_view, root_stats_json_view, openers_view, last_error_view, size_view, ctl_view,
     root_help_view;
-extern const view shown_info_json_view, shown_map_view, shown_map_json_view;
+extern const view shown_info_json_view;
 extern const view layer_file_view;
 extern const view snapshot_hold_view;
 extern const view point_state_view;
@@ -34,8 +34,7 @@ constexpr std::array root_views = {
     &openers_view,   &last_error_view, &size_view,       &ctl_view,
     &root_help_view,
 };
-constexpr std::array shown_disk_views = {&shown_info_json_view, &shown_map_view,
-                                         &shown_map_json_view};
+constexpr std::array shown_disk_views = {&shown_info_json_view, &map_view, &map_json_view};
 constexpr std::array layer_views = {&map_svg_view, &layer_file_view};
 constexpr std::array partitions_views = {&partitions_table_view, &partitions_table_json_view};
 constexpr std::array snapshot_views = {&snapshot_hold_view};

@@ -28,9 +28,9 @@ task<std::string> render(view_subject subject) {
                : subject.root->name();
   map_picture picture(title, top.length());
   co_await walk_map(top, {0, top.length()}, is_layer ? map_scope::one_layer : map_scope::chain,
-                    [&picture](const map_entry& e) -> result<> {
+                    [&picture](const map_entry& e) {
                       picture.add(e);
-                      return {};
+                      return true;
                     });
   std::vector<std::string> names;
   for (const auto& b : top.bitmaps().all())

@@ -48,7 +48,8 @@ public:
     frozen_--;
   }
   [[nodiscard]] bool is_frozen() const { return frozen_ > 0; }
-  // Stays where it is when its node is replaced: the edge of whoever does the replacing.
+  // Stays where it is when its node is replaced: the edge of whoever does the replacing, or of who
+  // reads what that very node keeps.
   void stay_at_node() { stays_ = true; }
   // Of a root's edge: what others may know about it without asking; null: nothing.
   void set_lease(lease* l) { lease_ = l; }

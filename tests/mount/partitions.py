@@ -522,3 +522,66 @@ def no_medium(env):
             (m / name).read_text()
     with fails_with(errno.ENOMEDIUM):
         os.listdir(m / "disk.d/partitions")
+
+
+FROZEN_BY = ("snapshots", "points")
+
+
+@case("partitions below snapshots and points are those of their instant",
+      needs=["sfdisk", "qemu-img"], unpassed=True)
+def frozen(env):
+    raw = partitioned(env)
+    whole = raw.read_bytes()
+    run("qemu-img", "convert", "-O", "qcow2", raw, env / "a.qcow2")
+    m = env.mount(env.simple(env / "a.qcow2", "qcow2"))
+    one, two = (whole[2048 * 512:10240 * 512], whole[12288 * 512:28672 * 512])
+    top = m / "disk.d"
+    opened = {}
+    for kind in FROZEN_BY:
+        os.mkdir(top / kind / "then")  # a point, too, while a snapshot is open
+        opened[kind] = os.open(top / kind / "then/partitions/2", os.O_RDONLY)
+    pwrite(top / "partitions/2", 5, b"new")
+    write_table(m / "disk", "label: gpt\nstart=4096,size=2048,name=late\n")
+    equal(files_of(top / "partitions"), [1], "files now")
+    for kind in FROZEN_BY:
+        where = f"disk.d/{kind}/then/partitions"
+        equal(files_of(m / where), [1, 2], f"{kind}: files")
+        equal([(p["label"], p["start"], p["size"]) for p in table_of(m, where)["partitions"]],
+              [("one", 2048 * 512, len(one)), ("two", 12288 * 512, len(two))], f"{kind}: table")
+        check((m / where / "1").read_bytes() == one, kind, "has other bytes in 1")
+        check((m / where / "by-label/two").read_bytes() == two, kind, "has other bytes in two")
+        check(os.pread(opened[kind], len(two), 0) == two, kind, "has other bytes where it was open")
+        equal((os.stat(m / where / "1").st_mode & 0o222, os.stat(m / where / "1").st_size),
+              (0, len(one)), f"{kind}: mode and size")
+        equal(os.stat(m / where / "1").st_mtime_ns, os.stat(m / where / "../disk").st_mtime_ns,
+              f"{kind}: time")
+        with fails_with(errno.EROFS):
+            os.open(m / where / "1", os.O_RDWR)
+        with fails_with(errno.EBUSY):
+            os.rmdir(top / kind / "then")  # its partition is open
+        os.close(opened[kind])
+        equal(pread(top / "partitions/1", 0, 1 * MiB),
+              pread(m / "disk", 4096 * 512, 1 * MiB), "the live one")
+
+
+@case("a partition of a snapshot is not taken for one of a later snapshot of its name",
+      needs=["sfdisk", "qemu-img"], unpassed=True)
+def frozen_again(env):
+    run("qemu-img", "convert", "-O", "qcow2", partitioned(env), env / "a.qcow2")
+    m = env.mount(env.simple(env / "a.qcow2", "qcow2"))
+    for kind in FROZEN_BY:
+        seen = m / "disk.d" / kind / "again"
+        numbers, inodes = [], []
+        for script in ("start=2048,size=2048,name=a\nstart=6144,size=2048,name=b\n",
+                       "start=4096,size=2048,name=c\n"):
+            write_table(m / "disk", "label: gpt\n" + script)
+            os.mkdir(seen)
+            numbers.append(files_of(seen / "partitions"))
+            begin = 2048 if len(inodes) == 0 else 4096
+            check((seen / "partitions/1").read_bytes() == pread(m / "disk", begin * 512, MiB),
+                  kind, "has the bytes of another")
+            inodes.append((os.stat(seen / "partitions/1").st_ino,
+                           os.stat(seen / "partitions").st_ino))
+            for directory in [seen] + [m / "disk.d/bitmaps/again"] * (kind == "points"):
+                run("python3", "-c", f"import os; os.rmdir({str(directory)!r})")  # we have looked
+        equal(numbers, [[1, 2], [1]], f"{kind}: files")

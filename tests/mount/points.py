@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """NAME.d/points/ and .bgfs/points/: frozen instants, and the increments between them."""
 import errno
+import fcntl
 import itertools
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -154,7 +156,7 @@ def full(env):
     nodes = [{"node-name": "n", "driver": "raw",
               "file": {"driver": "file", "filename": str(env.raw("a.raw", SIZE, b"a" * SIZE))}}]
     m = env.mount(env.graph(nodes, [{"name": "disk", "node-name": "n", "writable": True,
-                                     "points": {"limit": "1M", "directory": str(env.dir)}}]))
+                                     "points": {"limit": "1M", "directory": "."}}]))
     os.mkdir(m / "disk.d/points/p")
     pwrite(m / "disk", 0, b"b" * MiB)
     equal(m.read("disk.d/points/p/state"), f"ok\nkept: {MiB}\nlimit: {MiB}\n", "state")
@@ -222,53 +224,90 @@ def one_instant(env):
         qemu_check(env / f"{name}.qcow2")
 
 
-def keep_scribbling(paths, is_over, seed):
+def fio_job(path, name, *options):
+    """Writes to a disk in one way until it is ended."""
+    return subprocess.Popen(
+        ["fio", f"--name={name}", f"--filename={path}", f"--size={SIZE}", "--allow_file_create=0",
+         "--time_based", "--runtime=200", "--thread", "--bsrange=512-64k", "--blockalign=512",
+         "--ioengine=psync", "--rate_iops=400", *options], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE)
+
+
+def keep_discarding(paths, is_over, seed):
     rng = random.Random(seed)
-    while not is_over.is_set():
-        scribble(rng.choice(paths), rng, 1)
+    while not is_over.wait(0.002):
+        at = rng.randrange(SIZE // 512) * 512
+        mode = rng.choice([FALLOC_ZERO_RANGE, FALLOC_PUNCH_HOLE]) | FALLOC_KEEP_SIZE
+        fallocate(rng.choice(paths), mode, at, min(SIZE - at, rng.randrange(1, 400) * 512))
 
 
-@case("the nightly recipe: full copies, increments of all roots, and any night restored",
-      needs=["qemu-img"], unpassed=True, timeout=240)
+def restore(way, source, target):
+    """A copy as people make one: dense, sparse, or with cat."""
+    if way == "cat":
+        with open(target, "wb") as out:
+            run("cat", source, stdout=out)
+    else:
+        run("cp", f"--sparse={way}", source, target)
+
+
+WAYS = ("always", "never", "cat")
+
+
+@case("the nightly recipe: a full copy and seven increments while fio writes, and any night restored",
+      needs=["qemu-img", "fio"], unpassed=True, timeout=300)
 def nightly(env):
     rng = random.Random(3)
     m = three_roots(env)
     for root in ROOTS:
         scribble(m / root, rng, 30)
+    writers = []
+    for root in ROOTS:
+        writers += [fio_job(m / root, "random", "--rw=randwrite"),
+                    fio_job(m / root, "zeroes", "--rw=randwrite", "--zero_buffers"),
+                    fio_job(m / root, "rewrites", "--rw=write", "--offset=1m", "--size=2m")]
     is_over = threading.Event()
-    writer = threading.Thread(target=keep_scribbling,
-                              args=([m / r for r in ROOTS], is_over, 4))
-    writer.start()
-    nights = ["mon", "tue", "wed", "thu"]
+    discarding = threading.Thread(target=keep_discarding, args=([m / r for r in ROOTS], is_over, 4))
+    discarding.start()
+    nights = [f"night{n}" for n in range(8)]
     instants = {}
     try:
         for number, night in enumerate(nights):
+            before = {root: whole(m / root) for root in ROOTS}
+            for root in ROOTS:
+                wait_for(lambda r=root, last=before: whole(m / r) != last[r], "some writes")
             os.mkdir(m / f".bgfs/points/{night}")
             for root in ROOTS:
                 point = m / f".bgfs/points/{night}/{root}"
                 instants[night, root] = whole(point / "disk")
+                way = WAYS[(number + ROOTS.index(root)) % len(WAYS)]
                 if number == 0:
-                    run("cp", "--sparse=always", point / "disk", env / f"{root}.full")
+                    restore(way, point / "disk", env / f"{root}.full")
                     continue
                 source = point / f"since/{nights[number - 1]}.qcow2"
                 target = env / f"{root}.{night}.qcow2"
-                if number % 2:
-                    run("cp", "--sparse=always", source, target)
-                else:
-                    target.write_bytes(whole(source))  # as cat > does
+                restore(way, source, target)
                 equal(target.stat().st_size, source.stat().st_size, "its length")
+            run("sync", env.dir)
             run("rmdir", m / f".bgfs/points/{night}")
             if number:
                 for root in ROOTS:
                     run("rmdir", m / f"{root}.d/bitmaps/{nights[number - 1]}")
-            before = whole(m / "plain")
-            wait_for(lambda last=before: whole(m / "plain") != last, "some writes")
+        for w in writers:
+            equal(w.poll(), None, f"fio goes on to the end ({w.args[1]})")
+        equal(discarding.is_alive(), True, "discards go on to the end")
     finally:
         is_over.set()
-        writer.join()
+        discarding.join()
+        for w in writers:
+            w.terminate()
+        for w in writers:
+            w.communicate()
     m.umount()
+    equal(len({bytes(i) for (night, root), i in instants.items() if root == "flat"}), len(nights),
+          "different instants")
     for root in ROOTS:
         below = (env / f"{root}.full", "raw")
+        equal(below[0].read_bytes() == instants[nights[0], root], True, f"{root}, the first night")
         for night in nights[1:]:
             image = env / f"{root}.{night}.qcow2"
             qemu_check(image)
@@ -284,8 +323,10 @@ def nightly(env):
                           "file": {"driver": "file",
                                    "filename": str(env / f"{root}.{night}.qcow2")}})
         m = env.mount(env.graph(nodes, [{"name": n, "node-name": n} for n in nights[1:]]))
-        for night in nights[1:]:
-            equal(whole(m / night) == instants[night, root], True, f"{root} on {night}, mounted")
+        for number, night in enumerate(nights[1:]):
+            restore(WAYS[number % len(WAYS)], m / night, env / "restored.raw")
+            equal((env / "restored.raw").read_bytes() == instants[night, root], True,
+                  f"{root} on {night}, mounted")
         m.umount()
 
 
@@ -352,53 +393,108 @@ def ended(env):
     equal([b["name"] for b in info["format-specific"]["data"]["bitmaps"]], ["a", "b", "c"], "bitmaps")
 
 
-def restored(env, root, runs, where):
-    """What the files of a root say of the last run, read by the peer as a chain."""
-    below = None
-    for run_name in runs:
-        full, image = where / f"{root}.{run_name}.raw", where / f"{root}.{run_name}.qcow2"
-        if full.exists():
-            below = (full, "raw")
-            continue
-        qemu_check(image)
-        run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", below[0], "-F", below[1], image)
-        below = (image, "qcow2")
-    run("qemu-img", "convert", "-f", below[1], "-O", "raw", below[0], env / "restored.raw")
-    return (env / "restored.raw").read_bytes()
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+
+# Stands for a command of the recipe: the one whose turn it is fails, or the recipe is killed before
+# or after it.
+FAULTY = """#!/bin/sh
+turn=$(($(cat "$TURNS") + 1))
+echo $turn > "$TURNS"
+if [ $turn = "$FAULT" ]; then
+  [ "$FAULT_KIND" != after ] || {real} "$@"
+  [ "$FAULT_KIND" = fails ] || kill -KILL $PPID
+  exit 1
+fi
+exec {real} "$@"
+"""
 
 
-@case("examples/nightly backs all roots up, and a run that fails loses nothing", needs=["qemu-img"],
-      unpassed=True)
+def faulty_commands(env):
+    where = env / "faulty"
+    where.mkdir()
+    for name in ("mkdir", "cp", "sync", "mv", "rmdir", "rm"):
+        (where / name).write_text(FAULTY.replace("{real}", shutil.which(name)))
+        (where / name).chmod(0o755)
+    return where
+
+
+def back_up(env, m, where, fault=0, kind=""):
+    """Runs the recipe; True: it got to the end without meeting the fault."""
+    (env / "turns").write_text("0")
+    done = run(EXAMPLES / "nightly", m.path, where, ok=False,
+               env={**os.environ, "PATH": f"{env / 'faulty'}:{os.environ['PATH']}",
+                    "TURNS": str(env / "turns"), "FAULT": str(fault), "FAULT_KIND": kind})
+    met = int((env / "turns").read_text()) >= fault > 0
+    if not met:
+        equal(done.returncode, 0, f"its end ({done.stderr})")
+    else:
+        check(done.returncode != 0, "a run of which a step failed succeeds")
+    return not met
+
+
+def runs_in(where):
+    return sorted(n for n in os.listdir(where) if n.endswith("Z"))
+
+
+@case("examples/nightly: whichever step fails or is the last before a kill, nothing is lost",
+      needs=["qemu-img", "flock"], unpassed=True, timeout=300)
 def example(env):
-    script = pathlib.Path(__file__).resolve().parents[2] / "examples" / "nightly"
     rng = random.Random(6)
     m = three_roots(env)
     where = env / "backup"
     where.mkdir()
-    runs, then = [], {}
-    for night in range(5):
+    faulty_commands(env)
+    then = {}
+
+    def note():
+        for name in runs_in(where):
+            then.setdefault(name, {root: whole(m / root) for root in ROOTS})
+
+    steps = 0
+    for kind in ("fails", "before", "after"):
+        fault, is_over = 0, False
+        while not is_over:
+            for root in ROOTS:
+                scribble(m / root, rng, 3)
+            fault += 1
+            known = runs_in(where)
+            is_over = back_up(env, m, where, fault, kind)
+            equal([n for n in known if n not in runs_in(where)], [], "runs that are gone")
+            note()
+            steps += not is_over
+        equal(os.listdir(m / ".bgfs/points"), [], "points left by one that ended well")
         for root in ROOTS:
-            scribble(m / root, rng, 6)
-        if night == 3:  # no space for the copies
-            blocked = env / "full"
-            blocked.mkdir(exist_ok=True)
-            run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", blocked)
-            try:
-                for name in os.listdir(where):
-                    if name == "last" or name.endswith(".base"):
-                        (blocked / name).write_bytes((where / name).read_bytes())
-                done = run(script, m.path, blocked, ok=False)
-                check(done.returncode != 0, "a run without space fails")
-                contains(done.stderr, "failed; the one of", "what it says")
-                equal([n for n in os.listdir(blocked) if "part" in n], [], "parts left")
-            finally:
-                run("umount", blocked)
-            equal(os.listdir(m / ".bgfs/points"), [], "points left")
-        done = run(script, m.path, where, ok=False)
-        equal(done.returncode, 0, f"its end ({done.stderr})")
-        runs.append((where / "last").read_text().strip())
+            equal(os.listdir(m / f"{root}.d/bitmaps"), runs_in(where)[-1:], "bitmaps")
+        equal([n for n in os.listdir(where) if n.endswith(".part")], [], "copies left half done")
+    check(steps > 30, "only", steps, "steps were made to fail")
+    # Without space for the copies.
+    full = env / "full"
+    full.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full)
+    try:
+        done = run(EXAMPLES / "nightly", m.path, full, ok=False)
+        check(done.returncode != 0, "a run without space succeeds")
+        contains(done.stderr, "not all went well; the last run that is complete is none", "what it says")
+        equal(os.listdir(full), ["lock"], "what it left")
+    finally:
+        run("umount", full)
+    equal(os.listdir(m / ".bgfs/points"), [], "points left")
+    with open(where / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(EXAMPLES / "nightly", m.path, where, ok=False)
+        equal(done.returncode, 1, "a second run at once")
+        contains(done.stderr, "another run is under way", "what it says")
+    back_up(env, m, where)
+    note()
+    m.umount()
+    for name in runs_in(where):
+        for image in (where / name).glob("*.qcow2"):
+            qemu_check(image)
+    increments = [n for n in then if (where / n / "over.qcow2").exists()]
+    check(len(increments) >= 7, "only", len(increments), "of", len(then), "runs are increments")
+    (env / "nights.yaml").write_text(run(EXAMPLES / "nights", where).stdout)
+    m = env.mount(env / "nights.yaml")
+    for name, instants in then.items():
         for root in ROOTS:
-            then[root] = whole(m / root)
-            equal(os.listdir(m / f"{root}.d/bitmaps"), [runs[-1]], "bitmaps")
-            equal(restored(env, root, runs, where) == then[root], True, f"{root}, night {night}")
+            equal(whole(m / f"{root}.{name}") == instants[root], True, f"{root} of {name}")
     m.umount()

@@ -22,13 +22,13 @@ constexpr option_schema internal_snapshot_options{"driver 'internal-snapshot'", 
 // nor its changes are ours.
 constexpr child_slot slots[] = {{"file", role::primary}, {"backing", role::backing, false}};
 
-// Keeps the image's driver and backing node as they are.
+// Keeps the image's driver and backing node as they are. A filter may be put over the image: the
+// edge stays at the node.
 class image_hold {
 public:
   image_hold(node& image, std::string reason)
       : blockers_(image.blockers()),
-        token_(blockers_.add(bit(node_operation::change) | bit(node_operation::replace),
-                             std::move(reason))) {}
+        token_(blockers_.add(bit(node_operation::change), std::move(reason))) {}
   ~image_hold() { blockers_.remove(token_); }
   image_hold(const image_hold&) = delete;
   image_hold& operator=(const image_hold&) = delete;
@@ -137,6 +137,7 @@ result<snapshot_key> find_key(const options& given, const snapshottable& image) 
 
 task<std::unique_ptr<driver>> open_internal_snapshot(open_request request) {
   node& image = request.children[0]->child();
+  request.children[0]->stay_at_node();
   snapshottable* const face = image.as_snapshottable();
   if (face == nullptr)
     co_return fail(error_kind::unsupported,

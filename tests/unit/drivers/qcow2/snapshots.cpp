@@ -8,6 +8,7 @@
 #include "graph/model/edit.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/snapshot_bench.h"
+#include "tests/unit/lib/box_driver.h"
 #include "tests/unit/lib/visitor.h"
 
 #include <random>
@@ -140,6 +141,33 @@ TEST_CASE("qcow2 snapshots: what somebody reads cannot be deleted, and its image
   CHECK(f.actions->list().empty());
   f.b.close();
   require_sound(*f.disk);
+}
+
+TEST_CASE("qcow2 snapshots: a filter comes and goes over an image while a snapshot is being read") {
+  qcow2_bench b{std::vector<const driver_type*>{&internal_snapshot_driver_type, &pass_driver_type}};
+  b.create("d", length, small_clusters);
+  root& way = b.open("d");
+  const snapshot_actions actions{b.bench, b.top()};
+  b.bench.must(way.write(0, pattern(50000, 1)));
+  actions.create("s");
+  const auto kept = read_all(b.bench, way);
+  node& image = b.top();
+  node& shown = b.bench.open(view_spec("v", "img-d", named("s")));
+  root& reader = b.bench.attach(shown, may_read);
+  b.bench.must(way.write(0, pattern(50000, 2)));
+  spec_builder over("over", pass_driver_type);
+  node* const filter =
+      b.bench.must(insert_filter(b.bench.graph(), image, over.child("file", "img-d").build()));
+  CHECK(&way.top() == filter);
+  CHECK(&shown.child("file")->child() == &image);
+  b.bench.must(way.write(0, pattern(60000, 3)));
+  CHECK(read_all(b.bench, reader) == kept);
+  b.bench.must(remove_filter(b.bench.graph(), *filter));
+  CHECK(&way.top() == &image);
+  b.bench.must(way.write(0, pattern(70000, 4)));
+  CHECK(read_all(b.bench, reader) == kept);
+  b.bench.detach(reader);
+  b.bench.must(b.bench.graph().close(shown));
 }
 
 TEST_CASE("qcow2 snapshots: the list says what they were created with, and renaming keeps it") {
