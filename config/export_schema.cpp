@@ -170,12 +170,20 @@ result<> read_iothread(const options& o, export_spec& root) {
   return {};
 }
 
-// What a graph file may say already and this program does not do yet. The defaults are fine: they
-// ask for nothing.
-result<> check_supported(const options& o, const export_spec& root) {
-  if (o.text("snapshots.mode") == "external" || o.is_set("snapshots.directory"))
-    return wrong(o.mark(o.is_set("snapshots.directory") ? "snapshots.directory" : "snapshots.mode"),
-                 root, "external snapshots are not supported yet; leave 'snapshots' out");
+result<> read_snapshots(const options& o, const std::string& directory, export_spec& root) {
+  root.snapshots = choice_of<snapshot_mode>(o, "snapshots.mode", snapshot_choices);
+  const bool is_external = root.snapshots == snapshot_mode::external;
+  const bool has_directory = o.is_set("snapshots.directory");
+  if (is_external && !has_directory)
+    return wrong(o.mark("snapshots.mode"), root,
+                 "'snapshots: {{mode: external}}' needs a 'directory' for the overlays");
+  if (!is_external && has_directory)
+    return wrong(
+        o.mark("snapshots.directory"), root,
+        "'snapshots: {{directory: ...}}' is for 'mode: external'; internal snapshots lie in "
+        "the image");
+  if (is_external)
+    root.snapshots_directory = absolute_in(directory, o.text("snapshots.directory"));
   return {};
 }
 
@@ -270,7 +278,7 @@ result<parsed_export> parse_export(const value& given, const std::string& direct
   BGFS_CHECK(read_iothread(o, root));
   root.points_directory = absolute_in(directory, o.text("points.directory"));
   root.points_limit = o.maybe_number("points.limit");
-  BGFS_CHECK(check_supported(o, root));
+  BGFS_CHECK(read_snapshots(o, directory, root));
   BGFS_CHECK(check_combinations(o, root));
   return parsed_export{std::move(root), o.mark("writable"), o.mark("node-name"), o.mark("iothread"),
                        o.mark("cache")};
@@ -299,6 +307,11 @@ value write_export(const export_spec& root) {
   v.set("flush-interval", root.flush_interval_ms % 1000 == 0
                               ? fmt::format("{}s", root.flush_interval_ms / 1000)
                               : fmt::format("{}ms", root.flush_interval_ms));
+  value snapshots = value::map();
+  snapshots.set("mode", snapshot_choices[static_cast<std::size_t>(root.snapshots)]);
+  if (root.snapshots == snapshot_mode::external)
+    snapshots.set("directory", root.snapshots_directory);
+  v.set("snapshots", std::move(snapshots));
   value points = value::map();
   points.set("directory", root.points_directory);
   if (root.points_limit)

@@ -41,7 +41,7 @@ std::optional<sight> observer::look_at_file(const std::string& path) const {
   struct stat status{};
   if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode))
     return std::nullopt;
-  const descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const descriptor fd(open_quietly(path.c_str(), O_RDONLY | O_NONBLOCK));
   if (!fd.is_open())
     return std::nullopt;
   std::array<std::byte, probe_length> head{};

@@ -269,6 +269,24 @@ void give_secrets(node_spec& spec, const std::shared_ptr<const secret_store>& se
 
 } // namespace
 
+std::vector<std::string> graph_config::users_of(std::string_view node_name) const {
+  std::vector<std::string> users;
+  for (const graph_document& document : content_->documents)
+    for (const auto& top : document.nodes)
+      for_each_definition(*top, [&](const node_definition& d) {
+        for (const node_definition::child& child : d.children) {
+          const auto* const below = std::get_if<std::unique_ptr<node_definition>>(&child.target);
+          if ((below == nullptr ? std::get<std::string>(child.target) : (*below)->node_name) ==
+              node_name)
+            users.push_back(d.describe());
+        }
+      });
+  for (const export_spec& e : content_->exports)
+    if (e.node_name == node_name)
+      users.push_back(fmt::format("export '{}'", e.name));
+  return users;
+}
+
 result<node_spec> graph_config::make_node_spec(std::string_view node_name) const {
   if (const auto lost = content_->lost_nodes.find(node_name); lost != content_->lost_nodes.end())
     return fail(lost->second);

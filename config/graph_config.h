@@ -15,6 +15,7 @@ enum class truncate_policy : u8 { refuse, zero };
 enum class control_mode : u8 { beside, hidden, none };
 enum class cache_mode : u8 { none, kernel };
 enum class passthrough_mode : u8 { automatic, on, off };
+enum class snapshot_mode : u8 { internal, external };
 enum class open_mode : u8 { at_mount, on_demand };
 
 // One root of the mount.
@@ -34,7 +35,10 @@ struct export_spec {
   std::optional<mode_t> mode; // permission bits; absent: 0600 or 0400, by is_writable
   std::optional<uid_t> owner;
   std::optional<gid_t> group;
-  u64 flush_interval_ms = 5000;              // 0: only fsync
+  u64 flush_interval_ms = 5000; // 0: only fsync
+  // Where new snapshots go: into the image, or into overlays in a directory, an absolute path.
+  snapshot_mode snapshots = snapshot_mode::internal;
+  std::string snapshots_directory;
   std::string points_directory = "/var/tmp"; // absolute
   std::optional<u64> points_limit;           // bytes that each point keeps; absent: no limit
   // The thread that serves it and everything connected with its nodes, which is the same for all
@@ -114,6 +118,8 @@ public:
   // Whether another export reaches a node of this one, which is one of exports(), and either
   // writes.
   [[nodiscard]] bool is_shared(const export_spec& root) const;
+  // Every node and export that leads straight to this node, as messages name them.
+  [[nodiscard]] std::vector<std::string> users_of(std::string_view node_name) const;
   // Every host path the definitions name, absolute; to be refused where they lie in our own mount.
   [[nodiscard]] std::vector<std::string> host_paths() const;
   // The same of what the node and all that it needs are made of.

@@ -21,14 +21,14 @@ constexpr std::string_view heading = "# What changed at run time in the graph be
                                      "# into the graph file and remove this one, or remove it to "
                                      "go back to what the graph file says.\n";
 
-constexpr std::string_view state_keys[] = {"version", "nodes", "backing", "exports"};
+constexpr std::string_view state_keys[] = {"version", "nodes", "backing", "exports", "snapshots"};
 
 result<> check_keys(const value& whole) {
   for (const auto& [key, v] : *whole.as_map())
     if (std::ranges::find(state_keys, key) == std::end(state_keys))
       return wrong(v.mark,
                    "the key '{}' is not known in a state file; there are version, nodes, "
-                   "backing and exports",
+                   "backing, exports and snapshots",
                    key);
   const value* const version = whole.find("version");
   if (version == nullptr || version->as_integer() == nullptr || *version->as_integer() != 1)
@@ -45,6 +45,44 @@ result<const value::map*> find_map(const value& whole, std::string_view key) {
   if (v->as_map() == nullptr)
     return wrong(v->mark, "'{}' is a map of names, not {}", key, v->kind_name());
   return v->as_map();
+}
+
+result<external_snapshot> read_snapshot(const value& item) {
+  external_snapshot s;
+  for (const auto& [key, text] : {std::pair("id", &s.id), {"name", &s.name}, {"node", &s.node}}) {
+    const value* const v = item.as_map() == nullptr ? nullptr : item.find(key);
+    if (v == nullptr || v->as_text() == nullptr)
+      return wrong(item.mark, "a snapshot has an id, a name and a node, which are texts");
+    *text = *v->as_text();
+  }
+  i64 length = -1;
+  for (const auto& [key, number] : {std::pair("length", &length),
+                                    {"date-sec", &s.date_seconds},
+                                    {"date-nsec", &s.date_nanoseconds}}) {
+    const value* const v = item.find(key);
+    if (v == nullptr || v->as_integer() == nullptr || *v->as_integer() < 0)
+      return wrong(
+          item.mark,
+          "a snapshot has a length and a date, 'date-sec' and 'date-nsec', numbers from 0");
+    *number = *v->as_integer();
+  }
+  s.length = static_cast<u64>(length);
+  return s;
+}
+
+result<> read_snapshots(const value& whole, graph_state& state) {
+  BGFS_TRY(const value::map* snapshots, find_map(whole, "snapshots"));
+  if (snapshots == nullptr)
+    return {};
+  for (const auto& [root, list] : *snapshots) {
+    if (list.as_list() == nullptr)
+      return wrong(list.mark, "the snapshots of '{}' are a list, not {}", root, list.kind_name());
+    for (const value& item : *list.as_list()) {
+      BGFS_TRY(external_snapshot s, read_snapshot(item));
+      state.snapshots[root].push_back(std::move(s));
+    }
+  }
+  return {};
 }
 
 result<> read_names(const value& whole, graph_state& state) {
@@ -83,6 +121,24 @@ value to_value(const graph_state& state) {
     for (const auto& [name, to] : state.exports)
       exports.set(name, to);
     whole.set("exports", std::move(exports));
+  }
+  if (!state.snapshots.empty()) {
+    value snapshots = value::map();
+    for (const auto& [root, all] : state.snapshots) {
+      value::list list;
+      for (const external_snapshot& s : all) {
+        value item = value::map();
+        item.set("id", s.id);
+        item.set("name", s.name);
+        item.set("node", s.node);
+        item.set("length", s.length);
+        item.set("date-sec", s.date_seconds);
+        item.set("date-nsec", s.date_nanoseconds);
+        list.push_back(std::move(item));
+      }
+      snapshots.set(root, std::move(list));
+    }
+    whole.set("snapshots", std::move(snapshots));
   }
   return whole;
 }
@@ -141,6 +197,9 @@ public:
       BGFS_CHECK(set_backing(name, to));
     for (const auto& [name, to] : state_.exports)
       BGFS_CHECK(set_export(name, to));
+    for (const auto& [root, all] : state_.snapshots)
+      for (const external_snapshot& s : all)
+        BGFS_CHECK(check_below(fmt::format("snapshot '{}' of root '{}'", s.name, root), s.node));
     return {};
   }
 
@@ -197,7 +256,7 @@ private:
     if (!to)
       return {};
     overlay->children.push_back({&*slot, *to, place()});
-    return check_below(name, *to);
+    return check_below(fmt::format("'{}'", name), *to);
   }
 
   // What an overlay relies on must not change under it, whoever opens it.
@@ -206,12 +265,12 @@ private:
     if (below == nullptr && is_lost(name))
       return {};
     if (below == nullptr)
-      return stale(state_, "it says that node '{}' lies below '{}', and the graph has no such node",
+      return stale(state_, "it says that node '{}' lies below {}, and the graph has no such node",
                    name, overlay);
     if (below->given.is_set("read-only") && !below->given.flag("read-only"))
       return fail(error_kind::invalid_argument,
-                  "{}node '{}' is 'read-only: false', but it became the backing of '{}' at run "
-                  "time (see {}): a write to it would change what '{}' shows; take 'read-only: "
+                  "{}node '{}' is 'read-only: false', but it became the backing of {} at run "
+                  "time (see {}): a write to it would change what {} shows; take 'read-only: "
                   "false' away",
                   below->mark.prefix(), name, overlay, state_.path, overlay);
     return {};
@@ -257,6 +316,7 @@ result<graph_state> read_graph_state(const std::string& graph_path) {
   if (nodes != nullptr)
     state.nodes = *nodes;
   BGFS_CHECK(read_names(whole, state));
+  BGFS_CHECK(read_snapshots(whole, state));
   return state;
 }
 

@@ -8,6 +8,9 @@
 //   nodes:    [...]              # definitions that came at run time, as in the graph file
 //   backing:  { web: base2 }     # node: its backing node now; null: none
 //   exports:  { web: overlay1 }  # root: the node it shows now
+//   snapshots:                   # root: its external snapshots, oldest first
+//     web: [ { id: "1", name: before, node: web, length: 1048576, date-sec: 1790000000, date-nsec:
+//     0 } ]
 #pragma once
 
 #include "graph/base/result.h"
@@ -18,14 +21,25 @@
 
 namespace bgfs {
 
+// The disk of a root as it was: what a node shows that nobody writes to any more.
+struct external_snapshot {
+  std::string id; // no other one of the root has it, nor had
+  std::string name;
+  std::string node;
+  u64 length = 0; // of the disk, bytes
+  i64 date_seconds = 0;
+  i64 date_nanoseconds = 0;
+};
+
 struct graph_state {
   value::list nodes;
   std::map<std::string, std::optional<std::string>> backing;
   std::map<std::string, std::string> exports;
+  std::map<std::string, std::vector<external_snapshot>> snapshots;
   std::string path; // absolute, of the state file
 
   [[nodiscard]] bool is_empty() const {
-    return nodes.empty() && backing.empty() && exports.empty();
+    return nodes.empty() && backing.empty() && exports.empty() && snapshots.empty();
   }
 };
 

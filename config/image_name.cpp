@@ -3,6 +3,7 @@
 
 #include "config/yaml.h"
 #include "graph/base/text.h"
+#include "graph/io/file.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -103,7 +104,7 @@ result<value> parse_image_name(const std::string& name, const registry& drivers)
 }
 
 result<const driver_type*> probe_host_file(const std::string& path, const registry& drivers) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  const int fd = open_quietly(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (fd < 0)
     return fail_errno(errno, "cannot open '{}'", path);
   std::array<std::byte, probe_length> head{};

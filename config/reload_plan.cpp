@@ -131,9 +131,33 @@ private:
     plan_.nodes.push_back({name, j.fate, j.reason});
   }
 
+  // What is read-only and a job writes to for a while (graph/jobs/commit.h): it opens it as it was
+  // when it has ended.
+  [[nodiscard]] static bool is_written_by_job(const node& n) {
+    return std::ranges::any_of(n.parents(), [](const edge* e) {
+      return e->is_frozen() || (e->parent() != nullptr && !e->has_role(role::backing) &&
+                                is_written_by_job(*e->parent()));
+    });
+  }
+  [[nodiscard]] static bool differs_by_job(const judged_node& j) {
+    if (j.fate != node_fate::reopened || !is_written_by_job(*j.live))
+      return false;
+    for (const option& o : j.live->type().open_options->options)
+      if (!j.live->given().is_same(j.spec->given, o.name))
+        return false;
+    node_options then = j.live->requested();
+    then.is_read_only = j.spec->generic.is_read_only;
+    then.is_auto_read_only = j.spec->generic.is_auto_read_only;
+    return then == j.spec->generic;
+  }
+
   // A node that stays open: its own changes, and those below.
   void emit_kept(judged_node& j) {
     kept_.insert(j.live);
+    if (differs_by_job(j)) {
+      j.fate = node_fate::kept;
+      j.reason.clear();
+    }
     note(j, j.live->name());
     if (j.fate == node_fate::reopened)
       plan_.edit.reopens.push_back({j.live, j.spec->given, j.spec->generic});

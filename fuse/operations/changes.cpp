@@ -24,10 +24,10 @@ task<void> operations::note_failure(inode& where, u32 pid, std::string_view verb
   co_await fail(std::move(outcome).error());
 }
 
-bool operations::changes_graph(const fuse_in_header& request) {
+graph_change operations::changes_graph(const fuse_in_header& request) {
   const inode_pin found = inodes_.find(request.nodeid);
   directory* const where = found ? found->as_directory() : nullptr;
-  return where != nullptr && where->changes_graph();
+  return where == nullptr ? graph_change::none : where->changes_graph();
 }
 
 task<reply> operations::make_directory(fuse_in_header request, std::string name) {
@@ -35,6 +35,9 @@ task<reply> operations::make_directory(fuse_in_header request, std::string name)
   directory* const where = co_await directory_of(parent);
   result<> made = co_await as_result(where->make(name, request.pid));
   co_await note_failure(*where, request.pid, "mkdir", std::move(made));
+  async_shared_mutex::guard looking;
+  if (where->changes_graph() == graph_change::by_itself)
+    looking = co_await mount_.looking.lock_shared();
   reply entry = co_await lookup(request, name);
   co_return entry;
 }

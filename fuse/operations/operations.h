@@ -26,8 +26,8 @@ public:
   task<reply> statfs(fuse_in_header request);
 
   // changes.cpp: names that are made, removed and moved.
-  // Whether what is asked of this directory changes the graph (directory::changes_graph).
-  [[nodiscard]] bool changes_graph(const fuse_in_header& request);
+  // What changes of names in this directory do to the graph (directory::changes_graph).
+  [[nodiscard]] graph_change changes_graph(const fuse_in_header& request);
   task<reply> make_directory(fuse_in_header request, std::string name);
   task<reply> remove_directory(fuse_in_header request, std::string name);
   task<reply> rename(fuse_in_header request, ask::rename what);

@@ -304,8 +304,16 @@ task<reply> server::perform(fuse_in_header header, request_body& body, place to)
     return perform_other(header, body);
   case FUSE_MKDIR:
   case FUSE_RMDIR:
-    return operations_.changes_graph(header) ? perform_alone(header, body)
-                                             : perform_looking(header, body);
+  case FUSE_RENAME:
+  case FUSE_RENAME2:
+    switch (operations_.changes_graph(header)) {
+    case graph_change::none:
+      return perform_looking(header, body);
+    case graph_change::alone:
+      return perform_alone(header, body);
+    case graph_change::by_itself:
+      return perform_other(header, body);
+    }
   default:
     return perform_looking(header, body);
   }

@@ -2,6 +2,7 @@
 #include "fuse/tree/group_snapshots.h"
 
 #include "fuse/tree/deliberate.h"
+#include "fuse/tree/external_snapshots.h"
 #include "fuse/tree/mount_state.h"
 #include "fuse/tree/process.h"
 #include "graph/model/snapshot_group.h"
@@ -53,6 +54,25 @@ std::vector<root_pointer> group_roots(const mount_state& mount) {
   return found;
 }
 
+bool has_external_group(const mount_state& mount) {
+  return std::ranges::any_of(group_roots(mount),
+                             [](const root_pointer& r) { return has_external_snapshots(*r); });
+}
+
+namespace {
+// An image keeps its own snapshots while it is drained, an overlay comes with an edit of the graph:
+// the two have no instant in common.
+result<> require_one_kind(const std::vector<root_pointer>& roots) {
+  for (const root_pointer& r : roots)
+    if (has_external_snapshots(*r) != has_external_snapshots(*roots.front()))
+      return fail(error_kind::unsupported,
+                  "'{}' and '{}' do not both keep external snapshots, and there is no snapshot of "
+                  "both at one instant; give them one 'snapshots: mode', or make a point",
+                  roots.front()->name(), r->name());
+  return {};
+}
+} // namespace
+
 task<std::vector<std::string>> group_names(mount_state& mount) {
   const std::vector<root_pointer> roots = group_roots(mount);
   std::vector<snapshot_index_pointer> all;
@@ -82,6 +102,10 @@ task<bool> is_group_name(mount_state& mount, std::string name) {
 }
 
 task<void> create_group_snapshot(mount_state& mount, std::string name) {
+  if (has_external_group(mount)) {
+    co_await require_one_kind(group_roots(mount));
+    co_return co_await create_external_snapshots(mount, group_roots(mount), std::move(name));
+  }
   const std::vector<root_pointer> roots = with_own_image(group_roots(mount));
   co_await require_some(roots);
   const std::vector<async_mutex::guard> guards = co_await lock_all(roots);
@@ -100,6 +124,12 @@ task<void> create_group_snapshot(mount_state& mount, std::string name) {
 }
 
 task<void> remove_group_snapshot(mount_state& mount, std::string name, u32 pid) {
+  if (has_external_group(mount)) {
+    co_await require_one_kind(group_roots(mount));
+    co_await require_no_lister(mount, pid, directory_of(name),
+                               fmt::format("snapshot '{}' of all roots", name));
+    co_return co_await remove_external_snapshots(mount, group_roots(mount), std::move(name), pid);
+  }
   const std::vector<root_pointer> roots = with_own_image(group_roots(mount));
   co_await require_some(roots);
   const std::vector<async_mutex::guard> guards = co_await lock_all(roots);

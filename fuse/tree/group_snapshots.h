@@ -10,6 +10,9 @@ namespace bgfs {
 
 // The roots it is about.
 [[nodiscard]] std::vector<root_pointer> group_roots(const mount_state& mount);
+// They keep external snapshots: then what changes those of all is called by nobody who holds
+// mount_state::looking.
+[[nodiscard]] bool has_external_group(const mount_state& mount);
 // Names that all of them have, in the order of the first.
 task<std::vector<std::string>> group_names(mount_state& mount);
 task<bool> is_group_name(mount_state& mount, std::string name);

@@ -75,6 +75,9 @@ public:
       co_await no_such_name(name);
     co_return std::make_unique<group_snapshot_directory>(mount_, std::move(name));
   }
+  [[nodiscard]] graph_change changes_graph() const override {
+    return has_external_group(mount_) ? graph_change::by_itself : graph_change::none;
+  }
   task<void> make(std::string name, u32) override {
     return create_group_snapshot(mount_, std::move(name));
   }

@@ -77,6 +77,13 @@ private:
   unsigned pins_ = 0;
 };
 
+// What making, removing and renaming in a directory does to the graph of the mount.
+enum class graph_change : u8 {
+  none,
+  alone,     // nodes come and go: nobody looks meanwhile (mount_state::looking)
+  by_itself, // the same, and it takes care of that where it has to
+};
+
 struct directory_entry {
   std::string name;
   mode_t type = S_IFREG; // S_IF*
@@ -92,9 +99,7 @@ public:
   virtual task<void> make(std::string name, u32 pid);
   virtual task<void> remove(std::string name, u32 pid);
   virtual task<void> rename(std::string from, std::string to, u32 pid);
-  // Making and removing there changes what nodes there are: nobody looks meanwhile
-  // (mount_state::looking).
-  [[nodiscard]] virtual bool changes_graph() const { return false; }
+  [[nodiscard]] virtual graph_change changes_graph() const { return graph_change::none; }
   // Nothing is ever unlinked: what to do instead.
   virtual error refuse_unlink(const std::string& name, u32 pid);
   // A process has opened it, to read its names.

@@ -16,7 +16,7 @@ namespace {
 // A description of its own: no lock of ours is on it, and closing it gives none up.
 result<descriptor> open_again(const host_file& file, bool for_writing) {
   const std::string name = fmt::format("/proc/self/fd/{}", file.fd);
-  descriptor fd(open(name.c_str(), (for_writing ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY));
+  descriptor fd(open_quietly(name.c_str(), (for_writing ? O_RDWR : O_RDONLY) | O_NOCTTY));
   if (!fd.is_open())
     return fail_errno(errno, "cannot open '{}' again, to pass it through", file.path);
   return fd;

@@ -185,7 +185,7 @@ public:
     point_pointer found = co_await root_.points().find(name);
     co_return std::make_unique<point_directory>(mount_, root_, std::move(found));
   }
-  [[nodiscard]] bool changes_graph() const override { return true; }
+  [[nodiscard]] graph_change changes_graph() const override { return graph_change::alone; }
   task<void> make(std::string name, u32) override {
     return create_points(mount_, {root_.shared_from_this()}, std::move(name));
   }
@@ -261,7 +261,7 @@ public:
       co_await no_such_name(name);
     co_return std::make_unique<group_point_directory>(mount_, std::move(name));
   }
-  [[nodiscard]] bool changes_graph() const override { return true; }
+  [[nodiscard]] graph_change changes_graph() const override { return graph_change::alone; }
   task<void> make(std::string name, u32) override {
     std::vector<root_pointer> roots = group_roots(mount_);
     if (roots.empty())

@@ -319,8 +319,10 @@ private:
 
   task<edit_outcome> apply() {
     graph_edit edit = std::move(plan_.plan.edit);
-    if (edit.is_empty())
+    if (edit.is_empty()) {
+      co_await finish_preparing(); // the state may say something that is no matter of nodes
       co_return edit_outcome{};
+    }
     co_await gather(mount_, touched_nodes(mount_, edit).all(), mount_.nodes);
     edit_outcome outcome = co_await mount_.nodes.apply(std::move(edit));
     co_return outcome;
@@ -496,9 +498,10 @@ task<void> name_backing_in_header(node& n) {
   co_await n.as_backing_writer()->change_backing_reference(reference);
 }
 
-// So that others, who know nothing of the state file, find the same chain. The change is in force
-// already: what fails here is only told.
-task<void> write_backing_name(mount_state& mount, std::string_view overlay, u32 pid) {
+} // namespace
+
+// The change is in force already: what fails here is only told.
+task<void> write_backing_name(mount_state& mount, std::string overlay, u32 pid) {
   const auto no_opening = co_await mount.opening.lock();
   node* const n = mount.find_node(overlay);
   if (n == nullptr)
@@ -511,8 +514,6 @@ task<void> write_backing_name(mount_state& mount, std::string_view overlay, u32 
   mount.log.add(pid, "backing", written.error());
 }
 
-} // namespace
-
 namespace {
 task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
   const auto no_opening = co_await mount.opening.lock();
@@ -522,12 +523,10 @@ task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
 }
 } // namespace
 
-task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
-                                      std::optional<std::string> to, u32 pid) {
-  const auto one_at_a_time = co_await mount.reloading.lock();
-  (void)co_await mount.config().make_node_spec(overlay);
-  if (to)
-    (void)co_await mount.config().make_node_spec(*to);
+namespace {
+
+task<void> change_state_locked(mount_state& mount, std::function<void(graph_state&)> change,
+                               u32 pid) {
   if (!mount.request.source.is_graph)
     co_await fail(error_kind::unsupported,
                   "this mount shows one image without a graph file, beside which the change could "
@@ -543,11 +542,29 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
                     mount.config().source());
   }
   graph_state state = mount.config().state();
-  state.backing[overlay] = to;
+  change(state);
   reloading work(mount, {.state = &state, .pid = pid});
   result<std::string> done = co_await as_result(work.run());
   if (!done)
     co_await fail(done.error().kind(), "{}; nothing was changed", done.error().message());
+}
+
+} // namespace
+
+task<void> change_state_at_run_time(mount_state& mount, std::function<void(graph_state&)> change,
+                                    u32 pid) {
+  const auto one_at_a_time = co_await mount.reloading.lock();
+  co_await change_state_locked(mount, std::move(change), pid);
+}
+
+task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
+                                      std::optional<std::string> to, u32 pid) {
+  const auto one_at_a_time = co_await mount.reloading.lock();
+  (void)co_await mount.config().make_node_spec(overlay);
+  if (to)
+    (void)co_await mount.config().make_node_spec(*to);
+  co_await change_state_locked(
+      mount, [&](graph_state& state) { state.backing[overlay] = to; }, pid);
   co_await write_backing_name(mount, overlay, pid);
   co_await mount.settle_with_kernel();
 }

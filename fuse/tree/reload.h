@@ -23,6 +23,16 @@ task<std::string> reload(mount_state& mount, reload_request request);
 // another state. `to` shows the same bytes, or the overlay changes where it holds nothing.
 task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
                                       std::optional<std::string> to, u32 pid);
+// Changes the state that is kept beside the graph file, and what is served with it: a reload with
+// another state, which is written with the commit. Refused while the graph file has been edited and
+// not been reloaded: only one thing changes at a time. By nobody who holds mount_state::looking;
+// what the kernel has to hear may not be heard yet.
+task<void> change_state_at_run_time(mount_state& mount, std::function<void(graph_state&)> change,
+                                    u32 pid);
+// So that others, who know nothing of the state file, find the same chain: the header of the image
+// names the backing node that it has. What fails is only logged; images that are read-only are left
+// alone.
+task<void> write_backing_name(mount_state& mount, std::string overlay, u32 pid);
 // What a reload would do, or why it would be refused. Reads the configuration, and opens images
 // that are new read-only and without locks to see whether they can be opened.
 task<std::string> describe_reload(mount_state& mount);

@@ -2,6 +2,7 @@
 #include "fuse/tree/root_snapshots.h"
 
 #include "fuse/tree/deliberate.h"
+#include "fuse/tree/external_snapshots.h"
 #include "fuse/tree/mount_state.h"
 #include "fuse/tree/process.h"
 #include "graph/io/spawn.h"
@@ -62,6 +63,8 @@ result<snapshot_list> look_at(node& image, std::optional<u64> known_version) {
 
 task<snapshot_index_pointer> root_snapshots::index() {
   co_await root_.open(0);
+  if (has_external_snapshots(root_))
+    co_return std::make_shared<const snapshot_index>(external_index(mount_, root_));
   node& of = image();
   const u64 shape = mount_.shape;
   const bool is_known = cached_ != nullptr && cached_of_ == &of && cached_shape_ == shape;
@@ -94,7 +97,17 @@ result<> root_snapshots::require_changeable() const {
 
 // --- creating, renaming ------------------------------------------------------------------------
 
+std::vector<root_pointer> root_snapshots::myself() const {
+  return {root_.shared_from_this()};
+}
+
 task<void> root_snapshots::create(std::string name) {
+  return has_external_snapshots(root_)
+             ? create_external_snapshots(mount_, myself(), std::move(name))
+             : create_internal(std::move(name));
+}
+
+task<void> root_snapshots::create_internal(std::string name) {
   co_await root_.open(0);
   const auto guard = co_await changing_.lock();
   co_await require_changeable();
@@ -110,6 +123,12 @@ task<void> root_snapshots::create_locked(std::string name) {
 }
 
 task<void> root_snapshots::rename(std::string from, std::string to) {
+  return has_external_snapshots(root_) ? rename_external_snapshot(mount_, root_.shared_from_this(),
+                                                                  std::move(from), std::move(to))
+                                       : rename_internal(std::move(from), std::move(to));
+}
+
+task<void> root_snapshots::rename_internal(std::string from, std::string to) {
   const auto guard = co_await changing_.lock();
   const snapshot_index_pointer known = co_await index();
   co_await require_changeable();
@@ -163,11 +182,13 @@ task<void> root_snapshots::remove_locked(snapshot_info which) {
 }
 
 task<void> root_snapshots::remove(std::string shown_name, u32 pid) {
-  const auto guard = co_await changing_.lock();
-  co_await remove_found(std::move(shown_name), pid);
+  return has_external_snapshots(root_)
+             ? remove_external_snapshots(mount_, myself(), std::move(shown_name), pid)
+             : remove_internal(std::move(shown_name), pid);
 }
 
-task<void> root_snapshots::remove_found(std::string shown_name, u32 pid) {
+task<void> root_snapshots::remove_internal(std::string shown_name, u32 pid) {
+  const auto guard = co_await changing_.lock();
   const snapshot_index_pointer known = co_await index();
   co_await require_changeable();
   const snapshot_info* const which = known->find(shown_name);
@@ -195,6 +216,25 @@ result<> root_snapshots::require_closed() const {
 }
 
 task<void> root_snapshots::revert(std::string shown_name) {
+  return has_external_snapshots(root_)
+             ? revert_to_external_snapshot(mount_, root_.shared_from_this(), std::move(shown_name))
+             : revert_internal(std::move(shown_name));
+}
+
+task<disk_use> root_snapshots::open_external(std::string key, u32 pid) {
+  co_await root_.open(pid);
+  side_disk_request request{.key = fmt::format("snapshots/{}/disk", key),
+                            .name = fmt::format("{}.d/snapshots/{}/disk", root_.name(), key),
+                            .driver = {},
+                            .given = {},
+                            .configured = node_of_snapshot(mount_, root_, key)};
+  if (request.configured.empty())
+    co_return fail(error_kind::not_found, "the snapshot of '{}' is gone", root_.name());
+  disk_use use = co_await root_.beside().open(std::move(request), pid);
+  co_return use;
+}
+
+task<void> root_snapshots::revert_internal(std::string shown_name) {
   const auto guard = co_await changing_.lock();
   const snapshot_index_pointer known = co_await index();
   co_await require_changeable();

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The internal snapshots of a root: what its snapshots/ directory and `ctl` do with them. On the
-// loop of the mount, by who holds mount_state::looking. Errors say what to do, and carry the errno.
+// The snapshots of a root: what its snapshots/ directory and `ctl` do with them. Internal ones are
+// in its image, external ones are images below it (external_snapshots.h). On the loop of the mount,
+// by who holds mount_state::looking - of external ones, what changes them is called by who does
+// not. Errors say what to do, and carry the errno.
 #pragma once
 
+#include "fuse/tree/inode.h"
 #include "fuse/tree/snapshot_index.h"
 #include "graph/io/sync.h"
 #include "graph/model/graph.h"
@@ -32,6 +35,11 @@ public:
   // bytes; mount_state::settle_with_kernel waits until it has.
   task<void> revert(std::string shown_name);
 
+  // The disk of an external one.
+  task<disk_use> open_external(std::string key, u32 pid);
+  // Nobody has the disk open, through whichever root; EBUSY says who.
+  [[nodiscard]] result<> require_closed() const;
+
   // Whoever holds one keeps it from being deleted, until he lets go or the mount ends.
   [[nodiscard]] bool is_held(const std::string& key) const { return held_.contains(key); }
   void hold(const std::string& key) { held_.insert(key); }
@@ -52,8 +60,11 @@ public:
 private:
   [[nodiscard]] std::string directory_of(const std::string& key) const;
   task<void> create_locked(std::string name);
-  task<void> remove_found(std::string shown_name, u32 pid);
-  [[nodiscard]] result<> require_closed() const;
+  task<void> create_internal(std::string name);
+  task<void> remove_internal(std::string shown_name, u32 pid);
+  task<void> rename_internal(std::string from, std::string to);
+  task<void> revert_internal(std::string shown_name);
+  [[nodiscard]] std::vector<std::shared_ptr<exported_root>> myself() const;
   [[nodiscard]] result<> require_not_held(const snapshot_info& which) const;
   task<void> revert_disk(snapshot_info which);
 

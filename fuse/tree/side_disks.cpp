@@ -12,7 +12,8 @@ namespace bgfs {
 struct side_disks::entry {
   std::string key;
   std::unique_ptr<raw_disk> disk;
-  node* top = nullptr; // null: it is not open
+  node* top = nullptr;       // null: it is not open
+  std::vector<node*> opened; // for it, each before what needs it; closed with it
   std::list<opener> users;
 };
 
@@ -107,13 +108,9 @@ task<void> side_disks::shielded_open(entry& made, side_disk_request& request) {
 }
 
 task<void> side_disks::open_below(entry& made, side_disk_request& request) {
-  node& image = *root_.disk()->top().skip_filters();
-  graph& nodes = image.owner();
-  if (request.before)
-    co_await request.before(image);
-  node_spec spec = co_await spec_of(root_, image, request);
-  made.top = co_await nodes.open(std::move(spec));
-  result<> ready = request.verify ? request.verify(image) : result<>();
+  result<> ready =
+      co_await as_result(request.configured.empty() ? open_own_node(made, request)
+                                                    : open_configured(made, request.configured));
   if (ready)
     ready = co_await as_result(
         made.disk->attach(*made.top, {permission::consistent_read, permission::all}, nullptr));
@@ -121,13 +118,52 @@ task<void> side_disks::open_below(entry& made, side_disk_request& request) {
     made.disk->time().begin(request.modified);
     co_return;
   }
-  (void)co_await as_result(nodes.close(*made.top)); // the first error counts
+  (void)co_await as_result(close_nodes(made)); // the first error counts
   co_await fail(std::move(ready).error());
+}
+
+task<void> side_disks::open_own_node(entry& made, side_disk_request& request) {
+  node& image = *root_.disk()->top().skip_filters();
+  if (request.before)
+    co_await request.before(image);
+  node_spec spec = co_await spec_of(root_, image, request);
+  made.top = co_await image.owner().open(std::move(spec));
+  made.opened.push_back(made.top);
+  if (request.verify)
+    co_await request.verify(image);
+}
+
+// Nobody reads the configuration again meanwhile: who opened it holds mount_state::opening.
+task<void> side_disks::open_configured(entry& made, const std::string& name) {
+  const graph_config& config = mount_.config();
+  graph& nodes = root_.disk()->top().owner();
+  for (const std::string& needed : config.opening_order(name)) {
+    made.top = nodes.find(needed);
+    if (made.top != nullptr)
+      continue;
+    node_spec spec = co_await config.make_node_spec(needed);
+    spec.references = &config.references(root_.spec());
+    spec.is_visitor = true;
+    made.top = co_await nodes.open(std::move(spec));
+    made.opened.push_back(made.top);
+  }
+}
+
+task<void> side_disks::close_nodes(entry& gone) {
+  result<> first;
+  while (!gone.opened.empty()) {
+    node& last = *gone.opened.back(); // the graph may have moved to another thread
+    result<> closed = co_await as_result(last.owner().close(last));
+    gone.opened.pop_back();
+    if (first)
+      first = std::move(closed);
+  }
+  co_await std::move(first);
 }
 
 task<void> side_disks::close_below(entry& gone) {
   co_await gone.disk->release();
-  co_await gone.top->owner().close(*gone.top);
+  co_await close_nodes(gone);
 }
 
 task<void> side_disks::close_unused() {

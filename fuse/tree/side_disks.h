@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Disks that are opened beside the live image of a root when somebody looks at them - a snapshot,
-// the state of a machine, what a bitmap marks -, each as a node of its own over the image, and
-// closed after their last user. On the loop of the mount; the nodes live where the root's do.
+// the state of a machine, what a bitmap marks -, each as a node of its own over the image, or one
+// of its backing images, and closed after their last user. On the loop of the mount; the nodes live
+// where the root's do.
 #pragma once
 
 #include "fuse/tree/inode.h"
@@ -22,6 +23,9 @@ struct side_disk_request {
   std::string name; // for messages: "web.d/snapshots/before/disk"
   std::string_view driver;
   value given; // its options; its `file` is the image of the root
+  // Instead of a node of its own: this one of the configuration, which is opened with what it needs
+  // unless it is open already.
+  std::string configured = {};
   std::timespec modified{};
   // Called on the loop of the nodes: before it is opened, and when nobody can change what it shows
   // any more, to see that it is what was meant.
@@ -57,6 +61,9 @@ private:
   [[nodiscard]] disk_use use_of(entry_pointer of, u32 pid);
   task<void> shielded_open(entry& made, side_disk_request& request);
   task<void> open_below(entry& made, side_disk_request& request);
+  task<void> open_own_node(entry& made, side_disk_request& request);
+  task<void> open_configured(entry& made, const std::string& name);
+  static task<void> close_nodes(entry& gone);
   static task<void> close_below(entry& gone);
   task<void> close(std::vector<entry_pointer> gone);
   void last_user_left();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// NAME.d/snapshots/: a directory for each internal snapshot. mkdir creates one, rmdir deletes it,
-// mv renames it.
+// NAME.d/snapshots/: a directory for each snapshot of a root, internal or external. mkdir creates
+// one, rmdir deletes it, mv renames it.
 #include "config/snapshot_text.h"
 #include "fuse/tree/directory_common.h"
+#include "fuse/tree/external_snapshots.h"
 
 #include <cerrno>
 
@@ -20,8 +21,9 @@ error snapshot_gone(const exported_root& root) {
 // One part of one snapshot. `key` tells which (snapshot_index.h), however it is named by now.
 class snapshot_disk final : public shown_disk {
 public:
-  snapshot_disk(exported_root& root, std::string key, snapshot_part part)
-      : root_(root), owner_(root.shared_from_this()), key_(std::move(key)), part_(part) {}
+  snapshot_disk(mount_state& mount, exported_root& root, std::string key, snapshot_part part)
+      : mount_(mount), root_(root), owner_(root.shared_from_this()), key_(std::move(key)),
+        part_(part) {}
 
   [[nodiscard]] exported_root& of() const override { return root_; }
   [[nodiscard]] std::string place() const override { return "snapshots/" + key_; }
@@ -48,6 +50,11 @@ public:
         .given = value::map(),
         .modified = time_of(s),
         .verify = [this](node& image) { return verify(image); }};
+    if (has_external_snapshots(root_)) {
+      request.configured = node_of_snapshot(mount_, root_, key_);
+      disk_use external = co_await root_.beside().open(std::move(request), pid);
+      co_return external;
+    }
     request.given.set("snapshot-id", s.id);
     if (part_ == snapshot_part::vm_state)
       request.given.set("vm-state", true);
@@ -57,12 +64,16 @@ public:
 
   task<value> info() override {
     const snapshot_info s = co_await look();
-    node& image = root_.snapshots().image();
+    const node* image = &root_.snapshots().image();
+    if (has_external_snapshots(root_)) // null: it is on a branch that is not open
+      image = mount_.find_node(node_of_snapshot(mount_, root_, key_));
     const value listed = snapshots_value(std::span(&s, 1));
     value info = value::map();
     info.set("virtual-size", s.disk_length);
-    info.set("filename", image.host_path());
-    info.set("format", image.type().name);
+    if (image != nullptr) {
+      info.set("filename", image->host_path());
+      info.set("format", image->type().name);
+    }
     info.set("snapshot", listed.as_list()->front());
     co_return info;
   }
@@ -90,6 +101,7 @@ private:
     return {};
   }
 
+  mount_state& mount_;
   exported_root& root_;
   root_pointer owner_;
   std::string key_;
@@ -137,13 +149,14 @@ public:
   task<std::vector<directory_entry>> list() override {
     (void)co_await look();
     std::vector<directory_entry> entries = list_shown_disk({});
-    entries.push_back({std::string(vmstate_name), S_IFREG});
+    if (!has_external_snapshots(root_)) // an overlay keeps the disk alone
+      entries.push_back({std::string(vmstate_name), S_IFREG});
     list_views(views_of_snapshot(), entries);
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
     (void)co_await look();
-    if (name == vmstate_name)
+    if (name == vmstate_name && !has_external_snapshots(root_))
       co_return std::make_unique<vmstate_file>(part(snapshot_part::vm_state));
     if (const view* const v = find_view(views_of_snapshot(), name))
       co_return std::make_unique<view_file>(
@@ -172,7 +185,7 @@ private:
     co_return *found;
   }
   [[nodiscard]] std::unique_ptr<snapshot_disk> part(snapshot_part which) const {
-    return std::make_unique<snapshot_disk>(root_, key_, which);
+    return std::make_unique<snapshot_disk>(mount_, root_, key_, which);
   }
   std::string key_;
 };
@@ -196,6 +209,9 @@ public:
     if (found == nullptr)
       co_await fail(no_such_snapshot(root_, name));
     co_return std::make_unique<snapshot_directory>(mount_, root_, key_of(*found));
+  }
+  [[nodiscard]] graph_change changes_graph() const override {
+    return has_external_snapshots(root_) ? graph_change::by_itself : graph_change::none;
   }
   task<void> make(std::string name, u32) override {
     return root_.snapshots().create(std::move(name));

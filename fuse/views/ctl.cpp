@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // ctl: one verb per write; reading it lists them.
+#include "fuse/tree/external_snapshots.h"
 #include "fuse/tree/reload.h"
 #include "fuse/views/common.h"
 
@@ -39,6 +40,9 @@ task<void> revert(view_subject subject, std::string rest) {
   if (rest.empty())
     co_await fail(error_kind::invalid_argument,
                   "write 'revert NAME', with the name of a snapshot as snapshots/ lists it");
+  async_shared_mutex::guard looking;
+  if (!has_external_snapshots(*subject.root))
+    looking = co_await subject.mount.looking.lock_shared();
   co_await subject.root->open(subject.pid);
   co_await subject.root->snapshots().revert(std::move(rest));
 }
@@ -67,7 +71,7 @@ constexpr std::array verbs = {
     verb{"revert",
          "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
          "unless another snapshot has it",
-         revert, true, false, true},
+         revert, true, true, true},
     verb{"backing",
          "NODE OTHER: NODE gets the backing node OTHER (none: no more), kept in the state "
          "file beside the graph file",

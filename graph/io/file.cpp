@@ -100,9 +100,19 @@ void descriptor::reset() {
     close(std::exchange(fd_, -1));
 }
 
+int open_quietly(const char* path, int flags, unsigned mode) {
+  flags |= O_CLOEXEC;
+  if ((flags & O_ACCMODE) == O_RDONLY) {
+    const int fd = open(path, flags | O_NOATIME, mode);
+    if (fd >= 0 || errno != EPERM)
+      return fd;
+  }
+  return open(path, flags, mode);
+}
+
 task<descriptor> open_descriptor(std::string path, int flags, unsigned mode) {
   const i64 fd = co_await offload(
-      [&] { return number_or_errno([&] { return open(path.c_str(), flags | O_CLOEXEC, mode); }); });
+      [&] { return number_or_errno([&] { return open_quietly(path.c_str(), flags, mode); }); });
   if (fd < 0)
     co_await fail_errno(static_cast<int>(-fd), "cannot open '{}'", path);
   co_return descriptor(static_cast<int>(fd));

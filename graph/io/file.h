@@ -33,7 +33,11 @@ private:
   int fd_ = -1;
 };
 
-// Opens on an offload thread (a network file system may hang). `path` is named in the error.
+// open(2), close-on-exec. What is opened for reading alone keeps its st_atime where the kernel lets
+// us (O_NOATIME): looking at an image leaves no trace. Blocks.
+[[nodiscard]] int open_quietly(const char* path, int flags, unsigned mode = 0);
+
+// The same on an offload thread (a network file system may hang). `path` is named in the error.
 task<descriptor> open_descriptor(std::string path, int flags, unsigned mode = 0);
 
 // Both paths lead to one file, by whatever names. False where one leads nowhere. Blocks.

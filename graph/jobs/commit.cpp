@@ -52,6 +52,7 @@ public:
   task<void> acquire() {
     if (back_.empty())
       co_return;
+    chain_.back()->let_child_change(true); // the overlays hold all that is written
     graph_edit edit;
     edit.reopens = back_;
     for (reopen_step& s : edit.reopens)
@@ -60,6 +61,7 @@ public:
     is_reopened_ = true;
   }
   task<void> release() {
+    chain_.back()->let_child_change(false);
     for (edge* e : chain_)
       e->thaw();
     if (!is_reopened_)
@@ -112,7 +114,8 @@ task<void> commit_layers(commit_request request) {
   node& top = request.top->top();
   std::vector<edge*> chain = chain_between(top, *request.base);
   BGFS_ASSERT(!chain.empty(), "the base of a commit is below its top");
-  co_await top.check_operation(node_operation::commit_source);
+  if (!request.is_below_others)
+    co_await top.check_operation(node_operation::commit_source);
   co_await request.base->check_operation(node_operation::commit_target);
   co_await with(hold_base(*request.base, std::move(chain)),
                 [&](writable_base& held) { return commit_through(held, request); });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Committing (reference section 4, "commit"): what an overlay and the layers below it hold goes down
-// into an image deeper in the chain.
+// Committing (reference section 4, "commit"): what an overlay and the layers below it hold goes
+// down into an image deeper in the chain.
 #pragma once
 
 #include "graph/model/graph.h"
@@ -12,6 +12,9 @@ namespace bgfs {
 struct commit_request {
   root* top = nullptr;  // over the overlay; shares writing and resizing
   node* base = nullptr; // deeper in its chain
+  // The top is the backing of others, which read the same bytes through it all the time, and
+  // nobody writes to it.
+  bool is_below_others = false;
   u64 bytes_per_second = 0;
   // Called now and then with bytes done and bytes in all. May not suspend.
   std::function<void(u64 done, u64 total)> progress;

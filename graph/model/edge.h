@@ -48,6 +48,10 @@ public:
     frozen_--;
   }
   [[nodiscard]] bool is_frozen() const { return frozen_ > 0; }
+  // What is read through the parent stays the same while the child is written to: a job sees to it
+  // that all it writes there is what the parent holds itself. In force with the next edit.
+  void let_child_change(bool may) { child_may_change_ = may; }
+  [[nodiscard]] bool child_may_change() const { return child_may_change_; }
   // Stays where it is when its node is replaced: the edge of whoever does the replacing, or of who
   // reads what that very node keeps.
   void stay_at_node() { stays_ = true; }
@@ -73,6 +77,7 @@ private:
   permissions granted_;
   unsigned frozen_ = 0;
   bool stays_ = false;
+  bool child_may_change_ = false;
   bool is_named_by_image_ = false;
   lease* lease_ = nullptr;
 };

@@ -145,6 +145,8 @@ result<> permission_plan::prepare_ordered(const std::vector<node*>& order) {
                        : permissions_by_role(e->roles(), n->is_read_only(), parents);
       if (n->generic().force_share)
         p.shared = permission::all;
+      if (e->child_may_change())
+        p.shared |= permission::write | permission::resize;
       set(*e, p);
     }
   }

@@ -30,7 +30,7 @@ permissions lock_needs(permissions p) {
 
 result<descriptor> open_again(int fd, const std::string& path, file_access access) {
   const std::string name = fmt::format("/proc/self/fd/{}", fd);
-  const int again = open(name.c_str(), access.open_flags() | O_CLOEXEC);
+  const int again = open_quietly(name.c_str(), access.open_flags());
   if (again >= 0)
     return descriptor(again);
   if (errno == EINVAL && access.is_direct)

@@ -406,9 +406,12 @@ TEST_CASE("every mistake in an export names its place and what would be right") 
       {"{name: w, node-name: web, on-truncate: zero}]",
        "g.yaml:4:37: export 'w': 'on-truncate: zero' needs 'writable: true'"},
       {"{name: w, node-name: web, snapshots: {mode: external}}]",
-       "g.yaml:4:49: export 'w': external snapshots are not supported yet; leave 'snapshots' out"},
+       "g.yaml:4:49: export 'w': 'snapshots: {mode: external}' needs a 'directory' for the "
+       "overlays"},
       {"{name: w, node-name: web, snapshots: {directory: x}}]",
-       "g.yaml:4:49: export 'w': external snapshots are not supported yet; leave 'snapshots' out"},
+       "g.yaml:4:49: export 'w': 'snapshots: {directory: ...}' is for 'mode: external'; internal "
+       "snapshots lie in the image"},
+      {"{name: w, node-name: web, snapshots: {mode: external, directory: x}}]", "fine"},
       {"{name: w, node-name: web, points: {limit: 1G, directory: /tmp}}]", "fine"},
       {"{name: w, node-name: web, points: {directory: x}}]", "fine"},
       {"{name: w, node-name: web, passthrough: on}]", "fine"},

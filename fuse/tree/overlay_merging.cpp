@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+#include "fuse/tree/overlay_merging.h"
+
+#include "config/node_definition.h"
+#include "fuse/tree/exported_root.h"
+#include "fuse/tree/reload.h"
+#include "graph/io/offload.h"
+#include "graph/io/spawn.h"
+#include "graph/io/with.h"
+#include "graph/jobs/commit.h"
+#include "graph/model/naming.h"
+
+#include <algorithm>
+#include <set>
+#include <unistd.h>
+
+namespace bgfs {
+namespace {
+
+// An overlay that the state file defines.
+struct overlay {
+  std::string name;
+  std::string backing;
+  std::string path;
+};
+
+std::string text_of(const value& v, std::string_view key) {
+  const value* const found = v.find(key);
+  const std::string* const text = found == nullptr ? nullptr : found->as_text();
+  return text == nullptr ? std::string() : *text;
+}
+
+std::vector<overlay> overlays_of(const graph_state& state) {
+  std::vector<overlay> all;
+  for (const value& v : state.nodes) {
+    overlay o{.name = text_of(v, "node-name"), .backing = text_of(v, "backing"), .path = {}};
+    if (const auto changed = state.backing.find(o.name); changed != state.backing.end())
+      o.backing = changed->second.value_or("");
+    if (const value* const file = v.find("file"); file != nullptr && file->as_map() != nullptr)
+      o.path = text_of(*file, "filename");
+    all.push_back(std::move(o));
+  }
+  return all;
+}
+
+struct step {
+  overlay which;
+  std::string into; // ""; it is dropped
+};
+
+// What is named by nobody: no snapshot, no root.
+class chain {
+public:
+  explicit chain(const graph_config& config)
+      : config_(config), state_(config.state()), overlays_(overlays_of(config.state())) {
+    for (const export_spec& e : config.exports())
+      shown_.insert(e.node_name);
+    for (const auto& [root, all] : state_.snapshots)
+      for (const external_snapshot& s : all)
+        kept_.insert(s.node);
+  }
+
+  // `not_again`: those that could not be merged.
+  [[nodiscard]] std::optional<step> next(const std::set<std::string>& not_again) const {
+    for (const overlay& o : overlays_) {
+      const bool is_named = shown_.contains(o.name) || kept_.contains(o.name);
+      if (not_again.contains(o.name))
+        continue;
+      if (!is_named && config_.users_of(o.name).empty())
+        return step{o, {}};
+      // Only what is over it reads what it is merged into, and nobody writes to it.
+      const bool may_change_below = !o.backing.empty() && !kept_.contains(o.backing) &&
+                                    config_.users_of(o.backing).size() == 1;
+      if (!shown_.contains(o.name) && may_change_below)
+        return step{o, o.backing};
+    }
+    return std::nullopt;
+  }
+
+private:
+  const graph_config& config_;
+  const graph_state& state_;
+  std::vector<overlay> overlays_;
+  std::set<std::string> shown_;
+  std::set<std::string> kept_;
+};
+
+// --- one step ----------------------------------------------------------------------------------
+
+task<void> copy_down(node& top, node& base) {
+  co_await with(top.owner().attach("merging", top, {permission::consistent_read, permission::all}),
+                [&](root& over) {
+                  return commit_layers({.top = &over, .base = &base, .is_below_others = true});
+                });
+}
+
+// The node that one is merged into may be the backing of something that is no overlay of ours.
+result<> require_alone(const node& base, const node& over) {
+  for (const edge* e : base.parents())
+    if (e->parent() != &over)
+      return fail(error_kind::busy, "'{}' cannot be merged into '{}', which {} reads as well",
+                  over.name(), base.name(), e->describe());
+  return {};
+}
+
+task<void> merge_bytes(mount_state& mount, const step& s) {
+  node* top = nullptr;
+  node* base = nullptr;
+  {
+    const auto looking = co_await mount.looking.lock_shared();
+    top = mount.find_node(s.which.name);
+    base = mount.find_node(s.into);
+    if (top == nullptr || base == nullptr || &top->owner() != &base->owner())
+      co_await fail(error_kind::busy, "'{}' is not open, and is merged when it is", s.which.name);
+    co_await require_alone(*base, *top);
+    if (base->length() > top->length())
+      co_await fail(error_kind::unsupported,
+                    "'{}' is shorter than '{}', into which it cannot be merged", s.which.name,
+                    s.into);
+  }
+  co_await run_on(top->owner().home(), copy_down(*top, *base));
+}
+
+// All that was over the overlay, or was it, is what it was merged into.
+void replace(graph_state& state, const std::string& gone, const std::string& by) {
+  std::erase_if(state.nodes, [&](const value& v) { return text_of(v, "node-name") == gone; });
+  state.backing.erase(gone);
+  if (by.empty())
+    return;
+  for (value& v : state.nodes)
+    if (text_of(v, "backing") == gone)
+      v.set("backing", by);
+  for (auto& [node, backing] : state.backing)
+    if (backing == gone)
+      backing = by;
+  for (auto& [root, all] : state.snapshots)
+    for (external_snapshot& s : all)
+      if (s.node == gone)
+        s.node = by;
+}
+
+// Others, who know nothing of the state file, find the same chain. Nobody writes to the image but
+// we; what it shows was never read from its header.
+task<void> write_header(graph& scratch, const overlay& of, const image_reference& below) {
+  value file = value::map();
+  file.set("driver", "file");
+  file.set("filename", of.path);
+  file.set("locking", "off"); // it is open in the graph
+  value v = value::map();
+  v.set("node-name", "header");
+  v.set("driver", "qcow2");
+  v.set("read-only", false);
+  v.set("backing", value());
+  v.set("file", std::move(file));
+  const std::unique_ptr<node_definition> d =
+      co_await define_node(v, {.drivers = scratch.drivers(), .directory = {}});
+  node& n = *co_await scratch.open(make_spec(*d, {}));
+  co_await n.as_backing_writer()->change_backing_reference(below);
+}
+
+task<void> name_below(mount_state& mount, const overlay& of, const std::string& below) {
+  std::optional<image_reference> reference;
+  {
+    const auto looking = co_await mount.looking.lock_shared();
+    node* const n = mount.find_node(of.name);
+    node* const to = mount.find_node(below);
+    if (to != nullptr && (n == nullptr || n->is_read_only()))
+      reference = reference_to(*to);
+  }
+  if (!reference) {
+    co_await write_backing_name(mount, of.name, 0);
+    co_return;
+  }
+  graph scratch(mount.home, mount.nodes.drivers(), nullptr);
+  result<> written = co_await as_result(write_header(scratch, of, *reference));
+  (void)co_await as_result(scratch.close_all());
+  if (written)
+    co_return;
+  written.error().add_context(
+      fmt::format("'{}' has its new backing node, but its header does not name it", of.path));
+  mount.log.add(0, "merge", written.error());
+}
+
+task<void> carry_out(mount_state& mount, step s) {
+  std::vector<overlay> above = overlays_of(mount.config().state());
+  std::erase_if(above, [&](const overlay& o) { return o.backing != s.which.name; });
+  if (!s.into.empty())
+    co_await merge_bytes(mount, s);
+  // If we stop before this, the overlay still holds all that was copied.
+  co_await shielded(change_state_at_run_time(
+      mount, [&](graph_state& state) { replace(state, s.which.name, s.into); }, 0));
+  for (const overlay& o : above)
+    co_await shielded(name_below(mount, o, s.into));
+  const std::string path = s.which.path;
+  (void)co_await offload([&path] { return ::unlink(path.c_str()); });
+}
+
+} // namespace
+
+task<void> merge_overlays(mount_state& mount) {
+  std::set<std::string> failed;
+  std::optional<error> first;
+  while (const std::optional<step> s = chain(mount.config()).next(failed)) {
+    result<> done = co_await as_result(carry_out(mount, *s));
+    if (done)
+      continue;
+    if (!first)
+      first = done.error();
+    failed.insert(s->which.name);
+  }
+  if (first)
+    co_await fail(*std::move(first));
+}
+
+} // namespace bgfs
