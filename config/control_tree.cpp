@@ -45,9 +45,12 @@ result<std::string> read_attribute(const std::string& file, const std::string& n
   return text;
 }
 
-// Where a tree of attributes logs what is asked by this name.
+// Where what is asked by this name is logged.
 std::string log_of(const std::string& name) {
-  return name.starts_with("mount/") ? "mount/last-error" : "last-error";
+  for (const std::string_view of_mount : {"mount/", ".bgfs/"})
+    if (name.starts_with(of_mount))
+      return std::string(of_mount) + "last-error";
+  return "last-error";
 }
 
 } // namespace
@@ -71,6 +74,9 @@ result<std::string> control_tree::read(const std::string& name) const {
 
 std::unexpected<error> control_tree::refused(int os_error, const std::string& name,
                                              const std::string& sentence) const {
+  if (sentence.empty() && os_error == EEXIST) // the kernel knew it without asking
+    return fail(error{error_kind::invalid_argument,
+                      fmt::format("'{}' is there already", path(name)), EEXIST});
   if (sentence.empty())
     return fail_errno(os_error, "cannot write to '{}'", path(name));
   const error why = error::from_errno(os_error, sentence);
