@@ -1,34 +1,25 @@
 // SPDX-License-Identifier: MIT
 #include "config/mount_client.h"
 
-#include "config/whole_file.h"
-
-#include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <fcntl.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 namespace bgfs {
 namespace {
 
-std::unexpected<error> no_mount(const std::string& directory, int os_error) {
+std::unexpected<error> no_mount(const std::string& place, int os_error) {
   if (os_error == ENOTCONN || os_error == ECONNABORTED)
     return fail(error_kind::not_found, "the process that served '{}' has died; mount it again",
-                directory);
-  if (os_error == ENOENT || os_error == ENOTDIR)
-    return fail(error_kind::not_found, "'{}' is no mount of bgfs", directory);
-  return fail_errno(os_error, "cannot look into '{}'", directory);
+                place);
+  if (os_error == ENOENT || os_error == ENOTDIR || os_error == ENODATA || os_error == EOPNOTSUPP)
+    return fail(error_kind::not_found, "'{}' is no mount of bgfs", place);
+  return fail_errno(os_error, "cannot look into '{}'", place);
 }
 
-// The sentence of a refusal can be read where it happened; "" if there is none.
-std::string sentence_of(int fd) {
-  std::array<char, 8192> text{};
-  const ssize_t length = ::pread(fd, text.data(), text.size(), 0);
-  std::string sentence(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-  while (!sentence.empty() && sentence.back() == '\n')
-    sentence.pop_back();
-  return sentence;
+bool is_regular_file(const std::string& path) {
+  struct stat status{};
+  return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
 }
 
 } // namespace
@@ -37,9 +28,11 @@ result<mount_client> mount_client::find(const std::string& given) {
   char* const real = ::realpath(given.c_str(), nullptr);
   if (real == nullptr)
     return no_mount(given, errno);
-  mount_client found{std::string(real)};
+  const std::string place = real;
   std::free(real);
-  const result<std::string> version = read_whole_file(found.path(".bgfs/version"));
+  mount_client found(is_regular_file(place) ? control_tree::attributes_of(place)
+                                            : control_tree::below(place));
+  const result<std::string> version = found.read(".bgfs/version");
   if (!version)
     return no_mount(given, version.error().os_error());
   if (!version->starts_with("bgfs "))
@@ -47,28 +40,32 @@ result<mount_client> mount_client::find(const std::string& given) {
   return found;
 }
 
+// ".bgfs/pid" is mount/pid there, "web.d/state" is state.
+std::string mount_client::name_in_tree(const std::string& name) const {
+  if (!is_one_file())
+    return name;
+  const std::string below = name.substr(name.find('/') + 1);
+  return name.starts_with(".bgfs/") ? "mount/" + below : below;
+}
+
 result<std::string> mount_client::read(const std::string& name) const {
-  return read_whole_file(path(name));
+  return tree_.read(name_in_tree(name));
 }
 
 result<> mount_client::command(const std::string& name, const std::string& text) const {
-  const std::string where = path(name);
-  const int fd = ::open(where.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0)
-    return fail_errno(errno, "cannot open '{}'", where);
-  ssize_t written = 0;
-  do {
-    written = ::write(fd, text.data(), text.size());
-  } while (written < 0 && errno == EINTR);
-  const int os_error = errno;
-  const std::string sentence = written < 0 ? sentence_of(fd) : std::string();
-  ::close(fd);
-  if (written >= 0)
-    return {};
-  if (sentence.empty())
-    return fail_errno(os_error, "cannot write to '{}'", where);
-  error why = error::from_errno(os_error, sentence);
-  return fail(error{why.kind(), sentence, os_error});
+  return tree_.command(name_in_tree(name), text);
+}
+
+std::string mount_client::last_sentence(std::string_view verb) const {
+  return tree_.last_sentence(name_in_tree(".bgfs/last-error"), verb);
+}
+
+std::string mount_client::path(const std::string& name) const {
+  return tree_.path(name_in_tree(name));
+}
+
+std::string mount_client::disk(const std::string& root) const {
+  return is_one_file() ? directory() : directory() + "/" + root;
 }
 
 result<std::string> graph_source(const mount_client& mount) {

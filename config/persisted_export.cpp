@@ -86,6 +86,11 @@ private:
 };
 
 result<persisted_exports> persisted_exports::of(const mount_client& mount) {
+  if (mount.is_one_file())
+    return fail(error_kind::unsupported,
+                "'{}' is a mount of one file, which shows one root and no other; exports are added "
+                "where a graph is mounted on a directory",
+                mount.directory());
   BGFS_TRY(std::string graph, graph_source(mount));
   const bool is_graph = read_yaml(graph).has_value();
   if (!exists(graph))

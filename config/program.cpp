@@ -20,6 +20,7 @@ constexpr command command_table[] = {
     {"wait", "wait until a root of a mount can be used", run_wait},
     {"events", "print what happens in a mount", run_events},
     {"export", "add a root to a mounted graph for good, or remove one", run_export},
+    {"point", "freeze a disk of a mount, or all of them, at one instant", run_point},
     {"config", "check a graph file without opening an image", run_config},
     {"drivers", "list the drivers, or the options of one", run_drivers},
     {"trace-points", "list what a mount can trace", run_trace_points},

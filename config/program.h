@@ -10,8 +10,8 @@ namespace bgfs {
 // `bgfs mount ...`, parsed and read; nothing is opened yet.
 struct mount_request {
   graph_config config;
-  config_source source; // where `config` comes from
-  std::string directory;
+  config_source source;             // where `config` comes from
+  std::string directory;            // or a regular file, to show one root on
   std::vector<std::string> options; // of -o, one each, ours and libfuse's
   bool is_foreground = false;
   bool is_strict = false; // -o strict: any failed root fails the mount

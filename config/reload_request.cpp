@@ -1,33 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "config/reload_request.h"
 
+#include "config/event_reader.h"
 #include "config/event_waiter.h"
 #include "config/yaml.h"
 
 #include <cerrno>
 #include <charconv>
 #include <csignal>
-#include <fcntl.h>
-#include <unistd.h>
 
 namespace bgfs {
 namespace {
-
-// What is new in an open events file; an error when the mount has ended.
-result<std::string> read_new(int events) {
-  std::string text;
-  std::string block(64 << 10, '\0');
-  for (;;) {
-    const ssize_t count = ::read(events, block.data(), block.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count < 0)
-      return fail_errno(errno, "the mount has ended while it was reloaded");
-    if (count == 0)
-      return text;
-    text.append(block, 0, static_cast<std::size_t>(count));
-  }
-}
 
 // The outcome of a reload, if these events tell one.
 std::optional<result<>> outcome_in(std::string_view lines) {
@@ -51,11 +34,8 @@ std::optional<result<>> outcome_in(std::string_view lines) {
 
 result<> reload_by_signal(const mount_client& mount) {
   event_waiter waiter(mount);
-  const std::string path = mount.path(".bgfs/events");
-  const owned_fd events(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!events.is_open())
-    return fail_errno(errno, "cannot open '{}'", path);
-  BGFS_CHECK(read_new(events.get())); // what was before
+  BGFS_TRY(event_reader events, event_reader::of(mount));
+  BGFS_CHECK(events.read_new()); // what was before
   BGFS_TRY(const std::string pid_text, mount.read(".bgfs/pid"));
   int pid = 0;
   (void)std::from_chars(pid_text.data(), pid_text.data() + pid_text.size(), pid);
@@ -67,7 +47,8 @@ result<> reload_by_signal(const mount_client& mount) {
         "process cannot be signalled from here; send it SIGHUP, or remount with -o rw",
         mount.directory());
   for (;;) {
-    BGFS_TRY(const std::string lines, read_new(events.get()));
+    BGFS_TRY(const std::string lines,
+             context(events.read_new(), "reloading '{}'", mount.directory()));
     if (std::optional<result<>> outcome = outcome_in(lines))
       return *std::move(outcome);
     waiter.wait(std::nullopt);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "config/render_check.h"
 
-#include "graph/base/value.h"
-
 #include <fmt/format.h>
 
 namespace bgfs {
@@ -51,8 +49,7 @@ std::string render_repair(const check_result& done) {
                      done.leaks_fixed, done.corruptions_fixed);
 }
 
-std::string render_check_json(const check_result& found, const std::string& filename,
-                              std::string_view format) {
+value check_value(const check_result& found, const std::string& filename, std::string_view format) {
   value all = value::map();
   const auto add = [&](const char* key, u64 number) {
     if (number != 0)
@@ -70,7 +67,30 @@ std::string render_check_json(const check_result& found, const std::string& file
   all.set("format", format);
   add("fragmented-clusters", found.fragmented_clusters);
   add("compressed-clusters", found.compressed_clusters);
-  return to_json(all, indentation) + "\n";
+  return all;
+}
+
+std::string render_check_json(const check_result& found, const std::string& filename,
+                              std::string_view format) {
+  return to_json(check_value(found, filename, format), indentation) + "\n";
+}
+
+check_result parse_check(const value& json) {
+  const auto number = [&json](std::string_view key) -> u64 {
+    const value* const v = json.find(key);
+    const i64* const found = v == nullptr ? nullptr : v->as_integer();
+    return found == nullptr || *found < 0 ? 0 : static_cast<u64>(*found);
+  };
+  return {.corruptions = number("corruptions"),
+          .leaks = number("leaks"),
+          .check_errors = number("check-errors"),
+          .corruptions_fixed = number("corruptions-fixed"),
+          .leaks_fixed = number("leaks-fixed"),
+          .total_clusters = number("total-clusters"),
+          .allocated_clusters = number("allocated-clusters"),
+          .fragmented_clusters = number("fragmented-clusters"),
+          .compressed_clusters = number("compressed-clusters"),
+          .image_end_offset = number("image-end-offset")};
 }
 
 } // namespace bgfs

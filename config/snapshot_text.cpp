@@ -42,6 +42,36 @@ result<value> parse_snapshot(const std::string& text) {
   return parsed;
 }
 
+result<snapshot_key> choose_snapshot(std::span<const snapshot_info> all, const std::string& text,
+                                     bool prefers_id) {
+  BGFS_TRY(const value given, parse_snapshot(text));
+  const auto part = [&](std::string_view name) {
+    const value* v = given.find(name);
+    return v == nullptr ? std::optional<std::string>() : std::optional(*v->as_text());
+  };
+  const std::optional<std::string> either = part("snapshot");
+  if (!either)
+    return snapshot_key{.id = part("snapshot-id"), .name = part("snapshot-name")};
+  const snapshot_key by_id{.id = either, .name = {}};
+  const snapshot_key by_name{.id = {}, .name = either};
+  const bool is_id = find_snapshot(all, by_id).has_value();
+  const bool is_name = find_snapshot(all, by_name).has_value();
+  return is_id && (prefers_id || !is_name) ? by_id : by_name;
+}
+
+std::vector<snapshot_info> parse_snapshots(const value& list) {
+  std::vector<snapshot_info> all;
+  if (list.as_list() == nullptr)
+    return all;
+  for (const value& one : *list.as_list()) {
+    const value* const id = one.find("id");
+    const value* const name = one.find("name");
+    if (id != nullptr && id->as_text() != nullptr && name != nullptr && name->as_text() != nullptr)
+      all.push_back({.id = *id->as_text(), .name = *name->as_text()});
+  }
+  return all;
+}
+
 value snapshots_value(std::span<const snapshot_info> all) {
   value::list list;
   for (const snapshot_info& s : all) {

@@ -17,4 +17,12 @@ namespace bgfs {
 // The table of `qemu-img snapshot -l` and `info`, from snapshots_value; dates in local time.
 [[nodiscard]] std::string render_snapshots(const value& snapshots);
 
+// What `snapshot -a` and `-d` are given. The peer looks for a name to delete, but for an id first
+// to apply (`prefers_id`); what only an id can be is found for both.
+[[nodiscard]] result<snapshot_key> choose_snapshot(std::span<const snapshot_info> all,
+                                                   const std::string& text, bool prefers_id);
+
+// The opposite of snapshots_value, as far as names, ids and dates go.
+[[nodiscard]] std::vector<snapshot_info> parse_snapshots(const value& list);
+
 } // namespace bgfs

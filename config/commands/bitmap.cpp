@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bgfs bitmap: persistent dirty bitmaps of an image.
 #include "config/commands/image_session.h"
+#include "config/commands/over_mount.h"
 #include "graph/base/text.h"
 #include "graph/model/bitmap_change.h"
 
@@ -9,13 +10,6 @@
 namespace bgfs {
 
 namespace {
-
-enum class bitmap_action : u8 { add, remove, remove_all, clear, enable, disable, merge };
-
-struct asked_action {
-  bitmap_action what;
-  std::string source = {}; // merge
-};
 
 struct bitmap_options {
   image_choice image;
@@ -188,6 +182,12 @@ int run_bitmap(const command_call& call) {
   o.image.name = parsed.operands[0];
   if (o.names_one())
     o.bitmap = parsed.operands[1];
+  if (const auto served = find_mounted_root(o.image))
+    return bitmap_over_mount(call, *served,
+                             {.actions = o.actions,
+                              .bitmap = o.bitmap,
+                              .granularity = o.granularity,
+                              .source_file = o.source.name});
   o.image.is_writable = true;
   o.image.needs_backing = false; // bitmaps tell of this layer alone
   o.source.needs_backing = false;

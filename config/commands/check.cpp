@@ -2,19 +2,13 @@
 // bgfs check: look for contradictions in an image, and repair it.
 #include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
+#include "config/commands/over_mount.h"
 #include "config/commands/progress.h"
 #include "config/render_check.h"
 
 namespace bgfs {
 
 namespace {
-
-// What scripts know the outcomes by.
-constexpr int status_sound = 0;
-constexpr int status_failed = 1;
-constexpr int status_corrupt = 2;
-constexpr int status_leaks = 3;
-constexpr int status_unsupported = 63;
 
 struct check_options {
   image_choice image;
@@ -51,7 +45,7 @@ task<int> check(const command_call& call, open_image& image, const check_options
   checkable* face = image.top().as_checkable();
   if (face == nullptr) {
     complain(call, "This image format does not support checks");
-    co_return status_unsupported;
+    co_return check_status::unsupported;
   }
   const bool is_human = !options.is_json && !options.is_quiet;
   check_result found =
@@ -72,9 +66,7 @@ task<int> check(const command_call& call, open_image& image, const check_options
     print(render_check(found));
   if (found.check_errors != 0)
     co_await fail(error_kind::io, "Check failed");
-  co_return found.corruptions != 0 ? status_corrupt
-  : found.leaks != 0               ? status_leaks
-                                   : status_sound;
+  co_return check_status::of(found);
 }
 
 task<void> run(command_session& session, const command_call& call, const check_options& options,
@@ -124,14 +116,18 @@ int run_check(const command_call& call) {
     return parsed.status;
   if (parsed.operands.size() != 1) {
     complain(call, "one image is expected; see 'bgfs check --help'");
-    return status_failed;
+    return check_status::failed;
   }
   if (options.image.is_force_shared && options.mode != check_mode::report) {
     complain(call, "-U looks at an image that others write; it cannot be repaired meanwhile");
-    return status_failed;
+    return check_status::failed;
   }
   options.image.name = parsed.operands[0];
-  int status = status_sound;
+  if (const auto served = find_mounted_root(options.image))
+    return check_over_mount(
+        call, *served,
+        {.mode = options.mode, .is_json = options.is_json, .is_quiet = options.is_quiet});
+  int status = check_status::sound;
   const int outcome =
       run_session(call, options.allowed, std::move(options.objects),
                   [&](command_session& session) { return run(session, call, options, status); });

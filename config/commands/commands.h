@@ -43,6 +43,7 @@ int run_events(const command_call& call);
 int run_state(const command_call& call);
 int run_wait(const command_call& call);
 int run_export(const command_call& call);
+int run_point(const command_call& call);
 
 // Text to standard output or, with "bgfs NAME: " before it and a newline behind, to standard error.
 void print(std::string_view text);

@@ -3,6 +3,7 @@
 // mount(8)'s: 1 for a wrong call and what is no mount, 32 for what the mount refuses.
 #include "config/commands/commands.h"
 
+#include "config/event_reader.h"
 #include "config/event_waiter.h"
 #include "config/reload_request.h"
 #include "config/yaml.h"
@@ -47,22 +48,10 @@ found_mount find_mount(const command_call& call, arguments& known, std::size_t m
   return {.mount = *std::move(mount), .more = std::move(parsed.operands)};
 }
 
-// What the mount has said about this process last, without the words before the sentence.
-std::string last_sentence(const mount_client& mount, std::string_view verb) {
-  const result<std::string> log = mount.read(".bgfs/last-error");
-  const std::string mine = fmt::format(" {} {} ", ::getpid(), verb);
-  const std::size_t at = log ? log->rfind(mine) : std::string::npos;
-  if (at == std::string::npos)
-    return {};
-  std::string line = log->substr(at + mine.size());
-  line = line.substr(0, line.find('\n'));
-  return line.substr(line.find(' ') + 1); // behind the errno
-}
-
 int show_plan(const command_call& call, const mount_client& mount) {
   const result<std::string> plan = mount.read(".bgfs/reload-plan");
   if (!plan) {
-    const std::string why = last_sentence(mount, "open:reload-plan");
+    const std::string why = mount.last_sentence("open:reload-plan");
     complain(call, fmt::format("would be refused: {}", why.empty() ? plan.error().message() : why));
     return status_refused;
   }
@@ -79,7 +68,7 @@ int run_reload(const command_call& call) {
   bool is_dry = false;
   bool is_forced = false;
   arguments known(
-      call.name, "[OPTION]... DIRECTORY",
+      call.name, "[OPTION]... DIRECTORY|FILE",
       "Reads the graph file of a mount again and applies the difference, as one\n"
       "transaction: it happens as a whole, or nothing is changed and the reason is said.");
   known.flag('n', "dry-run", "show what would change, and change nothing", is_dry);
@@ -98,28 +87,9 @@ int run_reload(const command_call& call) {
   return is_denied && !why.ends_with("nothing was changed") ? status_usage : status_refused;
 }
 
-namespace {
-
-// Copies what is there to standard output; false: the mount or standard output is gone.
-bool copy_new_events(int from) {
-  std::string block(64 << 10, '\0');
-  for (;;) {
-    const ssize_t count = ::read(from, block.data(), block.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count < 0)
-      return false;
-    print(std::string_view(block).substr(0, static_cast<std::size_t>(count)));
-    if (count == 0)
-      return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
-  }
-}
-
-} // namespace
-
 int run_events(const command_call& call) {
   bool is_following = false;
-  arguments known(call.name, "[OPTION]... DIRECTORY",
+  arguments known(call.name, "[OPTION]... DIRECTORY|FILE",
                   "Prints what has happened in a mount, one line of JSON each: timestamp, event,\n"
                   "data. The last 1024 are kept. Following keeps the mount in use.");
   known.flag('f', "follow", "go on with what happens, until the mount ends", is_following);
@@ -127,19 +97,22 @@ int run_events(const command_call& call) {
   if (!at.mount)
     return at.status;
   event_waiter waiter(*at.mount); // before the first look, so that nothing falls between
-  const std::string path = at.mount->path(".bgfs/events");
-  const owned_fd events(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!events.is_open()) {
-    complain(call, error::from_errno(errno, fmt::format("cannot open '{}'", path)).message());
+  result<event_reader> events = event_reader::of(*at.mount);
+  if (!events) {
+    complain(call, events.error().message());
     return status_usage;
   }
-  while (copy_new_events(events.get())) {
+  for (;;) {
+    const result<std::string> lines = events->read_new();
+    if (!lines)
+      break;
+    print(*lines);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      return status_usage; // run_program says it
     if (!is_following)
       return 0;
     waiter.wait(std::nullopt);
   }
-  if (std::ferror(stdout) != 0)
-    return status_usage; // run_program says it
   complain(call, fmt::format("the mount on '{}' has ended", at.mount->directory()));
   return status_refused;
 }
@@ -154,8 +127,25 @@ struct root_state {
   [[nodiscard]] bool is_hopeless() const { return word == "failed" || word == "corrupt"; }
 };
 
+// What `state` says: the word, and the reason on the second line.
+void take_state(root_state& into, std::string_view text) {
+  const std::size_t end = text.find('\n');
+  into.word = text.substr(0, end);
+  if (end == std::string_view::npos)
+    return;
+  const std::string_view rest = text.substr(end + 1);
+  into.reason = rest.substr(0, rest.find('\n'));
+}
+
 // Every root, also those whose control directory is not there.
 result<std::vector<root_state>> read_states(const mount_client& mount) {
+  if (mount.is_one_file()) {
+    BGFS_TRY(const std::string names, mount.read(".bgfs/exports"));
+    root_state s{.name = names.substr(0, names.find('\n'))};
+    BGFS_TRY(const std::string text, mount.read(s.name + ".d/state"));
+    take_state(s, text);
+    return std::vector{std::move(s)};
+  }
   BGFS_TRY(const std::string text, mount.read(".bgfs/graph.json"));
   BGFS_TRY(const value graph, parse_json(text));
   std::vector<root_state> states;
@@ -171,8 +161,7 @@ result<std::vector<root_state>> read_states(const mount_client& mount) {
     root_state s{.name = *name->as_text(), .word = *word->as_text()};
     const result<std::string> shown = mount.read(s.name + ".d/state");
     if (shown && shown->starts_with(s.word + "\n"))
-      s.reason = shown->substr(s.word.size() + 1,
-                               shown->find('\n', s.word.size() + 1) - s.word.size() - 1);
+      take_state(s, *shown);
     states.push_back(std::move(s));
   }
   return states;
@@ -193,7 +182,7 @@ std::string unknown_root(const std::vector<root_state>& states, const std::strin
 } // namespace
 
 int run_state(const command_call& call) {
-  arguments known(call.name, "DIRECTORY [NAME]",
+  arguments known(call.name, "DIRECTORY [NAME]\n       bgfs state FILE",
                   "Prints the state of every root of a mount, or of one: its name, a word and the\n"
                   "reason. The exit status is 32 when one has failed or is corrupt.");
   const found_mount at = find_mount(call, known, 1, "a directory and perhaps a root's name are");
@@ -233,11 +222,23 @@ void ask_for(const std::string& disk) {
   }
 }
 
+// The name may be left out where there is only one.
+result<std::string> root_to_wait_for(const mount_client& mount,
+                                     const std::vector<std::string>& given) {
+  if (!given.empty())
+    return given[0];
+  if (!mount.is_one_file())
+    return fail(error_kind::invalid_argument, "the name of a root is expected; see 'bgfs wait "
+                                              "--help'");
+  BGFS_TRY(const std::string names, mount.read(".bgfs/exports"));
+  return names.substr(0, names.find('\n'));
+}
+
 int wait_for_root(const command_call& call, const mount_client& mount, const std::string& name,
                   std::optional<std::chrono::steady_clock::time_point> until) {
   event_waiter waiter(mount);
   for (;;) {
-    ask_for(mount.path(name));
+    ask_for(mount.disk(name));
     const result<std::vector<root_state>> states = read_states(mount);
     if (!states) {
       complain(call, fmt::format("the mount on '{}' has ended: {}", mount.directory(),
@@ -269,7 +270,7 @@ int wait_for_root(const command_call& call, const mount_client& mount, const std
 int run_wait(const command_call& call) {
   std::optional<std::chrono::steady_clock::time_point> until;
   arguments known(
-      call.name, "[OPTION]... DIRECTORY NAME",
+      call.name, "[OPTION]... DIRECTORY NAME\n       bgfs wait [OPTION]... FILE",
       "Waits until a root can be used. The exit status is 0 when it is ok or read-only,\n"
       "32 when it has failed, is corrupt, or the time is over.");
   known.value(0, "timeout", "TIME", "how long to wait, such as 30s or 500ms; absent: for ever",
@@ -281,11 +282,12 @@ int run_wait(const command_call& call) {
   const found_mount at = find_mount(call, known, 1, "a directory and a root's name are");
   if (!at.mount)
     return at.status;
-  if (at.more.empty()) {
-    complain(call, "the name of a root is expected; see 'bgfs wait --help'");
+  const result<std::string> root = root_to_wait_for(*at.mount, at.more);
+  if (!root) {
+    complain(call, root.error().message());
     return status_usage;
   }
-  return wait_for_root(call, *at.mount, at.more[0], until);
+  return wait_for_root(call, *at.mount, *root, until);
 }
 
 } // namespace bgfs

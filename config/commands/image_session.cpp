@@ -2,6 +2,7 @@
 #include "config/commands/image_session.h"
 
 #include "config/image_name.h"
+#include "config/mounted_root.h"
 #include "config/secrets.h"
 #include "config/snapshot_text.h"
 #include "graph/base/text.h"
@@ -199,11 +200,27 @@ task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice)
 
 } // namespace
 
+namespace {
+
+// Who cannot have an image because a mount serves it can name its raw file.
+error name_mount(error busy, const std::string& image) {
+  const std::optional<std::string> raw = raw_file_of(image);
+  if (!raw)
+    return busy;
+  return {busy.kind(),
+          fmt::format("{}; a mount shows it as '{}': name that file instead", busy.message(), *raw),
+          busy.os_error()};
+}
+
+} // namespace
+
 task<std::unique_ptr<open_image>> open(graph& into, image_choice choice) {
   const std::string name = choice.name;
   const bool may_share = !choice.is_writable && !choice.is_force_shared;
   result<std::unique_ptr<open_image>> opened =
       co_await as_result(open_unnamed(into, std::move(choice)));
+  if (!opened && opened.error().kind() == error_kind::busy)
+    opened = fail(name_mount(std::move(opened).error(), name));
   if (!opened && opened.error().kind() == error_kind::busy && may_share)
     opened = fail(error(error_kind::busy,
                         opened.error().message() + "; to look at it all the same, "

@@ -2,6 +2,7 @@
 // bgfs info: what an image is.
 #include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
+#include "config/commands/over_mount.h"
 #include "config/image_name.h"
 #include "config/render_info.h"
 #include "config/render_limits.h"
@@ -116,6 +117,11 @@ int run_info(const command_call& call) {
     return 1;
   }
   options.image.name = parsed.operands[0];
+  if (const auto served = find_mounted_root(options.image))
+    return info_over_mount(call, *served,
+                           {.is_json = options.is_json,
+                            .is_chain = options.is_chain,
+                            .has_limits = options.has_limits});
   return run_session(call, options.allowed, std::move(options.objects),
                      [&](command_session& session) { return show(session, options); });
 }

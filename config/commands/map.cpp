@@ -2,6 +2,7 @@
 // bgfs map: which parts of an image hold data, and where.
 #include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
+#include "config/commands/over_mount.h"
 #include "config/render_map.h"
 #include "graph/base/text.h"
 
@@ -74,6 +75,8 @@ int run_map(const command_call& call) {
     return 1;
   }
   options.image.name = parsed.operands[0];
+  if (const auto served = find_mounted_root(options.image))
+    return map_over_mount(call, *served, options.is_json, options.start != 0 || options.length);
   return run_session(call, options.allowed, std::move(options.objects),
                      [&](command_session& session) { return show(session, options); });
 }

@@ -168,9 +168,11 @@ int run_mount(const command_call& call) {
   arguments known(
       call.name,
       "[OPTION]... GRAPH.yaml|IMAGE DIRECTORY\n"
-      "       bgfs mount -o remount[,OPTION...] [GRAPH.yaml|IMAGE] DIRECTORY",
-      "Shows the disks of a graph, or of one image, as files in a directory. -o remount\n"
-      "makes a mount read-only (ro) or writable (rw) and reloads it.");
+      "       bgfs mount [OPTION]... [-o export=NAME] GRAPH.yaml|IMAGE FILE\n"
+      "       bgfs mount -o remount[,OPTION...] [GRAPH.yaml|IMAGE] DIRECTORY|FILE",
+      "Shows the disks of a graph, or of one image, as files in a directory; or one of them\n"
+      "on an existing regular file, which is hidden until it is unmounted. -o remount makes a\n"
+      "mount read-only (ro) or writable (rw) and reloads it.");
   declare(known, a);
   parsed_arguments parsed = parse_arguments(call, known, status_usage);
   if (parsed.is_over)
@@ -181,8 +183,9 @@ int run_mount(const command_call& call) {
   if (a.is_remount)
     return remount(call, a, parsed.operands);
   if (parsed.operands.size() != 2) {
-    complain(call, "a graph file or an image, and a directory are expected; see 'bgfs mount "
-                   "--help'");
+    complain(call,
+             "a graph file or an image, and a directory or file are expected; see 'bgfs mount "
+             "--help'");
     return status_usage;
   }
   a.image.filename = parsed.operands[0];
@@ -198,7 +201,7 @@ int run_mount(const command_call& call) {
 }
 
 int run_umount(const command_call& call) {
-  arguments known(call.name, "DIRECTORY",
+  arguments known(call.name, "DIRECTORY|FILE",
                   "Ends a mount. Returns when every image is closed and unlocked.");
   const parsed_arguments parsed = parse_arguments(call, known, status_usage);
   if (parsed.is_over)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bgfs snapshot: internal snapshots of an image.
 #include "config/commands/image_session.h"
+#include "config/commands/over_mount.h"
 #include "config/snapshot_text.h"
 
 #include <chrono>
@@ -8,8 +9,6 @@
 namespace bgfs {
 
 namespace {
-
-enum class snapshot_action : u8 { list, create, apply, remove };
 
 struct snapshot_options {
   image_choice image;
@@ -30,25 +29,6 @@ new_snapshot named_now(const std::string& name) {
           .date_nanoseconds = static_cast<u32>(duration_cast<nanoseconds>(now - whole).count())};
 }
 
-// What `-a` and `-d` are given. The peer looks for a name to delete, but for an id first to apply;
-// what only an id can be is found for both.
-result<snapshot_key> find_key(std::span<const snapshot_info> all, const snapshot_options& o) {
-  BGFS_TRY(const value given, parse_snapshot(o.which));
-  const auto text = [&](std::string_view name) {
-    const value* v = given.find(name);
-    return v == nullptr ? std::optional<std::string>() : std::optional(*v->as_text());
-  };
-  const std::optional<std::string> either = text("snapshot");
-  if (!either)
-    return snapshot_key{.id = text("snapshot-id"), .name = text("snapshot-name")};
-  const snapshot_key by_id{.id = either, .name = {}};
-  const snapshot_key by_name{.id = {}, .name = either};
-  const bool is_id = find_snapshot(all, by_id).has_value();
-  const bool is_name = find_snapshot(all, by_name).has_value();
-  const bool prefers_id = o.action == snapshot_action::apply;
-  return is_id && (prefers_id || !is_name) ? by_id : by_name;
-}
-
 task<void> list(command_session& session, open_image& image) {
   const result<std::vector<snapshot_info>> all = session.nodes().snapshots(image.top());
   if (all && !all->empty()) // a format without snapshots has none, for whoever only looks
@@ -63,7 +43,7 @@ task<void> change(command_session& session, open_image& image, const snapshot_op
     (void)co_await nodes.create_snapshot(image.top(), named_now(o.which));
     co_return;
   }
-  snapshot_key key = co_await find_key(all, o);
+  snapshot_key key = co_await choose_snapshot(all, o.which, o.action == snapshot_action::apply);
   if (o.action == snapshot_action::apply) {
     co_await nodes.revert_to_snapshot(image.top(), std::move(key));
   } else {
@@ -153,6 +133,8 @@ int run_snapshot(const command_call& call) {
     return 1;
   }
   o.image.name = parsed.operands[0];
+  if (const auto served = find_mounted_root(o.image))
+    return snapshot_over_mount(call, *served, o.action, o.which);
   return run_session(call, o.allowed, std::move(o.objects),
                      [&](command_session& session) { return run_action(session, o); });
 }

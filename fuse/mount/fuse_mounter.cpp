@@ -2,16 +2,14 @@
 #include "fuse/mount/fuse_mounter.h"
 
 #include "fuse/mount/launch.h"
-#include "fuse/mount/mount_point.h"
+#include "fuse/mount/mount_place.h"
 #include "fuse/mount/remount.h"
 #include "fuse/mount/serve.h"
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 
 namespace bgfs {
 
@@ -25,34 +23,23 @@ void complain(const error& e) {
 
 namespace {
 
-// Absolute and without symbolic links, as the kernel lists it. A mount whose process has died is
-// taken away first: it cannot even be looked at.
-result<std::string> find_directory(const std::string& given) {
-  struct stat status{};
-  if (is_dead_mount(given)) {
-    complain(fmt::format("'{}' holds a mount whose process has died; it is replaced", given));
-    BGFS_CHECK(unmount(given, unmount_mode::lazily));
-  }
-  if (stat(given.c_str(), &status) != 0)
-    return fail_errno(errno, "cannot mount on '{}'", given);
-  if (!S_ISDIR(status.st_mode))
-    return fail(error{error_kind::not_found,
-                      fmt::format("cannot mount on '{}': it is no directory", given), ENOTDIR});
-  char* const real = realpath(given.c_str(), nullptr);
-  if (real == nullptr)
-    return fail_errno(errno, "cannot mount on '{}'", given);
-  std::string directory = real;
-  std::free(real);
-  return directory;
-}
-
 // Two that mount at once (two runs of `mount -a`) do so one after the other, and the second finds
-// what the first has mounted. A directory that cannot be locked is mounted on without.
-descriptor wait_for_turn(const std::string& directory) {
-  descriptor fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+// what the first has mounted. What cannot be locked is mounted on without.
+descriptor wait_for_turn(const mount_place& place) {
+  descriptor fd(open(place.path.c_str(), O_RDONLY | O_CLOEXEC));
   while (fd.is_open() && flock(fd.get(), LOCK_EX) != 0 && errno == EINTR) {
   }
   return fd;
+}
+
+// -o export=NAME: the graph is read again, as if it had no other one.
+result<> serve_only(mount_request& request, const mount_options& options, const registry& drivers) {
+  if (options.only_export.empty())
+    return {};
+  request.source.only_export = options.only_export;
+  request.source.is_writeback = options.is_writeback;
+  BGFS_TRY(request.config, request.source.read(drivers));
+  return {};
 }
 
 } // namespace
@@ -67,26 +54,38 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
     request.source.is_read_only = true;
     request.config.make_read_only();
   }
-  if (!options->only_export.empty()) {
-    request.source.only_export = options->only_export;
-    request.source.is_writeback = options->is_writeback;
-    result<graph_config> one = request.source.read(drivers);
-    if (!one) {
-      complain(one.error());
-      return mount_status::usage;
-    }
-    request.config = *std::move(one);
-  }
   request.is_strict = request.is_strict || options->is_strict;
-  result<std::string> directory = find_directory(request.directory);
-  if (!directory) {
-    complain(directory.error());
+  const result<> chosen = serve_only(request, *options, drivers);
+  if (!chosen) {
+    complain(chosen.error());
+    return mount_status::usage;
+  }
+  result<mount_place> place = find_place(request.directory);
+  if (!place) {
+    complain(place.error());
     return mount_status::failure;
   }
-  descriptor turn = wait_for_turn(*directory);
-  const auto there = mounted_on(*directory);
-  if (there && there->type == mounted_type &&
-      is_same_source(request.config.source(), there->source))
+  if (const result<> is_other = require_other_file(*place, request.config); !is_other) {
+    complain(is_other.error());
+    return mount_status::failure;
+  }
+  if (place->is_file) {
+    result<std::string> only =
+        choose_export(request.config, options->only_export, request.directory);
+    if (!only) {
+      complain(only.error());
+      return mount_status::usage;
+    }
+    request.source.only_export = *std::move(only); // a reload shows no other either
+  }
+  descriptor turn = wait_for_turn(*place);
+  const result<bool> is_there =
+      is_mounted_already(*place, request.config.source(), request.source.only_export);
+  if (!is_there) {
+    complain(is_there.error());
+    return mount_status::failure;
+  }
+  if (*is_there)
     return mount_status::ok; // `mount -a` asks for what is there already
   for (const error& warning : request.config.warnings())
     complain(warning);
@@ -98,8 +97,11 @@ int fuse_mounter::mount(mount_request request, const registry& drivers) {
   for_session.is_read_only = request.source.is_read_only;
   return launch(is_foreground, ready_fd, [&](launch_report& report) {
     turn.reset(); // in the background the caller's process still holds it, until all is ready
-    return serve_mount({std::move(request), *std::move(directory), std::move(for_session)}, drivers,
-                       report);
+    return serve_mount({.mount = std::move(request),
+                        .directory = place->path,
+                        .is_one_file = place->is_file,
+                        .options = std::move(for_session)},
+                       drivers, report);
   });
 }
 

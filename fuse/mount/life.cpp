@@ -19,9 +19,10 @@
 namespace bgfs {
 namespace {
 
-// What the kernel holds back in pages is written, while requests are still served.
-bool sync_tree(const std::string& directory) {
-  const descriptor there(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+// What the kernel holds back in pages is written, while requests are still served. A file that is
+// mounted alone cannot be opened when its root has failed, and then holds nothing back.
+bool sync_tree(const std::string& mount_point) {
+  const descriptor there(open(mount_point.c_str(), O_RDONLY | O_CLOEXEC));
   if (there.is_open())
     (void)syncfs(there.get());
   return true;
@@ -77,8 +78,9 @@ task<bool> mount_life::open_roots() {
 
 // False when nothing may be mounted without it.
 bool mount_life::tell_failed(const exported_root& root, const error& reason) const {
-  const bool is_fatal = is_one_image_ || root.spec().is_required || mount_.request.is_strict;
-  if (is_one_image_) {
+  const bool is_only = is_one_image_ || mount_.is_one_file; // nothing else is worth a mount
+  const bool is_fatal = is_only || root.spec().is_required || mount_.request.is_strict;
+  if (is_only) {
     complain(reason);
   } else if (is_fatal) {
     complain(fmt::format("root '{}' is required and could not be opened: {}", root.name(),

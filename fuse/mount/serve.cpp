@@ -74,6 +74,7 @@ int serve_mount(serve_request request, const registry& drivers, launch_report& r
   closing_outcome outcome;
   {
     mount_state mount(**home, std::move(request.mount), std::move(request.directory), drivers);
+    mount.is_one_file = request.is_one_file;
     mount.outcome_fd = outcome_file.get();
     mount.request.config.keep_out_of(mount.places.now());
     if (const result<> outside = require_paths_outside(mount); !outside) {

@@ -11,7 +11,8 @@ namespace bgfs {
 
 struct serve_request {
   mount_request mount;
-  std::string directory; // absolute, without symbolic links
+  std::string directory;    // the mount point: absolute, without symbolic links
+  bool is_one_file = false; // it is a regular file
   mount_options options;
 };
 

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <climits>
 #include <fcntl.h>
 #include <unistd.h>
@@ -38,18 +37,6 @@ std::optional<std::string> read_link(const std::string& path) {
   if (length < 0)
     return std::nullopt;
   return std::string(target.data(), static_cast<std::size_t>(length));
-}
-
-std::optional<long> read_number(const std::string& path) {
-  const auto text = read_small_file(path);
-  if (!text)
-    return std::nullopt;
-  long number = 0;
-  const auto [end, bad] = std::from_chars(text->data(), text->data() + text->size(), number);
-  const bool is_whole = end == text->data() + text->size() || *end == '\n';
-  if (bad != std::errc{} || !is_whole)
-    return std::nullopt;
-  return number;
 }
 
 } // namespace bgfs

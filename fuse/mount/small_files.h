@@ -11,7 +11,5 @@ namespace bgfs {
 [[nodiscard]] std::optional<std::string> read_small_file(const std::string& path);
 // Where a symbolic link points; nullopt: it is none, or cannot be read.
 [[nodiscard]] std::optional<std::string> read_link(const std::string& path);
-// A whole decimal number with or without a newline.
-[[nodiscard]] std::optional<long> read_number(const std::string& path);
 
 } // namespace bgfs

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// bgfs umount DIR: returns when every image is closed and unlocked.
+// bgfs umount DIR|FILE: returns when every image is closed and unlocked.
+#include "config/mount_client.h"
 #include "fuse/mount/fuse_mounter.h"
 #include "fuse/mount/holders.h"
 #include "fuse/mount/mount_point.h"
@@ -7,6 +8,7 @@
 #include "fuse/mount/small_files.h"
 
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <csignal>
 #include <cstdlib>
@@ -25,10 +27,21 @@ struct served_by {
   descriptor outcome; // where it leaves how closing went
 };
 
-served_by find_process(const std::string& directory) {
+std::optional<long> number_in(const mount_client& mount, const std::string& name) {
+  const result<std::string> text = mount.read(name);
+  long number = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), number).ec != std::errc())
+    return std::nullopt;
+  return number;
+}
+
+served_by find_process(const std::string& mount_point) {
   served_by found;
-  const auto pid = read_number(directory + "/.bgfs/pid");
-  const auto number = read_number(directory + "/.bgfs/outcome-fd");
+  const result<mount_client> mount = mount_client::find(mount_point);
+  if (!mount)
+    return found;
+  const auto pid = number_in(*mount, ".bgfs/pid");
+  const auto number = number_in(*mount, ".bgfs/outcome-fd");
   if (!pid)
     return found;
   found.pid = static_cast<pid_t>(*pid);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// user.bgfs.*: what scripts ask about a raw file without opening anything. Read-only, and not
-// listed: a copy must not carry them away.
+// user.bgfs.*: what scripts ask about a raw file without opening anything. Not listed: a copy must
+// not carry them away. A few facts are answered here, the rest is NAME.d (tree_attributes.cpp).
 #include "fuse/operations/operations.h"
 
 #include <array>
@@ -8,8 +8,6 @@
 
 namespace bgfs {
 namespace {
-
-constexpr std::string_view prefix = "user.bgfs.";
 
 using attribute_value = task<std::optional<std::string>> (*)(exported_root& root);
 
@@ -24,11 +22,6 @@ const node* top_of(const exported_root& root) {
 }
 
 constexpr std::array attributes_of_roots = {
-    named_attribute{"state",
-                    [](exported_root& r) -> task<std::optional<std::string>> {
-                      const root_state now = co_await r.state();
-                      co_return std::string(now.word);
-                    }},
     named_attribute{
         "node-name",
         [](exported_root& r) -> task<std::optional<std::string>> { co_return r.spec().node_name; }},
@@ -58,18 +51,12 @@ constexpr std::array attributes_of_roots = {
                     [](exported_root& r) -> task<std::optional<std::string>> {
                       co_return r.is_writable() ? "true" : "false";
                     }},
-    named_attribute{"last-error",
-                    [](exported_root& r) -> task<std::optional<std::string>> {
-                      if (r.failure() == nullptr)
-                        co_return std::nullopt;
-                      co_return r.failure()->message();
-                    }},
 };
 
-task<std::optional<std::string>> value_of(exported_root* root, std::string_view name) {
-  if (root == nullptr || !name.starts_with(prefix))
+// Also of what lies below a root, where it only repeats itself.
+task<std::optional<std::string>> fact_of(exported_root* root, std::string_view name) {
+  if (root == nullptr)
     co_return std::nullopt;
-  name.remove_prefix(prefix.size());
   for (const named_attribute& a : attributes_of_roots)
     if (a.name == name) {
       std::optional<std::string> value = co_await a.get(*root);
@@ -78,22 +65,42 @@ task<std::optional<std::string>> value_of(exported_root* root, std::string_view 
   co_return std::nullopt;
 }
 
+// The kernel takes no longer value (getxattr(2)); of one that is shorter than the whole it asks
+// again.
+std::unexpected<error> too_long(std::string_view name, std::size_t length, u32 room) {
+  if (length > attribute_length_max)
+    return fail(error{error_kind::out_of_range,
+                      fmt::format("attribute '{}' has {} bytes, and none may have more than {}: "
+                                  "read the file of that name in the control directory of a mount "
+                                  "on a directory",
+                                  name, length, attribute_length_max),
+                      E2BIG});
+  return fail(error{error_kind::out_of_range,
+                    fmt::format("attribute '{}' has {} bytes, more than {}", name, length, room),
+                    ERANGE});
+}
+
 } // namespace
 
 task<reply> operations::getxattr(fuse_in_header request, ask::getxattr what) {
   const inode_pin target = co_await find(request);
-  // On the raw file and its directory; what lies below would only repeat it.
-  std::optional<std::string> value = co_await value_of(target->root_of(), what.name);
+  const std::optional<std::string> path = path_in_attribute(what.name);
+  if (!path)
+    co_await no_such_attribute(what.name);
+  std::optional<std::string> value = co_await fact_of(target->root_of(), *path);
   if (!value)
-    co_await fail(error{error_kind::not_found, fmt::format("there is no attribute '{}'", what.name),
-                        ENODATA});
-  if (what.length_max == 0) {
+    value = co_await read_by_attribute(request, *path);
+  if (what.length_max == 0 && value->size() <= attribute_length_max) {
     fuse_getxattr_out out{};
     out.size = static_cast<u32>(value->size());
     co_return reply::of(out);
   }
-  if (value->size() > what.length_max)
-    co_await fail(error{error_kind::out_of_range, "the attribute is longer than that", ERANGE});
+  if (value->size() > what.length_max) {
+    const error why = too_long(what.name, value->size(), what.length_max).error();
+    if (why.os_error() == E2BIG)
+      target->root_of()->log.add(request.pid, "getxattr", why);
+    co_await fail(why);
+  }
   co_return reply::of_text(*std::move(value));
 }
 

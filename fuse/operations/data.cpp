@@ -2,6 +2,8 @@
 // Bytes: reading and writing of disks and views, space, holes, copies.
 #include "fuse/operations/operations.h"
 
+#include "fuse/operations/view_commands.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
@@ -125,49 +127,6 @@ task<reply> operations::write(fuse_in_header request, ask::write what) {
   co_return reply::of(out);
 }
 
-namespace {
-
-// One command a write: its text without the newline that echo puts at the end.
-result<std::string> command_in(std::span<const std::byte> payload) {
-  if (payload.size() > command_length_max)
-    return fail(error_kind::invalid_argument, "a command has {} bytes, at most {} are taken",
-                payload.size(), command_length_max);
-  std::string text(payload.size(), '\0');
-  std::ranges::copy(payload, std::as_writable_bytes(std::span(text)).data());
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\0'))
-    text.pop_back();
-  return text;
-}
-
-task<void> carry_out(view_subject subject, const view& what, std::string text) {
-  if (what.write == nullptr)
-    co_await fail(
-        error{error_kind::permission, fmt::format("'{}' takes no commands", what.name), EBADF});
-  co_await bgfs::write_view(what, subject, std::move(text));
-}
-
-task<void> run_command(const view_handle& h, u32 pid, std::span<const std::byte> payload) {
-  const view& what = *h.what;
-  async_shared_mutex::guard looking;
-  if (!what.changes_graph)
-    looking = co_await h.place.mount.looking.lock_shared();
-  if (h.place.root != nullptr && what.needs_medium)
-    co_await h.place.root->require_medium();
-  const view_subject about = co_await h.place.subject(pid);
-  std::string text = co_await command_in(payload);
-  co_await carry_out(about, what, std::move(text));
-}
-
-std::string verb_of(const view& what, std::span<const std::byte> payload) {
-  std::string verb(what.name);
-  const result<std::string> text = command_in(payload);
-  if (text && !text->empty())
-    verb += ":" + text->substr(0, text->find_first_of(" \n"));
-  return verb;
-}
-
-} // namespace
-
 task<reply> operations::write_view(fuse_in_header request, u64 number, ask::write what) {
   const view_handle* const before = handles_.find<view_handle>(number);
   if (before == nullptr)
@@ -175,7 +134,8 @@ task<reply> operations::write_view(fuse_in_header request, u64 number, ask::writ
   // A handle is not released while a request on it runs.
   error_log* const log = before->log;
   const std::string verb = verb_of(*before->what, what.payload);
-  result<> outcome = co_await as_result(run_command(*before, request.pid, what.payload));
+  result<> outcome =
+      co_await as_result(run_command(*before->what, before->place, request.pid, what.payload));
   co_await mount_.kernel_has_heard();
   view_handle* const after = handles_.find<view_handle>(number);
   if (!outcome) {

@@ -41,6 +41,8 @@ task<reply> server::perform_other(fuse_in_header header, request_body& body) {
           [&](ask::copy& what) { return to.copy(what); },
           [&](ask::getxattr& what) { return to.getxattr(header, std::move(what)); },
           [&](ask::listxattr& what) { return done(to.listxattr(what)); },
+          [&](ask::setxattr& what) { return to.setxattr(header, std::move(what)); },
+          [&](ask::removexattr& what) { return to.removexattr(header, std::move(what.name)); },
           [&](ask::make_directory& what) {
             return to.make_directory(header, std::move(what.name));
           },

@@ -47,9 +47,17 @@ fuse_statfs_out to_wire(const struct statvfs& s) {
   return out;
 }
 
+std::unique_ptr<inode> make_mount_root(mount_state& mount) {
+  if (!mount.is_one_file)
+    return make_mount_directory(mount);
+  BGFS_ASSERT(mount.roots.size() == 1, "one file shows one root");
+  return make_root_file(mount, **mount.roots.begin());
+}
+
 } // namespace
 
-operations::operations(mount_state& mount) : mount_(mount), inodes_(make_mount_directory(mount)) {
+operations::operations(mount_state& mount) : mount_(mount), inodes_(make_mount_root(mount)) {
+  inodes_.find(FUSE_ROOT_ID)->introduced(); // the kernel knows it without asking
   mount_.root_removed = [this](const exported_root& root) { inodes_.disown(root); };
 }
 

@@ -66,7 +66,7 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
              .command = command_of(request.pid),
              .is_writing = is_writing,
              .shows_live = file->content() != shown_content::below,
-             .what = target->path().substr(1)};
+             .what = mount_.is_one_file ? target->root_of()->name() : target->path().substr(1)};
   switch (file->content()) {
   case shown_content::live: {
     h.listed = h.root->openers.insert(h.root->openers.end(), std::move(who));
@@ -131,18 +131,21 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
       co_await fail(begun.error());
     }
   } else if (is_reading && what.render != nullptr) {
-    result<std::string> text = co_await as_result(render_view(what, about));
-    if (!text) {
-      file->log().add(request.pid, fmt::format("open:{}", what.name), text.error());
-      co_await fail(std::move(text).error());
-    }
-    h.text = *std::move(text);
+    h.text = co_await render_logged(*file, about);
     file->set_rendered_length(h.text.size());
   }
   fuse_open_out out{};
   out.fh = handles_.add(std::move(h));
   out.open_flags = FOPEN_DIRECT_IO;
   co_return reply::of(out);
+}
+
+task<std::string> operations::render_logged(view_file& file, view_subject about) {
+  const u32 pid = about.pid;
+  result<std::string> text = co_await as_result(render_view(file.what(), std::move(about)));
+  if (!text)
+    file.log().add(pid, fmt::format("open:{}", file.what().name), text.error());
+  co_return std::move(text);
 }
 
 task<void> operations::release(u64 handle_number) {

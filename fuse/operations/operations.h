@@ -58,6 +58,9 @@ public:
   // attributes.cpp: user.bgfs.*
   task<reply> getxattr(fuse_in_header request, ask::getxattr what);
   [[nodiscard]] result<reply> listxattr(ask::listxattr what) const;
+  // tree_attributes.cpp. Not by who holds mount_state::looking.
+  task<reply> setxattr(fuse_in_header request, ask::setxattr what);
+  task<reply> removexattr(fuse_in_header request, std::string name);
 
   // The raw files among the open handles, for whoever serves by lease.
   [[nodiscard]] const leased_files& leased() const { return leased_; }
@@ -83,6 +86,16 @@ private:
                                 std::string name, u64 length);
   task<void> set_partition_length(inode& target, raw_disk* disk, u64 length);
   task<void> partition_changed(const disk_handle& h, byte_range on_disk, bool may_wait);
+  // tree_attributes.cpp
+  [[nodiscard]] result<inode_pin> attribute_root(inode& target, std::string& path);
+  task<inode_pin> find_by_attribute(fuse_in_header request, std::string path);
+  task<std::string> read_by_attribute(fuse_in_header request, std::string path);
+  task<void> require_writable_view(fuse_in_header request, view_file& file);
+  task<void> command_logged(u32 pid, view_file& file, std::string text);
+  task<void> make_by_attribute(fuse_in_header request, std::string path, bool is_empty);
+  task<void> change_directory(fuse_in_header request, std::string parent, std::string name,
+                              bool is_made);
+  task<std::string> render_logged(view_file& file, view_subject about);
   task<reply> open_view(fuse_in_header request, inode_pin target, u32 flags);
   task<reply> write_view(fuse_in_header request, u64 handle_number, ask::write what);
   task<void> pack_entries(directory_handle& listing, ask::readdir what, class directory_packer& to);
@@ -104,5 +117,11 @@ private:
   return fail(error_kind::invalid_argument, "the kernel uses handle {:#x}, which is not open",
               number);
 }
+
+// What an attribute holds at most: XATTR_SIZE_MAX of Linux.
+inline constexpr std::size_t attribute_length_max = 65536;
+// "state" of "user.bgfs.state"; nullopt: it is none of ours.
+[[nodiscard]] std::optional<std::string> path_in_attribute(std::string_view name);
+[[nodiscard]] std::unexpected<error> no_such_attribute(std::string_view name); // ENODATA
 
 } // namespace bgfs

@@ -299,6 +299,8 @@ task<reply> server::perform(fuse_in_header header, request_body& body, place to)
   case FUSE_LSEEK:
   case FUSE_COPY_FILE_RANGE:
   case FUSE_FLUSH:
+  case FUSE_SETXATTR: // a command: it takes what it needs itself, as one that is written does
+  case FUSE_REMOVEXATTR:
   case FUSE_RELEASE:
   case FUSE_RELEASEDIR:
     return perform_other(header, body);

@@ -3,10 +3,12 @@
 
 #include "graph/base/endian.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/limits.h>
 
 namespace bgfs {
 namespace {
@@ -30,17 +32,33 @@ result<T> fixed(const fuse_in_header& header, std::span<const std::byte> body) {
   return load<T>(body);
 }
 
-// A name that ends with a zero byte and is one component of a path.
-result<std::string> name_in(const fuse_in_header& header, std::span<const std::byte> body) {
+// Text that ends with a zero byte.
+result<std::string> text_in(const fuse_in_header& header, std::span<const std::byte> body) {
   const void* end = body.empty() ? nullptr : std::memchr(body.data(), 0, body.size());
   if (end == nullptr)
     return fail(error_kind::invalid_argument, "request {} has a name without an end",
                 header.opcode);
-  std::string name(static_cast<std::size_t>(static_cast<const std::byte*>(end) - body.data()), 0);
-  std::memcpy(name.data(), body.data(), name.size());
+  std::string text(static_cast<std::size_t>(static_cast<const std::byte*>(end) - body.data()), 0);
+  std::memcpy(text.data(), body.data(), text.size());
+  return text;
+}
+
+// A name that is one component of a path.
+result<std::string> name_in(const fuse_in_header& header, std::span<const std::byte> body) {
+  BGFS_TRY(std::string name, text_in(header, body));
   if (name.empty() || name.contains('/'))
     return fail(error_kind::invalid_argument, "request {} has a name that is no path component",
                 header.opcode);
+  return name;
+}
+
+// Those of attributes may be paths.
+result<std::string> name_of_attribute(const fuse_in_header& header,
+                                      std::span<const std::byte> body) {
+  BGFS_TRY(std::string name, text_in(header, body));
+  if (name.empty() || name.size() > XATTR_NAME_MAX)
+    return fail(error_kind::invalid_argument, "request {} has an attribute's name of {} bytes",
+                header.opcode, name.size());
   return name;
 }
 
@@ -98,8 +116,26 @@ result<request_body> parse_forgets(const fuse_in_header& header, arguments body)
 
 result<request_body> parse_getxattr(const fuse_in_header& header, arguments body) {
   BGFS_TRY(const auto in, fixed<fuse_getxattr_in>(header, body));
-  BGFS_TRY(auto name, name_in(header, body.subspan(sizeof in)));
+  BGFS_TRY(auto name, name_of_attribute(header, body.subspan(sizeof in)));
   return ask::getxattr{std::move(name), in.size};
+}
+
+// The short form of the arguments: FUSE_SETXATTR_EXT is never agreed on.
+result<request_body> parse_setxattr(const fuse_in_header& header, arguments body) {
+  if (body.size() < FUSE_COMPAT_SETXATTR_IN_SIZE)
+    return fail(error_kind::invalid_argument, "request {} has {} bytes, needs {}", header.opcode,
+                body.size(), FUSE_COMPAT_SETXATTR_IN_SIZE);
+  const auto length = load<u32>(body);
+  const auto flags = load<u32>(body, sizeof length);
+  body = body.subspan(FUSE_COMPAT_SETXATTR_IN_SIZE);
+  BGFS_TRY(auto name, name_of_attribute(header, body));
+  body = body.subspan(name.size() + 1);
+  if (body.size() != length)
+    return fail(error_kind::invalid_argument, "an attribute says {} bytes and carries {}", length,
+                body.size());
+  std::string value(length, '\0');
+  std::ranges::copy(body, std::as_writable_bytes(std::span(value)).data());
+  return ask::setxattr{std::move(name), std::move(value), flags};
 }
 
 result<request_body> parse_copy(const fuse_in_header& header, arguments body) {
@@ -314,9 +350,13 @@ result<request_body> parse_body(const fuse_in_header& header, std::span<const st
   case FUSE_RENAME:
   case FUSE_RENAME2:
     return parse_rename(header, body);
-  case FUSE_TMPFILE:
   case FUSE_SETXATTR:
-  case FUSE_REMOVEXATTR:
+    return parse_setxattr(header, body);
+  case FUSE_REMOVEXATTR: {
+    BGFS_TRY(auto name, name_of_attribute(header, body));
+    return ask::removexattr{std::move(name)};
+  }
+  case FUSE_TMPFILE:
     return ask::refused{EOPNOTSUPP}; // ENOSYS would be remembered for the whole mount
   case FUSE_IOCTL:
     return ask::refused{ENOTTY};

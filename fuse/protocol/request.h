@@ -77,6 +77,14 @@ struct getxattr {
 struct listxattr {
   u32 length_max;
 };
+struct setxattr {
+  std::string name;
+  std::string value;
+  u32 flags; // XATTR_CREATE, XATTR_REPLACE
+};
+struct removexattr {
+  std::string name;
+};
 struct interrupt {
   u64 unique;
 };
@@ -125,7 +133,7 @@ struct make_other {
   std::string_view verb;
   std::string name;
 };
-// Understood, and never allowed here: changing attributes.
+// Understood, and never allowed here: files without a name.
 struct refused {
   int os_error;
 };
@@ -138,8 +146,8 @@ using request_body =
     std::variant<ask::unknown, ask::refused, ask::nothing, ask::init, ask::lookup, ask::forget,
                  ask::getattr, ask::setattr, ask::readlink, ask::open, ask::opendir, ask::read,
                  ask::write, ask::readdir, ask::release, ask::releasedir, ask::flush, ask::fsync,
-                 ask::sync_all, ask::statfs, ask::getxattr, ask::listxattr, ask::interrupt,
-                 ask::allocate, ask::seek, ask::copy, ask::poll, ask::make_directory,
+                 ask::sync_all, ask::statfs, ask::getxattr, ask::listxattr, ask::setxattr,
+                 ask::removexattr, ask::interrupt, ask::allocate, ask::seek, ask::copy, ask::poll, ask::make_directory,
                  ask::remove_directory, ask::rename, ask::unlink, ask::make_other>;
 
 // Fails when the bytes are no request at all: shorter than a header, or of another length than the

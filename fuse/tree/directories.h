@@ -10,6 +10,13 @@ namespace bgfs {
 // The mount point: the roots, their control directories, and .bgfs, which is not listed.
 [[nodiscard]] std::unique_ptr<inode> make_mount_directory(mount_state& mount);
 
+// The raw file of a root, which is also all there is of a mount of one file.
+[[nodiscard]] std::unique_ptr<inode> make_root_file(mount_state& mount, exported_root& root);
+// NAME.d and .bgfs.
+[[nodiscard]] std::unique_ptr<inode> make_control_directory(mount_state& mount,
+                                                            exported_root& root);
+[[nodiscard]] std::unique_ptr<inode> make_service_directory(mount_state& mount);
+
 // Below NAME.d.
 [[nodiscard]] std::unique_ptr<inode> make_layers_directory(mount_state& mount, exported_root& root);
 [[nodiscard]] std::unique_ptr<inode> make_snapshots_directory(mount_state& mount,

@@ -126,7 +126,12 @@ task<void> exported_root::open_below() {
 
 disk_policy exported_root::policy() const {
   return {.name = spec_.name,
-          .path = mount_.directory + "/" + spec_.name,
+          .how_to_resize =
+              mount_.is_one_file
+                  ? fmt::format("set its attribute user.bgfs.size to the new size (setfattr -n "
+                                "user.bgfs.size -v SIZE {})",
+                                mount_.directory)
+                  : fmt::format("write the new size to {}/{}.d/size", mount_.directory, spec_.name),
           .is_writable = spec_.is_writable,
           .is_growable = spec_.is_growable,
           .on_truncate = spec_.on_truncate,
@@ -510,7 +515,9 @@ void exported_root::tell_kernel() {
 
 void exported_root::forget_names() {
   news_for_kernel_++;
-  if (mount_.notifications == nullptr)
+  // A mount of one file has no names; looking for one the kernel would lock the file, as who sets
+  // an attribute of it does who waits for this.
+  if (mount_.notifications == nullptr || mount_.is_one_file)
     return;
   mount_.notifications->forget_name(FUSE_ROOT_ID, name());
   mount_.notifications->forget_name(FUSE_ROOT_ID, name() + ".d");

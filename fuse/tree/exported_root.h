@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fuse/tree/error_log.h"
+#include "fuse/tree/kept_check.h"
 #include "fuse/tree/partition_set.h"
 #include "fuse/tree/passthrough.h"
 #include "fuse/tree/payload_budget.h"
@@ -166,7 +167,8 @@ public:
   std::list<opener> openers;            // of the raw file and of partitions, oldest first
   // One that has the disk open, through its raw file or another; null: nobody has.
   [[nodiscard]] const opener* first_opener() const;
-  payload_share share; // of mount_state::payloads
+  payload_share share;                  // of mount_state::payloads
+  std::optional<kept_check> last_check; // by the loop of the mount
   // As the kernel knows them; 0: it does not.
   u64 inode = 0;           // of the raw file
   u64 directory_inode = 0; // of its control directory

@@ -198,5 +198,14 @@ private:
 std::unique_ptr<inode> make_mount_directory(mount_state& mount) {
   return std::make_unique<mount_directory>(mount);
 }
+std::unique_ptr<inode> make_root_file(mount_state& mount, exported_root& root) {
+  return std::make_unique<root_file>(mount, root);
+}
+std::unique_ptr<inode> make_control_directory(mount_state& mount, exported_root& root) {
+  return std::make_unique<control_directory>(mount, root);
+}
+std::unique_ptr<inode> make_service_directory(mount_state& mount) {
+  return std::make_unique<service_directory>(mount);
+}
 
 } // namespace bgfs

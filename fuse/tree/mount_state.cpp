@@ -130,6 +130,11 @@ result<> mount_state::require_outside(std::string_view path) const {
   const walked_path walked = walk_path(std::string(path), places.now());
   if (!walked.is_forbidden)
     return {};
+  if (is_one_file)
+    return fail(error_kind::invalid_argument,
+                "'{}' is what is mounted on, which would hide it, and opening it again would wait "
+                "for itself; mount on another file",
+                path);
   return fail(error_kind::invalid_argument,
               "'{}' lies in '{}', where the mount would hide it and wait for itself; keep graphs "
               "and images outside of the directory they are mounted on",

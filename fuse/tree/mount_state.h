@@ -26,7 +26,9 @@ struct mount_state {
 
   loop& home;
   mount_request request;
-  const std::string directory;  // absolute, without symbolic links
+  const std::string directory; // absolute, without symbolic links
+  // That is no directory: it shows the only root and nothing else. Set before anything is opened.
+  bool is_one_file = false;
   const own_directories places; // where this mount is seen in the tree
   event_ring events;            // of .bgfs/events
   log_ring log_lines;

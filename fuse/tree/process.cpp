@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <fcntl.h>
@@ -40,6 +41,29 @@ std::optional<u32> process_in_status(std::string_view status) {
   if (at == std::string_view::npos)
     return std::nullopt;
   return number_at<u32>(status.substr(at + key.size()));
+}
+
+std::vector<gid_t> groups_in_status(std::string_view status) {
+  constexpr std::string_view key = "\nGroups:\t";
+  std::vector<gid_t> groups;
+  const std::size_t at = status.find(key);
+  if (at == std::string_view::npos)
+    return groups;
+  std::string_view line = status.substr(at + key.size());
+  line = line.substr(0, line.find('\n'));
+  while (!line.empty()) {
+    const std::size_t end = std::min(line.find(' '), line.size());
+    if (const auto group = number_at<gid_t>(line.substr(0, end)))
+      groups.push_back(*group);
+    line.remove_prefix(std::min(end + 1, line.size()));
+  }
+  return groups;
+}
+
+std::vector<gid_t> groups_of(u32 thread) {
+  if (thread == 0)
+    return {};
+  return groups_in_status(text_of(fmt::format("/proc/{}/status", thread)));
 }
 
 // The command stands in brackets and may hold anything, brackets too: fields are counted behind the

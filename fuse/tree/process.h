@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <sys/types.h>
+#include <vector>
 
 namespace bgfs {
 
@@ -22,11 +24,14 @@ struct process_identity {
 // Of the process that the thread belongs to. One that has just ended counts as one not seen.
 [[nodiscard]] process_identity process_of(u32 thread);
 [[nodiscard]] bool is_alive(const process_identity& process);
+// The supplementary groups of a thread; none if they cannot be said.
+[[nodiscard]] std::vector<gid_t> groups_of(u32 thread);
 // Its command, as ps(1) names it; "" if it cannot be said.
 [[nodiscard]] std::string command_of(u32 thread);
 
 // From the text of /proc/TID/status, and of /proc/PID/stat. Pure.
 [[nodiscard]] std::optional<u32> process_in_status(std::string_view status);
+[[nodiscard]] std::vector<gid_t> groups_in_status(std::string_view status);
 [[nodiscard]] std::optional<u64> start_in_stat(std::string_view stat);
 
 } // namespace bgfs

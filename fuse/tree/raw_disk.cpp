@@ -75,8 +75,8 @@ error raw_disk::beyond_end(u64 offset) const {
   return {
       error_kind::no_space,
       fmt::format("cannot write at {:#x} of '{}': the disk has {:#x} bytes and is not growable; "
-                  "write the new size to {}.d/size first",
-                  offset, policy_.name, length(), policy_.path),
+                  "{} first",
+                  offset, policy_.name, length(), policy_.how_to_resize),
       ENOSPC};
 }
 
@@ -233,12 +233,12 @@ task<void> raw_disk::set_length(u64 to_length) {
     co_await zero({0, length()}, true);
     co_return;
   }
-  co_await fail(error{error_kind::permission,
-                      fmt::format("a disk cannot be truncated: '{0}' has {1} bytes and keeps them; "
-                                  "write the new size to {2}.d/size, or set 'growable: true' in "
-                                  "its export",
-                                  policy_.name, length(), policy_.path),
-                      EPERM});
+  co_await fail(
+      error{error_kind::permission,
+            fmt::format("a disk cannot be truncated: '{}' has {} bytes and keeps them; {}, or "
+                        "set 'growable: true' in its export",
+                        policy_.name, length(), policy_.how_to_resize),
+            EPERM});
 }
 
 task<u64> raw_disk::allocated_length() {

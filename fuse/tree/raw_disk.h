@@ -20,8 +20,8 @@ namespace bgfs {
 class partition_set;
 
 struct disk_policy {
-  std::string name; // for messages: "web"
-  std::string path; // of the raw file: "/mnt/web"
+  std::string name;               // for messages: "web"
+  std::string how_to_resize = {}; // for messages: "write the new size to /mnt/web.d/size"
   bool is_writable = false;
   bool is_growable = false;
   truncate_policy on_truncate = truncate_policy::refuse;

@@ -8,10 +8,6 @@
 namespace bgfs {
 namespace {
 
-bool is_kept(unsigned char c) {
-  return c >= 0x20 && c != 0x7f && c != '/';
-}
-
 // The front of an escaped name: neither a character nor a %XX is cut in two.
 std::string_view front_of(std::string_view name, std::size_t length_max) {
   std::size_t length = 0;
@@ -38,24 +34,6 @@ std::string name_with_id(std::string_view escaped, std::string_view id, unsigned
 }
 
 } // namespace
-
-std::string escape_name(std::string_view name) {
-  std::string out;
-  while (!name.empty()) {
-    const std::size_t length = character_length(name);
-    const auto first = static_cast<unsigned char>(name.front());
-    if (length == 0 || !is_kept(first)) {
-      out += fmt::format("%{:02X}", first);
-      name.remove_prefix(1);
-    } else {
-      out += name.substr(0, length);
-      name.remove_prefix(length);
-    }
-  }
-  if (out == "." || out == "..")
-    out.replace(0, 1, "%2E");
-  return out;
-}
 
 shown_names::shown_names(std::span<const named_item> items) : names_(items.size()) {
   std::vector<std::string> escaped;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "graph/base/ints.h"
+#include "graph/base/text.h"
 
 #include <span>
 #include <string>
@@ -12,10 +13,6 @@
 #include <vector>
 
 namespace bgfs {
-
-// What no file name, or no terminal, should hold is %XX: bytes that are not UTF-8, control
-// characters, '/'. "." and ".." begin with %2E.
-[[nodiscard]] std::string escape_name(std::string_view name);
 
 // Something that has a name, and an id that tells it from others of that name.
 struct named_item {

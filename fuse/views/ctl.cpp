@@ -2,6 +2,7 @@
 // ctl: one verb per write; reading it lists them.
 #include "fuse/tree/external_snapshots.h"
 #include "fuse/tree/reload.h"
+#include "fuse/views/check_command.h"
 #include "fuse/views/common.h"
 
 #include "graph/base/text.h"
@@ -68,6 +69,8 @@ task<void> backing(view_subject subject, std::string rest) {
 constexpr std::array verbs = {
     verb{"flush", "makes everything written so far durable", flush},
     verb{"retry", "tries again to open a root that failed", retry},
+    verb{"check", "looks for contradictions in the image; what it finds is in last-check",
+         check_command, true},
     verb{"revert",
          "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
          "unless another snapshot has it",

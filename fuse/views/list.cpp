@@ -8,7 +8,7 @@ namespace bgfs {
 
 extern const view info_view, info_json_view, map_view, map_json_view, map_svg_view, state_view,
     root_stats_view, root_stats_json_view, openers_view, last_error_view, size_view, ctl_view,
-    root_help_view;
+    root_help_view, last_check_view, last_check_json_view;
 extern const view shown_info_json_view;
 extern const view layer_file_view;
 extern const view snapshot_hold_view;
@@ -29,10 +29,10 @@ extern const view events_view, events_fd_view, log_view, log_level_view, metrics
 namespace {
 
 constexpr std::array root_views = {
-    &info_view,      &info_json_view,  &map_view,        &map_json_view,
-    &map_svg_view,   &state_view,      &root_stats_view, &root_stats_json_view,
-    &openers_view,   &last_error_view, &size_view,       &ctl_view,
-    &root_help_view,
+    &info_view,    &info_json_view,  &map_view,        &map_json_view,
+    &map_svg_view, &state_view,      &root_stats_view, &root_stats_json_view,
+    &openers_view, &last_error_view, &last_check_view, &last_check_json_view,
+    &size_view,    &ctl_view,        &root_help_view,
 };
 constexpr std::array shown_disk_views = {&shown_info_json_view, &map_view, &map_json_view};
 constexpr std::array layer_views = {&map_svg_view, &layer_file_view};

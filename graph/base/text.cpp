@@ -216,4 +216,30 @@ std::size_t character_length(std::string_view text) {
   return is_impossible ? 0 : length;
 }
 
+namespace {
+
+bool is_kept(unsigned char c) {
+  return c >= 0x20 && c != 0x7f && c != '/';
+}
+
+} // namespace
+
+std::string escape_name(std::string_view name) {
+  std::string out;
+  while (!name.empty()) {
+    const std::size_t length = character_length(name);
+    const auto first = static_cast<unsigned char>(name.front());
+    if (length == 0 || !is_kept(first)) {
+      out += fmt::format("%{:02X}", first);
+      name.remove_prefix(1);
+    } else {
+      out += name.substr(0, length);
+      name.remove_prefix(length);
+    }
+  }
+  if (out == "." || out == "..")
+    out.replace(0, 1, "%2E");
+  return out;
+}
+
 } // namespace bgfs

@@ -29,4 +29,8 @@ namespace bgfs {
 // How many bytes the UTF-8 character at the front of a text takes; 0: it is none (RFC 3629).
 [[nodiscard]] std::size_t character_length(std::string_view text);
 
+// What no file name, or no terminal, should hold is %XX: bytes that are not UTF-8, control
+// characters, '/'. "." and ".." begin with %2E.
+[[nodiscard]] std::string escape_name(std::string_view name);
+
 } // namespace bgfs

@@ -161,7 +161,7 @@ def case_wrong_command_lines_say_what_is_right():
     fails("config", saying="'check' and a graph file are expected")
     fails("config", "chekc", saying="did you mean 'check'?")
     fails("drivers", "qcow3", saying="there is no driver 'qcow3'; did you mean 'qcow2'?")
-    fails("mount", saying="a graph file or an image, and a directory are expected")
+    fails("mount", saying="a graph file or an image, and a directory or file are expected")
     fails("mount", "a.raw", ".", saying="give -F raw", status=32)
     fails("mount", "-w", "a.qcow2", ".", saying="with -F FORMAT", status=32)
     fails("mount", "-w", "g.yaml", ".", saying="--writable and -F are for one image")

@@ -207,6 +207,9 @@ def enter_private_namespace():
     os.rmdir(place)
 
 
+WHAT_WAS_THERE = "what was there before\n"
+
+
 class Mount:
     def __init__(self, env, path, process=None):
         self.env, self.path, self.process = env, pathlib.Path(path), process
@@ -250,6 +253,30 @@ class Mount:
             if ok:
                 equal(status, 0, f"exit status of the daemon ({self.process.stderr.read()})")
         return done
+
+
+class FileMount(Mount):
+    """One root on one file: what Mount asks files for are attributes of it."""
+
+    @staticmethod
+    def attribute(name):
+        head, rest = name.split("/", 1)
+        return "user.bgfs." + (f"mount/{rest}" if head == ".bgfs" else rest)
+
+    def read(self, name):
+        text = os.getxattr(self.path, self.attribute(name)).decode()
+        return text + "\n" if text else ""
+
+    def command(self, name, text):
+        os.setxattr(self.path, self.attribute(name), text.encode())
+
+    def refusal(self, name, text):
+        try:
+            self.command(name, text)
+            return 0, ""
+        except OSError as e:
+            log = ".bgfs/last-error" if name.startswith(".bgfs/") else "disk.d/last-error"
+            return e.errno, self.read(log).splitlines()[-1].split(" ", 4)[4] + "\n"
 
 
 def is_whole_file(name, nodes, directory):
@@ -354,6 +381,23 @@ class Env:
         if done.returncode != 0:
             raise Failure(f"mount ended with {done.returncode}: {done.stderr}")
         mounted = Mount(self, self.dir / name)
+        mounted.stderr = done.stderr
+        self.mounts.append(mounted)
+        return mounted
+
+    def mount_file_status(self, graph, *options, name="disk.img", before=(), **more):
+        """Runs bgfs mount on a regular file, which holds a few words until then."""
+        path = self.dir / name
+        if name not in os.listdir(self.dir):
+            path.write_text(WHAT_WAS_THERE)
+        return run(*before, BGFS, "mount", *self.with_defaults(options), graph, path, ok=False,
+                   env=self.environment, **more)
+
+    def mount_file(self, graph, *options, name="disk.img", before=(), **more):
+        done = self.mount_file_status(graph, *options, name=name, before=before, **more)
+        if done.returncode != 0:
+            raise Failure(f"mount ended with {done.returncode}: {done.stderr}")
+        mounted = FileMount(self, self.dir / name)
         mounted.stderr = done.stderr
         self.mounts.append(mounted)
         return mounted

@@ -38,7 +38,8 @@ def failed_root(env):
     contains(state[1], "missing.raw", "the reason")
     contains(m.read("bad.d/last-error"), "missing.raw", "last-error")
     contains(m.read(".bgfs/last-error"), "open bad", ".bgfs/last-error")
-    equal(os.getxattr(m / "bad", "user.bgfs.state"), b"failed", "user.bgfs.state")
+    equal(os.getxattr(m / "bad", "user.bgfs.state"), m.read("bad.d/state").rstrip("\n").encode(),
+          "user.bgfs.state")
     equal(pread(m / "good", 0, 4), b"good", "the other root")
 
 

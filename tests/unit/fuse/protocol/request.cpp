@@ -28,6 +28,19 @@ bytes request(u32 opcode, std::span<const std::byte> body, u16 extensions = 0) {
   return made;
 }
 
+// SETXATTR with its short arguments: length and flags.
+bytes setting(u32 length, std::string_view name, std::string_view value) {
+  bytes made(2 * sizeof(u32));
+  store(std::span(made), length);
+  store(std::span(made), u32{1}, sizeof length);
+  for (const char c : name)
+    made.push_back(static_cast<std::byte>(c));
+  made.push_back(std::byte{});
+  for (const char c : value)
+    made.push_back(static_cast<std::byte>(c));
+  return made;
+}
+
 template<class T>
 bytes wire(const T& value, std::string_view text = {}, bool ends = true) {
   bytes made(sizeof value);
@@ -88,6 +101,8 @@ TEST_CASE("every request with arguments is refused when it is cut anywhere befor
       {FUSE_FSYNC, wire(fuse_fsync_in{})},
       {FUSE_GETXATTR, wire(fuse_getxattr_in{}, "user.x")},
       {FUSE_LISTXATTR, wire(fuse_getxattr_in{})},
+      {FUSE_SETXATTR, setting(3, "user.bgfs.ctl", "one")},
+      {FUSE_REMOVEXATTR, text(std::string_view("user.x\0", 7))},
       {FUSE_INTERRUPT, wire(fuse_interrupt_in{})},
       {FUSE_FALLOCATE, wire(fuse_fallocate_in{})},
       {FUSE_LSEEK, wire(fuse_lseek_in{})},
@@ -114,6 +129,25 @@ TEST_CASE("every request with arguments is refused when it is cut anywhere befor
         CHECK(cut.error().kind() == error_kind::invalid_argument);
     }
   }
+}
+
+TEST_CASE("an attribute that is set is taken apart, with a path for its name") {
+  const auto parsed = parse(request(FUSE_SETXATTR, setting(3, "user.bgfs.a/b", "one")));
+  REQUIRE(parsed.has_value());
+  const auto& set = std::get<ask::setxattr>(*parsed);
+  CHECK(set.name == "user.bgfs.a/b");
+  CHECK(set.value == "one");
+  CHECK(set.flags == 1);
+  const auto empty = parse(request(FUSE_SETXATTR, setting(0, "user.bgfs.a", "")));
+  REQUIRE(empty.has_value());
+  CHECK(std::get<ask::setxattr>(*empty).value.empty());
+  // It says another length than it carries, has no name, or one that no attribute has.
+  CHECK_FALSE(parse(request(FUSE_SETXATTR, setting(4, "user.bgfs.a", "one"))).has_value());
+  CHECK_FALSE(parse(request(FUSE_SETXATTR, setting(2, "user.bgfs.a", "one"))).has_value());
+  CHECK_FALSE(parse(request(FUSE_SETXATTR, setting(~0u, "user.bgfs.a", "one"))).has_value());
+  CHECK_FALSE(parse(request(FUSE_SETXATTR, setting(0, "", ""))).has_value());
+  CHECK_FALSE(parse(request(FUSE_SETXATTR, setting(0, std::string(256, 'x'), ""))).has_value());
+  CHECK_FALSE(parse(request(FUSE_REMOVEXATTR, wire(u8{'x'}, std::string(255, 'x')))).has_value());
 }
 
 TEST_CASE("a write's payload is what follows its arguments, in place") {
@@ -188,7 +222,7 @@ TEST_CASE("what must not be answered with ENOSYS is refused by name") {
   const auto errno_for = [](u32 opcode) {
     return std::get<ask::refused>(*parse(request(opcode, {}))).os_error;
   };
-  CHECK(errno_for(FUSE_SETXATTR) == EOPNOTSUPP);
+  CHECK(errno_for(FUSE_TMPFILE) == EOPNOTSUPP);
   CHECK(errno_for(FUSE_IOCTL) == ENOTTY);
   CHECK(std::holds_alternative<ask::unknown>(*parse(request(FUSE_BMAP, {}))));
   CHECK(std::holds_alternative<ask::unknown>(*parse(request(9999, {}))));

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// bgfs point: frozen instants of one root of a mount, or of all. Exit statuses are those of bgfs
+// reload: 1 for a wrong call and what is no mount, 32 for what the mount refuses.
+#include "config/commands/commands.h"
+#include "config/mount_client.h"
+#include "config/mounted_root.h"
+#include "graph/base/text.h"
+
+#include <algorithm>
+
+namespace bgfs {
+namespace {
+
+constexpr int status_usage = 1;
+constexpr int status_refused = 32;
+
+// Where points are directories.
+struct points_place {
+  control_tree control;
+  std::string directory; // "points", ".bgfs/points"
+};
+
+result<points_place> find_points(const std::string& given) {
+  if (const auto root = mounted_root::find(given)) {
+    BGFS_TRY(const mounted_root found, *root);
+    return points_place{found.control(), "points"};
+  }
+  BGFS_TRY(const mount_client mount, mount_client::find(given));
+  return points_place{control_tree::below(mount.directory()), ".bgfs/points"};
+}
+
+int refuse_usage(const command_call& call, const std::string& why) {
+  complain(call, why + "; see 'bgfs point --help'");
+  return status_usage;
+}
+
+// "mon: ok", and why not. Of all roots together there is no state: the names alone.
+result<> list(const points_place& at) {
+  BGFS_TRY(const std::vector<std::string> names, at.control.list(at.directory));
+  for (const std::string& name : names) {
+    const result<std::string> state = at.control.read(at.directory + "/" + name + "/state");
+    print(state ? fmt::format("{}: {}\n", name, state->substr(0, state->find('\n'))) : name + "\n");
+  }
+  return {};
+}
+
+} // namespace
+
+int run_point(const command_call& call) {
+  arguments known(call.name,
+                  "add PLACE NAME\n"
+                  "       bgfs point remove PLACE NAME\n"
+                  "       bgfs point list PLACE",
+                  "Freezes a disk at one instant, by copying what is written over, and begins a\n"
+                  "bitmap NAME in the same instant; ends that, or lists such points. PLACE is the\n"
+                  "raw file of a root, or the directory of a mount, for all of its roots at once.");
+  const parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  if (parsed.is_over)
+    return parsed.status;
+  constexpr std::string_view verbs[] = {"add", "remove", "list"};
+  const std::vector<std::string>& given = parsed.operands;
+  if (given.empty())
+    return refuse_usage(call, "'add', 'remove' or 'list' is expected");
+  const std::string& verb = given[0];
+  if (std::ranges::find(verbs, verb) == std::end(verbs))
+    return refuse_usage(call,
+                        fmt::format("there is no 'point {}'{}", verb, did_you_mean(verb, verbs)));
+  if (given.size() != (verb == "list" ? 2U : 3U))
+    return refuse_usage(call, verb == "list"
+                                  ? "a raw file or a directory is expected"
+                                  : "a raw file or a directory, and a name are expected");
+  const result<points_place> at = find_points(given[1]);
+  if (!at) {
+    complain(call, at.error().message());
+    return status_usage;
+  }
+  result<> done;
+  if (verb == "list")
+    done = list(*at);
+  else if (verb == "add")
+    done = at->control.make_directory(at->directory + "/" + given[2]);
+  else
+    done = at->control.remove_directory(at->directory + "/" + given[2]);
+  if (done)
+    return 0;
+  complain(call, done.error().message());
+  return status_refused;
+}
+
+} // namespace bgfs

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: MIT
+"""bgfs snapshot, bitmap, info, map, check and point on the raw file of a mount."""
+import json
+import os
+import subprocess
+
+from mount_suite import *  # noqa: F403
+
+
+def bgfs(*words, **options):
+    return run(BGFS, *words, ok=False, **options)
+
+
+def well(*words):
+    done = bgfs(*words)
+    equal((done.returncode, done.stderr), (0, ""), f"bgfs {' '.join(map(str, words))}")
+    return done.stdout
+
+
+def ways(env, image, fmt, **export):
+    """The same image as raw files: beside its control directory, bound elsewhere, mounted alone."""
+    graph = env.simple(image, fmt, **export)
+    m = env.mount(graph)
+    yield m / "disk"
+    bound = env.file("bound.img", "")
+    run("mount", "--bind", m / "disk", bound)
+    yield bound
+    run("umount", bound)
+    m.umount()
+    m = env.mount_file(graph)
+    yield m.path
+    m.umount()
+
+
+def control_of(disk):
+    return lambda name: os.getxattr(disk, f"user.bgfs.{name}").decode()
+
+
+def without_dates(text):
+    return [line.split()[:2] for line in text.splitlines()]
+
+
+@case("bgfs snapshot lists, creates, applies and deletes through the mount", needs=["qemu-img"])
+def snapshots(env):
+    image = env.qcow2("a.qcow2", "8M")
+    for disk in ways(env, image, "qcow2"):
+        equal(well("snapshot", "-l", disk), "", "no snapshots")
+        pwrite(disk, 0, b"first")
+        well("snapshot", "-c", "mon", disk)
+        pwrite(disk, 0, b"later")
+        well("snapshot", "-c", "tue", disk)
+        listed = without_dates(well("snapshot", disk))
+        equal(listed, without_dates(run("qemu-img", "snapshot", "-U", "-l", image).stdout), "-l")
+        well("snapshot", "-a", "mon", disk)
+        equal(pread(disk, 0, 5), b"first", "after -a")
+        well("snapshot", "-a", "2", disk)
+        equal(pread(disk, 0, 5), b"later", "after -a by id")
+        for words, wanted in ((("-d", "none"), "'none'"), (("-a", "none"), "'none'"),
+                              (("-c", "a/b"), ""), (("-c", "mon"), "already")):
+            done = bgfs("snapshot", *words, disk)
+            equal(done.returncode, 1, f"exit status of {words}")
+            check(done.stderr.startswith("bgfs snapshot: "), done.stderr)
+            contains(done.stderr, wanted, "standard error")
+        well("snapshot", "-d", "snapshot.id=1", disk)
+        well("snapshot", "-d", "tue", disk)
+        equal(well("snapshot", "-l", disk), "", "what is left")
+        with open(disk):
+            well("snapshot", "-c", "x", disk)
+            done = bgfs("snapshot", "-a", "x", disk)
+            equal(done.returncode, 1, "-a while it is open")
+            contains(done.stderr, f"while process {os.getpid()} ", "standard error")
+        well("snapshot", "-d", "x", disk)
+    qemu_check(image)
+
+
+@case("snapshots with odd names, two of one name, are found by name and id", needs=["qemu-img"])
+def odd_names(env):
+    image = env.qcow2("a.qcow2", "8M")
+    for name in ("twin", "twin", "a/b", "50%", "new\nline"):
+        run("qemu-img", "snapshot", "-c", name, image)
+    m = env.mount(env.simple(image, "qcow2"))
+    for which in ("snapshot.id=2", "a/b", "50%", "new\nline", "twin"):
+        well("snapshot", "-d", which, m / "disk")
+    equal(well("snapshot", "-l", m / "disk"), "", "what is left")
+    m.umount()
+
+
+@case("bgfs bitmap acts through the mount, and says what is not kept", needs=["qemu-img"],
+      unpassed=True)
+def bitmaps(env):
+    image = env.qcow2("a.qcow2", "8M")
+    for disk in ways(env, image, "qcow2"):
+        well("bitmap", "--add", "-g", "32K", disk, "one")
+        well("bitmap", "--add", "--disable", disk, "two")
+        pwrite(disk, 0, b"dirty")
+        control = control_of(disk)
+        equal([control(f"bitmaps/{b}/{k}") for b in ("one", "two")
+               for k in ("granularity", "enabled", "count")],
+              ["32768", "1", "32768", "65536", "0", "0"], "granularity, enabled, count")
+        well("bitmap", "--merge", "one", disk, "two")
+        equal(control("bitmaps/two/count"), "65536", "after --merge")
+        well("bitmap", "--enable", "--clear", disk, "two")
+        equal([control(f"bitmaps/two/{k}") for k in ("enabled", "count")], ["1", "0"], "after both")
+        for words, wanted in ((("--add", disk, "one"), "already"),
+                              (("--remove", disk, "none"), "none"),
+                              (("--merge", "none", disk, "one"), "none"),
+                              (("--merge", "x", "-b", image, disk, "one"), "-b is not for"),
+                              (("--add", "-g", "3", disk, "bad"), "")):
+            done = bgfs("bitmap", *words)
+            equal(done.returncode, 1, f"exit status of {words}")
+            contains(done.stderr, wanted, "standard error")
+        done = bgfs("bitmap", "--clear", "--merge", "none", disk, "one")
+        equal(done.returncode, 1, "exit status when the second fails")
+        contains(done.stderr, "the first 1 of 2 actions were carried out", "standard error")
+        well("bitmap", "--remove", disk, "one")
+        well("bitmap", "--remove-all", disk)
+        equal(control("bitmaps/"), "", "what is left")
+    m = env.mount(env.simple(env.raw("a.raw", MiB)))
+    done = bgfs("bitmap", "--add", m / "disk", "b")
+    equal(done.returncode, 0, "of a raw image")
+    contains(done.stderr, "bitmap 'b' is not kept in the image", "standard error")
+    m.umount()
+
+
+@case("bgfs info and map print of a raw file what they print of its image", needs=["qemu-img"])
+def info_and_map(env):
+    base = env.qcow2("base.qcow2", "8M")
+    run("qemu-io", "-c", "write -P 1 1M 1M", base)
+    image = env.qcow2("a.qcow2", None, backing=base)
+    run("qemu-io", "-c", "write -P 2 0 64k", image)
+    node = {"backing": {"driver": "qcow2", "read-only": True,
+                        "file": {"driver": "file", "filename": str(base)}}}
+    verbs = (("info", "--output=json"), ("info",), ("info", "--backing-chain", "--output=json"),
+             ("info", "--backing-chain"), ("map",), ("map", "--output=json"))
+
+    def shown(name):
+        texts = []
+        for verb in verbs:
+            text = well(*verb, name)
+            if "--output=json" in verb:
+                found = json.loads(text)
+                for layer in found if isinstance(found, list) else [found]:
+                    for key in ("actual-size", "dirty-flag", "children"):
+                        layer.pop(key, None)
+                text = json.dumps(found, sort_keys=True)
+            texts.append("\n".join(l for l in text.splitlines() if "disk size" not in l))
+        return texts
+
+    wanted = shown(image)
+    graph = env.simple(image, "qcow2", node=node)
+    m = env.mount(graph)
+    bound = env.file("bound.img", "")
+    run("mount", "--bind", m / "disk", bound)
+    for disk in (m / "disk", bound):
+        for verb, found, expected in zip(verbs, shown(disk), wanted):
+            equal(found, expected, f"{verb} of {disk}")
+    for words, sentence in ((("info", "--limits"), "--limits is not for"),
+                            (("map", "-s", "1M"), "-s and -l are not for")):
+        done = bgfs(*words, m / "disk")
+        equal(done.returncode, 1, f"exit status of {words}")
+        contains(done.stderr, sentence, "standard error")
+    # With a format it is a file like any other.
+    contains(well("info", "-f", "raw", m / "disk"), "file format: raw", "info -f raw")
+    equal(json.loads(well("map", "-f", "raw", "--output=json", m / "disk"))[0]["depth"], 0, "map")
+    run("umount", bound)
+    m.umount()
+
+
+@case("bgfs check looks through an image that is in use, and leaves what it found in last-check",
+      needs=["qemu-img"])
+def checked(env):
+    image = env.qcow2("a.qcow2", "8M")
+    run("qemu-io", "-c", "write -P 1 0 1M", image)
+    for disk in ways(env, image, "qcow2"):
+        done = bgfs("check", disk)
+        equal((done.returncode, done.stderr), (0, ""), "a sound image")
+        contains(done.stdout, "No errors were found on the image.", "standard output")
+        found = json.loads(well("check", "--output=json", disk))
+        wanted = json.loads(run("qemu-img", "check", "-U", "--output=json", image).stdout)
+        equal({k: found[k] for k in wanted if k != "filename"},
+              {k: wanted[k] for k in wanted if k != "filename"}, "as the peer says")
+        equal(bgfs("check", "-q", disk).stdout, "", "-q")
+    m = env.mount(env.simple(image, "qcow2"))
+    equal(m.read("disk.d/last-check"), "never: write 'check' to ctl\n", "last-check at first")
+    equal(m.read("disk.d/last-check.json"), "{}\n", "last-check.json at first")
+    m.command("disk.d/ctl", "check")
+    contains(m.read("disk.d/last-check"), "No errors were found on the image.", "last-check")
+    for text, sentence in (("check everything", "write 'check', not 'check everything'"),
+                           ("check repair=all", "unmount it and run 'bgfs check -r all'")):
+        found = m.refusal("disk.d/ctl", text)
+        contains(found[1], sentence, text)
+    equal(bgfs("check", "-r", "all", m / "disk").returncode, 1, "-r all")
+    m.umount()
+    # A cluster that nobody uses, and one that is used and not counted.
+    os.truncate(image, 120 * 65536)
+    with open(image, "r+b") as f:
+        f.seek(48)
+        table = int.from_bytes(f.read(8), "big")
+        f.seek(table)
+        block = int.from_bytes(f.read(8), "big")
+        f.seek(block + 2 * 100)
+        f.write(b"\0\1")
+    m = env.mount(env.simple(image, "qcow2"))
+    done = bgfs("check", m / "disk")
+    equal(done.returncode, 3, "a leak")
+    contains(done.stderr, "Leaked cluster 100", "standard error")
+    contains(done.stdout, "1 leaked clusters were found", "standard output")
+    contains(m.read("disk.d/last-check"), "Leaked cluster 100", "last-check")
+    equal(json.loads(m.read("disk.d/last-check.json"))["leaks"], 1, "last-check.json")
+    m.umount()
+    m = env.mount(env.simple(env.raw("a.raw", MiB)))
+    equal(bgfs("check", m / "disk").returncode, 63, "a format without checks")
+    m.umount()
+
+
+@case("a check beside writers finds nothing and mixes nothing", needs=["qemu-img"], timeout=200)
+def checked_under_load(env):
+    image = env.qcow2("a.qcow2", "256M")
+    m = env.mount(env.simple(image, "qcow2"))
+    writer = subprocess.Popen(
+        ["python3", "-c", "import os, sys\n"
+         "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+         "for i in range(0, 256 << 20, 64 << 10):\n"
+         "    os.pwrite(fd, ((b'%09d' % i) * 7000)[:65536], i)\n", str(m / "disk")])
+    env.others.append(writer)
+    count = 0
+    while writer.poll() is None or count < 3:
+        done = bgfs("check", m / "disk")
+        check(done.returncode in (0, 3), f"status {done.returncode}: {done.stderr}")
+        count += 1
+    equal(writer.wait(), 0, "the writer")
+    equal(bgfs("check", m / "disk").returncode, 0, "at the end")
+    for i in range(0, 256 * MiB, 5 * MiB):
+        equal(pread(m / "disk", i, 9), b"%09d" % i, f"at {i}")
+    m.umount()
+    qemu_check(image)
+
+
+@case("who names an image that is mounted is told which raw file to name", needs=["qemu-img"])
+def locked(env):
+    image = env.qcow2("a.qcow2", "8M")
+    m = env.mount(env.simple(image, "qcow2"))
+    for words in (("snapshot", "-c", "x"), ("info",), ("check",), ("map",)):
+        done = bgfs(*words, image)
+        equal(done.returncode, 1, f"exit status of {words}")
+        contains(done.stderr, f"; a mount shows it as '{m / 'disk'}': name that file instead",
+                 f"standard error of {words}")
+    m.umount()
+    m = env.mount_file(env.simple(image, "qcow2"))
+    contains(bgfs("info", image).stderr, f"a mount shows it as '{m.path}'", "a mount of one file")
+    m.umount()
+    equal(bgfs("info", image).returncode, 0, "after umount")
+
+
+@case("a raw file that cannot be commanded says so")
+def no_control(env):
+    m = env.mount(env.simple(env.raw("a.raw", MiB), control="none"))
+    done = bgfs("info", m / "disk")
+    equal(done.returncode, 1, "exit status")
+    contains(done.stderr, "whose export has 'control: none'", "standard error")
+    contains(well("info", "-f", "raw", m / "disk"), "file format: raw", "with -f")
+    m.umount()
+
+
+@case("bgfs point adds, lists and removes points of one root and of all", unpassed=True)
+def points(env):
+    image, other = env.raw("a.raw", MiB, b"before"), env.raw("b.raw", MiB)
+    nodes = [{"node-name": n, "driver": "raw", "file": {"driver": "file", "filename": str(f)}}
+             for n, f in (("a", image), ("b", other))]
+    m = env.mount(env.graph(nodes, [{"name": n, "node-name": n, "writable": True} for n in "ab"]))
+    well("point", "add", m / "a", "mon")
+    pwrite(m / "a", 0, b"after!")
+    equal(pread(m / "a.d/points/mon/disk", 0, 6), b"before", "the point")
+    equal(well("point", "list", m / "a"), "mon: ok\n", "list")
+    equal(well("point", "list", m / "b"), "", "list of the other root")
+    well("point", "add", m.path, "all")
+    equal(well("point", "list", m.path), "all\nmon\n", "list of all roots")
+    equal(well("point", "list", m / "b"), "all: ok\n", "list of the other root")
+    done = bgfs("point", "add", m / "a", "mon")
+    equal(done.returncode, 32, "one that is there")
+    contains(done.stderr, "mon", "standard error")
+    well("point", "remove", m.path, "all")
+    well("point", "remove", m / "a", "mon")
+    for words, wanted in (((), "'add', 'remove' or 'list' is expected"),
+                          (("ad", m.path), "did you mean 'add'?"),
+                          (("add", m.path), "and a name are expected"),
+                          (("list",), "a raw file or a directory is expected"),
+                          (("list", env.dir), "is no mount of bgfs")):
+        done = bgfs("point", *words)
+        equal(done.returncode, 1, f"exit status of {words}")
+        contains(done.stderr, wanted, "standard error")
+    equal(bgfs("point", "remove", m / "a", "none").returncode, 32, "one that is not there")
+    m.umount()
+    m = env.mount_file(env.simple(image))
+    well("point", "add", m.path, "mon")
+    equal(well("point", "list", m.path), "mon: ok\n", "of a mount of one file")
+    well("point", "remove", m.path, "mon")
+    m.umount()
