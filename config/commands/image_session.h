@@ -3,6 +3,7 @@
 // command's own.
 #pragma once
 
+#include "config/commands/command_signals.h"
 #include "config/commands/commands.h"
 #include "config/references.h"
 #include "graph/io/with.h"
@@ -67,43 +68,27 @@ struct allowed_references {
 class command_session {
 public:
   [[nodiscard]] static result<std::unique_ptr<command_session>>
-  create(const registry& drivers, const allowed_references& allowed,
-         std::shared_ptr<const secret_store> secrets = nullptr);
+  create(const registry& drivers, const allowed_references& allowed, command_signals& signals,
+         std::shared_ptr<const secret_store> secrets);
   ~command_session();
 
   [[nodiscard]] graph& nodes() { return *graph_; }
   [[nodiscard]] loop& home() { return *loop_; }
   [[nodiscard]] const reference_policy& policy() const { return policy_; }
   [[nodiscard]] const registry& drivers() const { return drivers_; }
+  [[nodiscard]] command_signals& signals() { return signals_; }
   [[nodiscard]] const std::shared_ptr<const secret_store>& secrets() const { return secrets_; }
 
 private:
-  command_session(std::unique_ptr<loop> home, const registry& drivers, reference_policy policy);
+  command_session(std::unique_ptr<loop> home, const registry& drivers, reference_policy policy,
+                  command_signals& signals);
   const registry& drivers_;
+  command_signals& signals_;
   reference_policy policy_;
   std::shared_ptr<const secret_store> secrets_;
   policy_resolver resolver_;
   std::unique_ptr<loop> loop_;
   std::unique_ptr<graph> graph_;
 };
-
-// Runs the task to its end and says what went wrong: the usual body of a command.
-int run_session(const command_call& call, const allowed_references& allowed,
-                const std::function<task<void>(command_session&)>& body);
-
-// The same with the objects that images need: those of --object, which are wiped.
-int run_session(const command_call& call, const allowed_references& allowed,
-                std::vector<std::string> objects,
-                const std::function<task<void>(command_session&)>& body);
-
-// --object, for every command that opens or makes images.
-void add_object_option(arguments& known, std::vector<std::string>& into);
-
-// The host cache mode of an image, under the name and letter that the command gives it.
-void add_cache_option(arguments& known, char letter, std::string_view name, std::string_view help,
-                      host_cache& into);
-
-// The options for them, which every command that opens images has.
-void add_reference_options(arguments& known, allowed_references& into);
 
 } // namespace bgfs

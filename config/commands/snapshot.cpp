@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // bgfs snapshot: internal snapshots of an image.
-#include "config/commands/image_session.h"
+#include "config/commands/verb_frame.h"
 #include "config/snapshot_text.h"
 
 #include <chrono>
@@ -13,8 +13,7 @@ enum class snapshot_action : u8 { list, create, apply, remove };
 
 struct snapshot_options {
   image_choice image;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
   snapshot_action action = snapshot_action::list;
   std::string which;
   unsigned actions = 0; // given
@@ -136,15 +135,11 @@ int run_snapshot(const command_call& call) {
                   "snapshot.name=NAME or both.");
   known.flag('l', "list", "list them, which is done when nothing else is asked for", lists);
   declare_actions(known, o);
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             o.image.format);
+  add_image_options(known, o.image);
   known.flag('U', "force-share", "with -l: even while somebody else is writing it",
              o.image.is_force_shared);
   known.flag('q', "quiet", "print nothing but the list", o.is_quiet);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             o.image.is_options);
-  add_object_option(known, o.objects);
-  add_reference_options(known, o.allowed);
+  add_session_options(known, o.session);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
@@ -153,7 +148,8 @@ int run_snapshot(const command_call& call) {
     return 1;
   }
   o.image.name = parsed.operands[0];
-  return run_session(call, o.allowed, std::move(o.objects),
+  o.session.ends_in_order = true;
+  return run_session(call, o.session,
                      [&](command_session& session) { return run_action(session, o); });
 }
 

@@ -68,6 +68,7 @@ private:
     const async_mutex::guard alone = co_await taking_.lock();
     if (position_ == total_)
       co_return std::nullopt;
+    co_await stop_if_cancelled("copying");
     auto [index, base] = source_at(position_);
     const copy_source& source = plan_.sources[index];
     const byte_range rest{position_ - base,
