@@ -184,6 +184,8 @@ task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice)
   permissions wanted{permission::consistent_read, permission::all};
   if (choice.is_writable)
     wanted.used |= permission::write;
+  if (choice.is_resized)
+    wanted.used |= permission::resize;
   if (choice.is_writable && !choice.shares_writes)
     wanted.shared &= static_cast<permission_set>(~(permission::write | permission::resize));
   result<std::unique_ptr<root>> attached =

@@ -19,6 +19,7 @@ struct image_choice {
   std::string format = {}; // -f; empty: by its first bytes
   bool is_options = false; // --image-opts
   bool is_writable = false;
+  bool is_resized = false;        // with it: its length will change
   bool shares_writes = false;     // others of this process and elsewhere may write, too
   bool is_force_shared = false;   // -U
   bool needs_backing = true;      // false: only the image itself is opened
