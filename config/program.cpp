@@ -33,6 +33,7 @@ constexpr command command_table[] = {
     {"bitmap", "add, change or remove the dirty bitmaps of an image", run_bitmap},
     {"amend", "change how an image is made, where it is", run_amend},
     {"commit", "give the content of an overlay to the image below it", run_commit},
+    {"rebase", "give an overlay another backing file", run_rebase},
     {"resize", "make the disk of an image longer or shorter", run_resize},
     {"measure", "say how large a new image will be", run_measure},
     {"io", "read, write and examine an image by commands", run_io},
