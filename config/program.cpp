@@ -35,6 +35,7 @@ constexpr command command_table[] = {
     {"commit", "give the content of an overlay to the image below it", run_commit},
     {"rebase", "give an overlay another backing file", run_rebase},
     {"resize", "make the disk of an image longer or shorter", run_resize},
+    {"dd", "copy a part of an image", run_dd},
     {"measure", "say how large a new image will be", run_measure},
     {"io", "read, write and examine an image by commands", run_io},
 };
