@@ -36,6 +36,7 @@ constexpr command command_table[] = {
     {"rebase", "give an overlay another backing file", run_rebase},
     {"resize", "make the disk of an image longer or shorter", run_resize},
     {"dd", "copy a part of an image", run_dd},
+    {"bench", "measure how long requests to an image take", run_bench},
     {"measure", "say how large a new image will be", run_measure},
     {"io", "read, write and examine an image by commands", run_io},
 };

@@ -123,6 +123,8 @@ void add_options(const image_choice& choice, value& definition, const driver_typ
     set_if_absent(definition, "cache.direct", true);
   if (choice.cache == host_cache::unsafe)
     set_if_absent(definition, "cache.no-flush", true);
+  if (!choice.aio.empty())
+    set_if_absent(definition, "file.aio", choice.aio);
   if (choice.discards)
     set_if_absent(definition, "discard", "unmap");
   if (!choice.needs_backing && type.supports_backing)

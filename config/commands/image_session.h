@@ -26,6 +26,7 @@ struct image_choice {
   bool is_for_check = false;      // and that only to be checked (node_options::is_for_check)
   bool is_info_only = false;      // its content is not looked at: no key, no data file is needed
   bool discards = false;          // discards reach the host
+  std::string aio = {};           // how its file is read and written; empty: as it says
   std::string extra_options = {}; // name=value,... added to a path's definition
   std::string snapshot = {};      // -l: an internal snapshot of it, as parse_snapshot takes it
   host_cache cache = host_cache::writeback;
