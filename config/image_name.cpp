@@ -132,4 +132,9 @@ std::string combine_paths(std::string_view base_file, std::string_view name) {
   return fmt::format("{}{}", base_file.substr(0, slash + 1), name);
 }
 
+std::string backing_name_from(std::string_view overlay, const std::string& name) {
+  const bool is_path = !name.starts_with("json:") && protocol_of_name(name).empty();
+  return is_path ? combine_paths(overlay, name) : name;
+}
+
 } // namespace bgfs

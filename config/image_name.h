@@ -25,5 +25,7 @@ namespace bgfs {
 
 // "a/b.qcow2" for "b.qcow2" named by "a/c.qcow2"; an absolute name stays as it is.
 [[nodiscard]] std::string combine_paths(std::string_view base_file, std::string_view name);
+// What opens the backing file that the image `overlay` names so: paths are relative to its place.
+[[nodiscard]] std::string backing_name_from(std::string_view overlay, const std::string& name);
 
 } // namespace bgfs

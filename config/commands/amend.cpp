@@ -2,6 +2,7 @@
 // bgfs amend: change how an image is made, where it is.
 #include "config/commands/new_image.h"
 #include "config/commands/progress.h"
+#include "config/commands/verb_frame.h"
 #include "graph/io/spawn.h"
 
 namespace bgfs {
@@ -11,8 +12,7 @@ namespace {
 struct amend_arguments {
   image_choice image;
   std::vector<std::string> option_lists;
-  std::vector<std::string> objects;
-  allowed_references allowed;
+  session_options session;
   bool is_forced = false;
   bool is_progress_shown = false;
   bool is_quiet = false; // no progress, whatever asks for it
@@ -29,7 +29,7 @@ task<void> amend_open(open_image& image, command_session& session, const amend_a
     co_await fail(error_kind::unsupported, "images of format '{}' cannot be amended",
                   image.top().type().name);
   const options given = co_await read_options(image.top(), a.option_lists);
-  progress_line line(a.is_progress_shown && !a.is_quiet);
+  progress_line line(a.is_progress_shown && !a.is_quiet, session.signals());
   result<> done = co_await as_result(session.nodes().amend(
       image.top(), {.given = given,
                     .secrets = session.secrets().get(),
@@ -45,30 +45,41 @@ task<void> amend(command_session& session, const amend_arguments& a) {
                 [&](open_image& image) { return amend_open(image, session, a); });
 }
 
-int print_help(const command_call& call, const std::string& format) {
+// Of the format that was given, or is that of the image.
+result<const driver_type*> find_amendable(const command_call& call, const image_choice& image) {
+  std::string format = image.format;
+  if (!image.name.empty()) {
+    BGFS_TRY(const value definition, define_image(image, call.drivers));
+    const value* const driver = definition.find("driver");
+    if (driver != nullptr && driver->as_text() != nullptr)
+      format = *driver->as_text();
+  }
   const driver_type* const type = call.drivers.find(format);
-  if (type == nullptr || type->amend_options == nullptr) {
-    complain(call,
-             fmt::format("there is no format '{}' that can be amended; give one with -f", format));
+  if (type == nullptr || type->amend_options == nullptr)
+    return fail(error_kind::invalid_argument,
+                "there is no format '{}' that can be amended; give one with -f", format);
+  return type;
+}
+
+int print_help(const command_call& call, const image_choice& image) {
+  const result<const driver_type*> type = find_amendable(call, image);
+  if (!type) {
+    complain(call, type.error().message());
     return 1;
   }
-  print("Supported options:\n" + describe_options(*type->amend_options));
+  print("Supported options:\n" + describe_options(*(*type)->amend_options));
   return 0;
 }
 
 void declare(arguments& known, amend_arguments& a) {
   known.texts('o', "options", "OPTIONS", "name=value,... to change; 'help' lists what there is",
               a.option_lists);
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             a.image.format);
+  add_image_options(known, a.image);
   known.flag('p', "progress", "show how far it is", a.is_progress_shown);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   known.flag(0, "force", "also change what cannot be undone", a.is_forced);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             a.image.is_options);
-  add_object_option(known, a.objects);
-  add_reference_options(known, a.allowed);
+  add_session_options(known, a.session);
 }
 
 } // namespace
@@ -82,16 +93,19 @@ int run_amend(const command_call& call) {
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
-  if (asks_option_help(a.option_lists))
-    return print_help(call, a.image.format);
+  if (asks_option_help(a.option_lists)) {
+    if (!parsed.operands.empty())
+      a.image.name = parsed.operands[0];
+    return print_help(call, a.image);
+  }
   if (parsed.operands.size() != 1 || a.option_lists.empty()) {
     complain(call, "-o with what to change, and one image are expected; see 'bgfs amend --help'");
     return 1;
   }
   a.image.name = parsed.operands[0];
   a.image.is_writable = true;
-  return run_session(call, a.allowed, std::move(a.objects),
-                     [&](command_session& session) { return amend(session, a); });
+  a.session.ends_in_order = true;
+  return run_session(call, a.session, [&](command_session& session) { return amend(session, a); });
 }
 
 } // namespace bgfs

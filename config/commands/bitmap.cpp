@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bgfs bitmap: persistent dirty bitmaps of an image.
-#include "config/commands/image_session.h"
 #include "config/commands/over_mount.h"
+#include "config/commands/verb_frame.h"
 #include "graph/base/text.h"
 #include "graph/model/bitmap_change.h"
 
@@ -14,8 +14,7 @@ namespace {
 struct bitmap_options {
   image_choice image;
   image_choice source; // -b; no name: the image itself
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
   std::vector<asked_action> actions; // in the order given
   std::string bitmap;
   u64 granularity = 0;
@@ -138,12 +137,8 @@ void declare(arguments& known, bitmap_options& o) {
              o.source.name);
   known.text('F', "source-format", "FORMAT", "its format; absent: by its first bytes",
              o.source.format);
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             o.image.format);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             o.image.is_options);
-  add_object_option(known, o.objects);
-  add_reference_options(known, o.allowed);
+  add_image_options(known, o.image);
+  add_session_options(known, o.session);
 }
 
 result<> check(const bitmap_options& o, const std::vector<std::string>& operands) {
@@ -180,6 +175,7 @@ int run_bitmap(const command_call& call) {
     return 1;
   }
   o.image.name = parsed.operands[0];
+  o.session.ends_in_order = true;
   if (o.names_one())
     o.bitmap = parsed.operands[1];
   if (const auto served = find_mounted_root(o.image))
@@ -191,7 +187,7 @@ int run_bitmap(const command_call& call) {
   o.image.is_writable = true;
   o.image.needs_backing = false; // bitmaps tell of this layer alone
   o.source.needs_backing = false;
-  return run_session(call, o.allowed, std::move(o.objects),
+  return run_session(call, o.session,
                      [&](command_session& session) { return run_actions(session, o); });
 }
 

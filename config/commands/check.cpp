@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // bgfs check: look for contradictions in an image, and repair it.
-#include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
 #include "config/commands/over_mount.h"
 #include "config/commands/progress.h"
+#include "config/commands/verb_frame.h"
 #include "config/render_check.h"
 
 namespace bgfs {
@@ -16,14 +16,14 @@ struct check_options {
   bool is_json = false;
   bool is_quiet = false;
   bool shows_progress = false;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
 };
 
 // Findings go to standard error as they are found, whatever the output is.
 class printing_sink final : public check_sink {
 public:
-  explicit printing_sink(bool shows_progress) : progress_(shows_progress) {}
+  printing_sink(bool shows_progress, command_signals& signals)
+      : progress_(shows_progress, signals) {}
   void message(std::string_view line) override { fmt::print(stderr, "{}\n", line); }
   void progress(u64 done, u64 total) override { progress_.report(done, total); }
   void end() { progress_.end(); }
@@ -32,8 +32,9 @@ private:
   progress_line progress_;
 };
 
-task<check_result> check_once(checkable& image, check_mode mode, bool shows_progress) {
-  printing_sink sink(shows_progress);
+task<check_result> check_once(command_session& session, checkable& image, check_mode mode,
+                              bool shows_progress) {
+  printing_sink sink(shows_progress, session.signals());
   const result<check_result> found = co_await as_result(image.check(mode, sink));
   sink.end();
   co_return found;
@@ -41,21 +42,22 @@ task<check_result> check_once(checkable& image, check_mode mode, bool shows_prog
 
 // After a repair the image is checked again: its outcome is how the image is now, not what was
 // done.
-task<int> check(const command_call& call, open_image& image, const check_options& options) {
+task<int> check(command_session& session, const command_call& call, open_image& image,
+                const check_options& options) {
   checkable* face = image.top().as_checkable();
   if (face == nullptr) {
     complain(call, "This image format does not support checks");
     co_return check_status::unsupported;
   }
   const bool is_human = !options.is_json && !options.is_quiet;
-  check_result found =
-      co_await context(check_once(*face, options.mode, options.shows_progress), "Check failed");
+  check_result found = co_await context(
+      check_once(session, *face, options.mode, options.shows_progress), "Check failed");
   const u64 leaks_fixed = found.leaks_fixed;
   const u64 corruptions_fixed = found.corruptions_fixed;
   if (leaks_fixed != 0 || corruptions_fixed != 0) {
     if (is_human)
       print(render_repair(found));
-    found = co_await context(check_once(*face, check_mode::report, options.shows_progress),
+    found = co_await context(check_once(session, *face, check_mode::report, options.shows_progress),
                              "Check failed");
     found.leaks_fixed = leaks_fixed;
     found.corruptions_fixed = corruptions_fixed;
@@ -72,7 +74,7 @@ task<int> check(const command_call& call, open_image& image, const check_options
 task<void> run(command_session& session, const command_call& call, const check_options& options,
                int& status) {
   status = co_await with(open(session.nodes(), options.image),
-                         [&](open_image& image) { return check(call, image, options); });
+                         [&](open_image& image) { return check(session, call, image, options); });
 }
 
 result<> take_repair(const std::string& given, check_options& options) {
@@ -80,6 +82,7 @@ result<> take_repair(const std::string& given, check_options& options) {
     return fail(error_kind::invalid_argument, "'{}' is neither 'leaks' nor 'all'", given);
   options.mode = given == "all" ? check_mode::repair_all : check_mode::repair_leaks;
   options.image.is_writable = true;
+  options.session.ends_in_order = true;
   return {};
 }
 
@@ -94,8 +97,7 @@ int run_check(const command_call& call) {
       "Looks for contradictions in an image. Ends with 0 if there are none, 2 if data "
       "are or may be lost,\n3 if only space is, 1 if it could not be checked, 63 if its "
       "format has no checks.");
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             options.image.format);
+  add_image_options(known, options.image);
   known.value(0, "output", "human|json", "for people, or for programs",
               [&](const std::string& v) { return take_output_format(v, options.is_json); });
   known.value('r', "repair", "leaks|all",
@@ -105,32 +107,25 @@ int run_check(const command_call& call) {
                    options.image.cache);
   known.flag('q', "quiet", "print nothing but what is wrong", options.is_quiet);
   known.flag('p', "progress", "show how far it has come", options.shows_progress);
-  known.flag('U', "force-share", "even while somebody else is writing it",
-             options.image.is_force_shared);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             options.image.is_options);
-  add_object_option(known, options.objects);
-  add_reference_options(known, options.allowed);
+  add_share_option(known, options.image);
+  add_session_options(known, options.session);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
-  if (parsed.operands.size() != 1) {
-    complain(call, "one image is expected; see 'bgfs check --help'");
+  if (!take_image(call, parsed.operands, options.image))
     return check_status::failed;
-  }
   if (options.image.is_force_shared && options.mode != check_mode::report) {
     complain(call, "-U looks at an image that others write; it cannot be repaired meanwhile");
     return check_status::failed;
   }
-  options.image.name = parsed.operands[0];
   if (const auto served = find_mounted_root(options.image))
     return check_over_mount(
         call, *served,
         {.mode = options.mode, .is_json = options.is_json, .is_quiet = options.is_quiet});
   int status = check_status::sound;
-  const int outcome =
-      run_session(call, options.allowed, std::move(options.objects),
-                  [&](command_session& session) { return run(session, call, options, status); });
+  const int outcome = run_session(call, options.session, [&](command_session& session) {
+    return run(session, call, options, status);
+  });
   return outcome != 0 ? outcome : status;
 }
 

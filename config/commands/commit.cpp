@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // bgfs commit: give the content of an overlay to the image that it stands on.
-#include "graph/io/file.h"
 #include "graph/jobs/commit.h"
 #include "config/commands/commands.h"
-#include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
 #include "config/commands/progress.h"
+#include "config/commands/verb_frame.h"
+#include "graph/io/file.h"
 
 namespace bgfs {
 
@@ -13,8 +13,7 @@ namespace {
 
 struct commit_arguments {
   image_choice image;
-  std::vector<std::string> objects;
-  allowed_references allowed;
+  session_options session;
   std::string base; // -b; empty: the next one down
   u64 bytes_per_second = 0;
   bool keeps_content = false;
@@ -51,14 +50,14 @@ result<node*> find_base(node& top, const commit_arguments& a) {
               a.base, a.image.name, paths);
 }
 
-task<void> commit_open(open_image& image, const commit_arguments& a) {
+task<void> commit_open(command_session& session, open_image& image, const commit_arguments& a) {
   node& top = *image.top().skip_filters();
   node* const base = co_await find_base(top, a);
   if (!a.keeps_content && top.as_emptiable() == nullptr)
     co_await fail(error_kind::unsupported,
                   "'{}' (format '{}') cannot be made empty afterwards; -d leaves it as it is",
                   a.image.name, top.type().name);
-  progress_line line(a.is_progress_shown && !a.is_quiet);
+  progress_line line(a.is_progress_shown && !a.is_quiet, session.signals());
   result<> done = co_await as_result(
       commit_layers({.top = &image.disk(),
                      .base = base,
@@ -78,14 +77,13 @@ task<void> commit_open(open_image& image, const commit_arguments& a) {
 
 task<void> commit(command_session& session, const commit_arguments& a) {
   co_await with(open(session.nodes(), a.image),
-                [&](open_image& image) { return commit_open(image, a); });
+                [&](open_image& image) { return commit_open(session, image, a); });
   if (!a.is_quiet)
     print("Image committed.\n");
 }
 
 void declare(arguments& known, commit_arguments& a) {
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             a.image.format);
+  add_image_options(known, a.image);
   known.text('b', "base", "FILE",
              "commit down to this file of the chain; those between are of no use afterwards, and "
              "the image keeps its content",
@@ -96,10 +94,7 @@ void declare(arguments& known, commit_arguments& a) {
   known.flag('p', "progress", "show how far it is", a.is_progress_shown);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             a.image.is_options);
-  add_object_option(known, a.objects);
-  add_reference_options(known, a.allowed);
+  add_session_options(known, a.session);
 }
 
 } // namespace
@@ -112,17 +107,14 @@ int run_commit(const command_call& call) {
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
-  if (parsed.operands.size() != 1) {
-    complain(call, "one image is expected; see 'bgfs commit --help'");
+  if (!take_image(call, parsed.operands, a.image))
     return 1;
-  }
-  a.image.name = parsed.operands[0];
   a.image.is_writable = true;
+  a.session.ends_in_order = true;
   a.image.shares_writes = true; // its base is written to, and what it reads stays the same
   a.image.discards = true;
   a.keeps_content = a.keeps_content || !a.base.empty();
-  return run_session(call, a.allowed, std::move(a.objects),
-                     [&](command_session& session) { return commit(session, a); });
+  return run_session(call, a.session, [&](command_session& session) { return commit(session, a); });
 }
 
 } // namespace bgfs

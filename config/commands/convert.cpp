@@ -73,7 +73,8 @@ std::string key_options(const new_image& made) {
 class conversion {
 public:
   conversion(command_session& session, const convert_options& options, open_sources& sources)
-      : session_(session), options_(options), sources_(sources), progress_(options.has_progress) {}
+      : session_(session), options_(options), sources_(sources),
+        progress_(options.has_progress, session.signals()) {}
 
   task<void> run() {
     total_ = total_length(sources_);
@@ -105,8 +106,10 @@ private:
     if (copied)
       co_return;
     // An image that is incomplete and was not there before is of no use to anybody.
-    if (is_new_file_)
-      (void)::unlink(target_path_.c_str());
+    if (is_new_file_ && ::unlink(target_path_.c_str()) == 0)
+      copied.error().add_context(fmt::format("'{}' was removed again", options_.target.name));
+    else if (has_begun_)
+      copied.error().add_context(fmt::format("'{}' is incomplete", options_.target.name));
     for (const std::string& part : new_parts_)
       (void)::unlink(part.c_str());
     co_await fail(std::move(copied).error());
@@ -184,6 +187,7 @@ private:
     plan.target_reads_zero = options_.is_target_zero || is_fresh;
     if (node* shared = shared_base_with(to))
       plan.sources.front().shared_base = shared;
+    has_begun_ = true;
     co_await copy_disks(session_.home(), std::move(plan));
     co_await context(to.disk().flush(), "flushing '{}'", options_.target.name);
   }
@@ -222,6 +226,7 @@ private:
   u64 total_ = 0;
   bool has_backing_ = false;
   bool is_new_file_ = false;
+  bool has_begun_ = false; // something of the target may have been written
   std::string target_path_;
   std::vector<std::string> new_parts_; // files beside it that were not there
   std::string target_options_;         // what opens it: these files, and keys

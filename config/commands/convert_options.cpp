@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The options of `bgfs convert`.
 #include "config/commands/convert.h"
+#include "config/commands/verb_frame.h"
 
 #include "config/commands/option_values.h"
 #include "graph/base/text.h"
@@ -14,8 +15,7 @@ namespace {
 
 struct convert_arguments {
   convert_options options;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
   std::string sparse;
   std::string parallel;
   bool is_quiet = false;
@@ -56,8 +56,7 @@ void declare_images(arguments& known, convert_arguments& a) {
                    a.options.target.cache);
   add_cache_option(known, 'T', "source-cache", "how the host caches the sources",
                    a.options.source.cache);
-  add_object_option(known, a.objects);
-  add_reference_options(known, a.allowed);
+  add_session_options(known, a.session);
 }
 
 void declare_copying(arguments& known, convert_arguments& a) {
@@ -180,7 +179,8 @@ int run_convert(const command_call& call) {
     complain(call, ok.error().message());
     return 1;
   }
-  return run_session(call, a.allowed, std::move(a.objects),
+  a.session.ends_in_order = !a.options.is_stream; // a stream may wait for its reader for ever
+  return run_session(call, a.session,
                      [&](command_session& session) { return convert(session, a.options); });
 }
 

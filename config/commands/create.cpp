@@ -2,6 +2,7 @@
 // bgfs create: make a new image.
 #include "config/commands/new_image.h"
 #include "config/commands/option_values.h"
+#include "config/commands/verb_frame.h"
 #include "graph/base/text.h"
 
 namespace bgfs {
@@ -11,7 +12,7 @@ namespace {
 struct create_options {
   new_image_request image;
   bool is_quiet = false;
-  std::vector<std::string> objects;
+  session_options session;
 };
 
 task<void> create(command_session& session, const create_options& options) {
@@ -39,7 +40,7 @@ int run_create(const command_call& call) {
   known.flag('u', "backing-unsafe", "do not open the backing file; SIZE must be given",
              image.is_backing_unchecked);
   known.flag('q', "quiet", "print nothing", options.is_quiet);
-  add_object_option(known, options.objects);
+  add_object_option(known, options.session);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
@@ -58,13 +59,14 @@ int run_create(const command_call& call) {
     return 1;
   }
   image.filename = operands[0];
+  options.session.ends_in_order = true;
   if (operands.size() == 2) {
     if (const auto ok = take_size(operands[1], image.length.emplace()); !ok) {
       complain(call, ok.error().message());
       return 1;
     }
   }
-  return run_session(call, {}, std::move(options.objects),
+  return run_session(call, options.session,
                      [&](command_session& session) { return create(session, options); });
 }
 

@@ -3,7 +3,6 @@
 
 #include "config/image_name.h"
 #include "config/mounted_root.h"
-#include "config/secrets.h"
 #include "config/snapshot_text.h"
 #include "graph/base/text.h"
 
@@ -125,6 +124,8 @@ void add_options(const image_choice& choice, value& definition, const driver_typ
     set_if_absent(definition, "cache.direct", true);
   if (choice.cache == host_cache::unsafe)
     set_if_absent(definition, "cache.no-flush", true);
+  if (!choice.aio.empty())
+    set_if_absent(definition, "file.aio", choice.aio);
   if (choice.discards)
     set_if_absent(definition, "discard", "unmap");
   if (!choice.needs_backing && type.supports_backing)
@@ -186,6 +187,8 @@ task<std::unique_ptr<open_image>> open_unnamed(graph& into, image_choice choice)
   permissions wanted{permission::consistent_read, permission::all};
   if (choice.is_writable)
     wanted.used |= permission::write;
+  if (choice.is_resized)
+    wanted.used |= permission::resize;
   if (choice.is_writable && !choice.shares_writes)
     wanted.shared &= static_cast<permission_set>(~(permission::write | permission::resize));
   result<std::unique_ptr<root>> attached =
@@ -257,69 +260,21 @@ reference_policy command_policy(const allowed_references& allowed) {
 } // namespace
 
 command_session::command_session(std::unique_ptr<loop> home, const registry& drivers,
-                                 reference_policy policy)
-    : drivers_(drivers), policy_(std::move(policy)), resolver_(drivers, policy_),
+                                 reference_policy policy, command_signals& signals)
+    : drivers_(drivers), signals_(signals), policy_(std::move(policy)), resolver_(drivers, policy_),
       loop_(std::move(home)), graph_(std::make_unique<graph>(*loop_, drivers, &resolver_)) {}
 
 command_session::~command_session() = default;
 
 result<std::unique_ptr<command_session>>
 command_session::create(const registry& drivers, const allowed_references& allowed,
-                        std::shared_ptr<const secret_store> secrets) {
+                        command_signals& signals, std::shared_ptr<const secret_store> secrets) {
   BGFS_TRY(auto home, loop::create());
   std::unique_ptr<command_session> made(
-      new command_session(std::move(home), drivers, command_policy(allowed)));
+      new command_session(std::move(home), drivers, command_policy(allowed), signals));
   made->secrets_ = std::move(secrets);
   made->graph_->set_secrets(made->secrets_);
   return made;
-}
-
-int run_session(const command_call& call, const allowed_references& allowed,
-                const std::function<task<void>(command_session&)>& body) {
-  return run_session(call, allowed, {}, body);
-}
-
-int run_session(const command_call& call, const allowed_references& allowed,
-                std::vector<std::string> objects,
-                const std::function<task<void>(command_session&)>& body) {
-  auto secrets = load_secret_objects(objects);
-  if (!secrets) {
-    complain(call, secrets.error().message());
-    return 1;
-  }
-  auto session = command_session::create(call.drivers, allowed, *std::move(secrets));
-  if (!session) {
-    complain(call, session.error().message());
-    return 1;
-  }
-  const result<> outcome = run_to_end((*session)->home(), body(**session));
-  if (outcome)
-    return 0;
-  complain(call, outcome.error().message());
-  return 1;
-}
-
-void add_cache_option(arguments& known, char letter, std::string_view name, std::string_view help,
-                      host_cache& into) {
-  known.value(letter, name, "MODE", help, [&into](const std::string& given) -> result<> {
-    BGFS_TRY(into, parse_host_cache(given));
-    return {};
-  });
-}
-
-void add_object_option(arguments& known, std::vector<std::string>& into) {
-  known.texts(0, "object", "OBJECT",
-              "secret,id=ID,file=FILE: a secret that options name by its id; also data=, env=, "
-              "fd=, and format=base64",
-              into);
-}
-
-void add_reference_options(arguments& known, allowed_references& into) {
-  known.texts(0, "allow-references", "DIR",
-              "let image headers name files below DIR; their own directory is always allowed",
-              into.directories);
-  known.texts(0, "allow-raw-references", "DIR",
-              "let image headers name files below DIR as raw images, too", into.raw_directories);
 }
 
 } // namespace bgfs

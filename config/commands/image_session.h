@@ -3,6 +3,7 @@
 // command's own.
 #pragma once
 
+#include "config/commands/command_signals.h"
 #include "config/commands/commands.h"
 #include "config/references.h"
 #include "graph/io/with.h"
@@ -18,12 +19,14 @@ struct image_choice {
   std::string format = {}; // -f; empty: by its first bytes
   bool is_options = false; // --image-opts
   bool is_writable = false;
+  bool is_resized = false;        // with it: its length will change
   bool shares_writes = false;     // others of this process and elsewhere may write, too
   bool is_force_shared = false;   // -U
   bool needs_backing = true;      // false: only the image itself is opened
   bool is_for_check = false;      // and that only to be checked (node_options::is_for_check)
   bool is_info_only = false;      // its content is not looked at: no key, no data file is needed
   bool discards = false;          // discards reach the host
+  std::string aio = {};           // how its file is read and written; empty: as it says
   std::string extra_options = {}; // name=value,... added to a path's definition
   std::string snapshot = {};      // -l: an internal snapshot of it, as parse_snapshot takes it
   host_cache cache = host_cache::writeback;
@@ -67,43 +70,27 @@ struct allowed_references {
 class command_session {
 public:
   [[nodiscard]] static result<std::unique_ptr<command_session>>
-  create(const registry& drivers, const allowed_references& allowed,
-         std::shared_ptr<const secret_store> secrets = nullptr);
+  create(const registry& drivers, const allowed_references& allowed, command_signals& signals,
+         std::shared_ptr<const secret_store> secrets);
   ~command_session();
 
   [[nodiscard]] graph& nodes() { return *graph_; }
   [[nodiscard]] loop& home() { return *loop_; }
   [[nodiscard]] const reference_policy& policy() const { return policy_; }
   [[nodiscard]] const registry& drivers() const { return drivers_; }
+  [[nodiscard]] command_signals& signals() { return signals_; }
   [[nodiscard]] const std::shared_ptr<const secret_store>& secrets() const { return secrets_; }
 
 private:
-  command_session(std::unique_ptr<loop> home, const registry& drivers, reference_policy policy);
+  command_session(std::unique_ptr<loop> home, const registry& drivers, reference_policy policy,
+                  command_signals& signals);
   const registry& drivers_;
+  command_signals& signals_;
   reference_policy policy_;
   std::shared_ptr<const secret_store> secrets_;
   policy_resolver resolver_;
   std::unique_ptr<loop> loop_;
   std::unique_ptr<graph> graph_;
 };
-
-// Runs the task to its end and says what went wrong: the usual body of a command.
-int run_session(const command_call& call, const allowed_references& allowed,
-                const std::function<task<void>(command_session&)>& body);
-
-// The same with the objects that images need: those of --object, which are wiped.
-int run_session(const command_call& call, const allowed_references& allowed,
-                std::vector<std::string> objects,
-                const std::function<task<void>(command_session&)>& body);
-
-// --object, for every command that opens or makes images.
-void add_object_option(arguments& known, std::vector<std::string>& into);
-
-// The host cache mode of an image, under the name and letter that the command gives it.
-void add_cache_option(arguments& known, char letter, std::string_view name, std::string_view help,
-                      host_cache& into);
-
-// The options for them, which every command that opens images has.
-void add_reference_options(arguments& known, allowed_references& into);
 
 } // namespace bgfs

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // bgfs info: what an image is.
-#include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
 #include "config/commands/over_mount.h"
+#include "config/commands/verb_frame.h"
 #include "config/image_name.h"
 #include "config/render_info.h"
 #include "config/render_limits.h"
@@ -19,8 +19,7 @@ struct info_options {
   bool is_json = false;
   bool is_chain = false;
   bool has_limits = false;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
 };
 
 task<value> info_of(open_image& image, std::string name, bool has_limits) {
@@ -97,32 +96,24 @@ int run_info(const command_call& call) {
   options.image.is_info_only = true;
   arguments known(call.name, "[OPTION]... FILE",
                   "Says what an image is: its format, lengths, backing file, and more.");
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             options.image.format);
+  add_image_options(known, options.image);
   known.value(0, "output", "human|json", "for people, or for programs",
               [&](const std::string& v) { return take_output_format(v, options.is_json); });
   known.flag(0, "backing-chain", "every image of the backing chain", options.is_chain);
   known.flag(0, "limits", "also what requests have to keep to", options.has_limits);
-  known.flag('U', "force-share", "even while somebody else is writing it",
-             options.image.is_force_shared);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             options.image.is_options);
-  add_object_option(known, options.objects);
-  add_reference_options(known, options.allowed);
+  add_share_option(known, options.image);
+  add_session_options(known, options.session);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
-  if (parsed.operands.size() != 1) {
-    complain(call, "one image is expected; see 'bgfs info --help'");
+  if (!take_image(call, parsed.operands, options.image))
     return 1;
-  }
-  options.image.name = parsed.operands[0];
   if (const auto served = find_mounted_root(options.image))
     return info_over_mount(call, *served,
                            {.is_json = options.is_json,
                             .is_chain = options.is_chain,
                             .has_limits = options.has_limits});
-  return run_session(call, options.allowed, std::move(options.objects),
+  return run_session(call, options.session,
                      [&](command_session& session) { return show(session, options); });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bgfs io: reads, writes and examines an image by commands, from -c or from standard input.
 #include "config/commands/io_session.h"
+#include "config/commands/verb_frame.h"
 
 #include "graph/io/offload.h"
 
@@ -14,8 +15,7 @@ namespace {
 struct io_arguments {
   image_choice image;
   std::vector<std::string> lines; // of -c
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
   std::string cache;
   std::string discard;
   bool is_uncached = false;
@@ -81,8 +81,7 @@ void refuse(arguments& known, char letter, std::string_view what) {
 
 void declare(arguments& known, io_arguments& a) {
   known.texts('c', "cmd", "COMMAND", "run this command; may be given again", a.lines);
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             a.image.format);
+  add_image_options(known, a.image);
   known.flag('r', "read-only", "do not write", a.is_read_only);
   known.flag('n', "nocache", "bypass the page cache (-t none)", a.is_uncached);
   known.text('t', "cache", "MODE", "how the host caches the image", a.cache);
@@ -90,14 +89,11 @@ void declare(arguments& known, io_arguments& a) {
              a.discard);
   known.flag('U', "force-share", "even while somebody else uses it; needs -r",
              a.image.is_force_shared);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             a.image.is_options);
   refuse(known, 's', "temporary snapshots are");
   refuse(known, 'C', "copy on read is");
   refuse(known, 'm', "misaligned buffers are");
   refuse(known, 'k', "native aio is");
-  add_object_option(known, a.objects);
-  add_reference_options(known, a.allowed);
+  add_session_options(known, a.session);
 }
 
 result<> finish(io_arguments& a, const std::vector<std::string>& operands) {
@@ -135,9 +131,8 @@ int run_io(const command_call& call) {
     return 1;
   }
   bool has_failed = false;
-  const int status =
-      run_session(call, a.allowed, std::move(a.objects),
-                  [&](command_session& session) { return run(session, a, has_failed); });
+  const int status = run_session(
+      call, a.session, [&](command_session& session) { return run(session, a, has_failed); });
   return status != 0 || has_failed ? 1 : 0;
 }
 

@@ -2,6 +2,7 @@
 // The commands of `bgfs io` about the image as a whole.
 #include "config/commands/io_session.h"
 
+#include "config/commands/option_values.h"
 #include "config/render_info.h"
 
 #include <algorithm>
@@ -51,18 +52,6 @@ task<u64> count_allocated(io_session& session, byte_range range) {
   co_return count;
 }
 
-std::optional<preallocation> parse_preallocation(const std::string& name) {
-  if (name == "off")
-    return preallocation::off;
-  if (name == "metadata")
-    return preallocation::metadata;
-  if (name == "falloc")
-    return preallocation::falloc;
-  if (name == "full")
-    return preallocation::full;
-  return std::nullopt;
-}
-
 // Resizing takes a permission that plain writers do not hold, or writes past the end would grow a
 // raw image.
 task<void> truncate_through(root& resizer, u64 length, truncate_options options) {
@@ -88,13 +77,11 @@ task<bool> io_truncate(io_session& session, std::vector<std::string> given) {
   }
   truncate_options options;
   if (words->has('m')) {
-    const auto mode = parse_preallocation(words->flags.at('m'));
+    const result<> mode = take_preallocation(words->flags.at('m'), options.prealloc);
     if (!mode) {
-      io_complain(fmt::format("truncate: '{}' is not one of off, metadata, falloc, full",
-                              words->flags.at('m')));
+      io_complain(fmt::format("truncate: {}", mode.error().message()));
       co_return false;
     }
-    options.prealloc = *mode;
   }
   const auto length = take_number(words->operands[0]);
   if (!length)

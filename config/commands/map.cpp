@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // bgfs map: which parts of an image hold data, and where.
-#include "config/commands/image_session.h"
 #include "config/commands/option_values.h"
 #include "config/commands/over_mount.h"
+#include "config/commands/verb_frame.h"
 #include "config/render_map.h"
 #include "graph/base/text.h"
 
@@ -15,8 +15,7 @@ struct map_options {
   bool is_json = false;
   u64 start = 0;
   std::optional<u64> length;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
 };
 
 task<void> print_map(open_image& image, const map_options& options) {
@@ -53,31 +52,23 @@ int run_map(const command_call& call) {
   map_options options;
   arguments known(call.name, "[OPTION]... FILE",
                   "Says which parts of an image hold data, and where it is stored.");
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             options.image.format);
+  add_image_options(known, options.image);
   known.value(0, "output", "human|json", "for people, or for programs",
               [&](const std::string& v) { return take_output_format(v, options.is_json); });
   known.value('s', "start-offset", "OFFSET", "where to begin",
               [&](const std::string& v) { return take_size(v, options.start); });
   known.value('l', "max-length", "LENGTH", "how many bytes to look at",
               [&](const std::string& v) { return take_size(v, options.length.emplace()); });
-  known.flag('U', "force-share", "even while somebody else is writing it",
-             options.image.is_force_shared);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             options.image.is_options);
-  add_object_option(known, options.objects);
-  add_reference_options(known, options.allowed);
+  add_share_option(known, options.image);
+  add_session_options(known, options.session);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
-  if (parsed.operands.size() != 1) {
-    complain(call, "one image is expected; see 'bgfs map --help'");
+  if (!take_image(call, parsed.operands, options.image))
     return 1;
-  }
-  options.image.name = parsed.operands[0];
   if (const auto served = find_mounted_root(options.image))
     return map_over_mount(call, *served, options.is_json, options.start != 0 || options.length);
-  return run_session(call, options.allowed, std::move(options.objects),
+  return run_session(call, options.session,
                      [&](command_session& session) { return show(session, options); });
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // bgfs measure: how large a new image will be.
 #include "graph/jobs/measure.h"
-#include "config/commands/image_session.h"
 #include "config/commands/new_image.h"
 #include "config/commands/option_values.h"
+#include "config/commands/verb_frame.h"
 
 namespace bgfs {
 
@@ -15,8 +15,7 @@ struct measure_arguments {
   image_choice source;
   std::optional<u64> length;
   bool is_json = false;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
 };
 
 result<const driver_type*> find_format(const registry& drivers, const std::string& name) {
@@ -105,8 +104,7 @@ void declare(arguments& known, measure_arguments& a) {
              a.source.is_force_shared);
   known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
              a.source.is_options);
-  add_object_option(known, a.objects);
-  add_reference_options(known, a.allowed);
+  add_session_options(known, a.session);
 }
 
 } // namespace
@@ -134,7 +132,7 @@ int run_measure(const command_call& call) {
   }
   if (!parsed.operands.empty())
     a.source.name = parsed.operands[0];
-  return run_session(call, a.allowed, std::move(a.objects),
+  return run_session(call, a.session,
                      [&](command_session& session) { return measure(session, a); });
 }
 

@@ -127,9 +127,7 @@ private:
   }
 
   [[nodiscard]] std::string backing_path() const {
-    const bool is_path =
-        !request_.backing.starts_with("json:") && protocol_of_name(request_.backing).empty();
-    return is_path ? combine_paths(made_.job.file.filename, request_.backing) : request_.backing;
+    return backing_name_from(made_.job.file.filename, request_.backing);
   }
 
   [[nodiscard]] std::string detected_format() const {

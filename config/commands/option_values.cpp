@@ -17,4 +17,23 @@ result<> take_size(const std::string& given, u64& into) {
   return {};
 }
 
+result<> take_preallocation(const std::string& given, preallocation& into) {
+  struct known {
+    std::string_view name;
+    preallocation mode;
+  };
+  static constexpr known modes[] = {{"off", preallocation::off},
+                                    {"metadata", preallocation::metadata},
+                                    {"falloc", preallocation::falloc},
+                                    {"full", preallocation::full}};
+  for (const known& k : modes) {
+    if (k.name == given) {
+      into = k.mode;
+      return {};
+    }
+  }
+  return fail(error_kind::invalid_argument, "'{}' is not one of off, metadata, falloc, full",
+              given);
+}
+
 } // namespace bgfs

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bgfs snapshot: internal snapshots of an image.
-#include "config/commands/image_session.h"
 #include "config/commands/over_mount.h"
+#include "config/commands/verb_frame.h"
 #include "config/snapshot_text.h"
 
 #include <chrono>
@@ -12,8 +12,7 @@ namespace {
 
 struct snapshot_options {
   image_choice image;
-  allowed_references allowed;
-  std::vector<std::string> objects;
+  session_options session;
   snapshot_action action = snapshot_action::list;
   std::string which;
   unsigned actions = 0; // given
@@ -116,15 +115,11 @@ int run_snapshot(const command_call& call) {
                   "snapshot.name=NAME or both.");
   known.flag('l', "list", "list them, which is done when nothing else is asked for", lists);
   declare_actions(known, o);
-  known.text('f', "format", "FORMAT", "the image's format; absent: by its first bytes",
-             o.image.format);
+  add_image_options(known, o.image);
   known.flag('U', "force-share", "with -l: even while somebody else is writing it",
              o.image.is_force_shared);
   known.flag('q', "quiet", "print nothing but the list", o.is_quiet);
-  known.flag(0, "image-opts", "FILE is a list of options: driver=...,file.filename=...",
-             o.image.is_options);
-  add_object_option(known, o.objects);
-  add_reference_options(known, o.allowed);
+  add_session_options(known, o.session);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)
     return parsed.status;
@@ -135,7 +130,8 @@ int run_snapshot(const command_call& call) {
   o.image.name = parsed.operands[0];
   if (const auto served = find_mounted_root(o.image))
     return snapshot_over_mount(call, *served, o.action, o.which);
-  return run_session(call, o.allowed, std::move(o.objects),
+  o.session.ends_in_order = true;
+  return run_session(call, o.session,
                      [&](command_session& session) { return run_action(session, o); });
 }
 

@@ -60,6 +60,12 @@ void task_group::finished(result<> outcome) {
     idle_.wake_all();
 }
 
+task<void> stop_if_cancelled(std::string_view what) {
+  const task_context here = co_await current_context();
+  if (here.cancel != nullptr && here.cancel->is_requested())
+    co_await fail(error_kind::cancelled, "{} was interrupted", what);
+}
+
 namespace {
 task<void> wait_idle(const unsigned& running, wait_queue& idle) {
   while (running > 0)

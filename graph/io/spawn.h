@@ -57,6 +57,10 @@ struct current_context {
   task_context await_resume() const noexcept { return context; }
 };
 
+// Ends the calling task with error_kind::cancelled if it was cancelled: for loops that may go on
+// for long without waiting for anything that is told of it. `what` was going on.
+task<void> stop_if_cancelled(std::string_view what);
+
 // Runs `t` without cancellation: for releases, flushes and rollbacks.
 template<class T>
 struct shielded_task {

@@ -68,9 +68,10 @@ private:
     const async_mutex::guard alone = co_await taking_.lock();
     if (position_ == total_)
       co_return std::nullopt;
+    co_await stop_if_cancelled("copying");
     auto [index, base] = source_at(position_);
     const copy_source& source = plan_.sources[index];
-    const byte_range rest{position_ - base,
+    const byte_range rest{position_ - base + source.offset,
                           std::min(base + source.length - position_, run_length_max)};
     const block_status status =
         co_await context(source.from->top().status_above(rest, source.shared_base),
@@ -160,9 +161,10 @@ private:
   // again, if it is one.
   task<void> offload(byte_range range) {
     const auto [index, base] = source_at(range.offset);
-    root& from = *plan_.sources[index].from;
-    const result<> copied = co_await as_result(
-        plan_.to->copy_from(from, {range.offset - base, range.length}, range.offset));
+    const copy_source& source = plan_.sources[index];
+    root& from = *source.from;
+    const result<> copied = co_await as_result(plan_.to->copy_from(
+        from, {range.offset - base + source.offset, range.length}, range.offset));
     if (copied)
       co_return;
     const buffer content = home_.buffers().allocate(range.length);
@@ -174,8 +176,8 @@ private:
     while (!bytes.empty()) {
       const auto [index, base] = source_at(position);
       const copy_source& source = plan_.sources[index];
-      const u64 offset = position - base;
-      const auto part = bytes.first(std::min<u64>(bytes.size(), source.length - offset));
+      const u64 offset = position - base + source.offset;
+      const auto part = bytes.first(std::min<u64>(bytes.size(), base + source.length - position));
       co_await context(source.from->read(offset, part), "reading {} bytes at {:#x} of the source",
                        part.size(), offset);
       position += part.size();

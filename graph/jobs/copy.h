@@ -53,6 +53,7 @@ struct copy_source {
   // What no layer above this one holds is left out: the target has the same below. Null: nothing is
   // left out.
   const node* shared_base = nullptr;
+  u64 offset = 0; // where in `from` its part begins
 };
 
 inline constexpr unsigned copy_parallel_max = 16;

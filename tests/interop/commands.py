@@ -86,7 +86,6 @@ def case_wrong_command_lines_say_what_is_right():
     bgfs("create", "-q", "-f", "qcow2", "a.qcow2", "1M")
     bgfs("create", "-q", "a.raw", "1M")
     fails("inof", saying=["there is no command 'inof'; did you mean 'info'?", "the commands are"])
-    fails("rebase", "a.qcow2", saying="there is no command 'rebase'")
     fails("info", saying="one image is expected; see 'bgfs info --help'")
     fails("info", "--jsno", "a.raw", saying="option '--jsno' is not known")
     fails("info", "--output=xml", "a.raw", saying="'xml' is neither 'human' nor 'json'")

@@ -353,7 +353,7 @@ private:
   task<void> shrink(u64 length);
   task<void> grow_l1(u64 entries);
   task<void> write_disk_length(u64 length);
-  task<void> clear_new_part(u64 before, u64 length);
+  task<void> clear_new_part(u64 before, u64 length, preallocation mode);
   task<void> write_zero_data(byte_range guest);
   task<void> preallocate(byte_range guest, preallocation mode);
   task<void> preallocate_table(byte_range guest, preallocation mode);

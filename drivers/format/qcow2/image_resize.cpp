@@ -62,7 +62,8 @@ task<void> image::grow(u64 length, truncate_options options) {
     options.prealloc = preallocation::metadata;
   if (header_.has_data_file())
     co_await context(grow_data_file(before, length, options), "growing the data file");
-  co_await context(clear_new_part(before, length), "clearing the new part of the disk");
+  co_await context(clear_new_part(before, length, options.prealloc),
+                   "clearing the new part of the disk");
   if (options.prealloc != preallocation::off)
     co_await context(preallocate(byte_range::between(before, length), options.prealloc),
                      "preallocating the new part of the disk");
@@ -108,12 +109,13 @@ task<void> image::grow_l1(u64 entries) {
 
 // What lies behind the old end must not come back: the rest of the last cluster, clusters that an
 // interrupted shrink left, and what a longer backing file has there.
-task<void> image::clear_new_part(u64 before, u64 length) {
+task<void> image::clear_new_part(u64 before, u64 length, preallocation mode) {
   const u64 edge_end = std::min(length, align_up(before, g().cluster()));
   if (edge_end > before) {
     const byte_range edge = byte_range::between(before, edge_end);
     const bool is_zero_already = co_await reads_as_zero(edge);
-    if (!is_zero_already)
+    // What the old end cuts through gets its place so, too.
+    if (!is_zero_already || mode != preallocation::off)
       co_await write_zero_data(edge);
   }
   if (edge_end == length)
@@ -206,7 +208,7 @@ task<void> image::trim_file() {
 }
 
 task<void> image::preallocate(byte_range guest, preallocation mode) {
-  // A cluster that the old end cuts through exists or reads as zeroes; the rest gets its place.
+  // The cluster that the old end cuts through has its place (clear_new_part).
   guest = byte_range::between(align_up(guest.offset, g().cluster()),
                               align_up(guest.end(), g().cluster()));
   while (!guest.is_empty()) {

@@ -233,6 +233,10 @@ task<void> file_driver::flush_to_disk() {
 }
 
 task<void> file_driver::truncate(u64 length, truncate_options options) {
+  if (options.prealloc == preallocation::metadata)
+    co_await fail(error_kind::unsupported,
+                  "file '{}' has no metadata to preallocate; off, falloc and full are possible",
+                  path_);
   if (geometry_.is_device) {
     length_ = co_await file_.length();
     const bool is_enough = options.is_exact ? length == length_ : length <= length_;
