@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/overlay_merging.h"
 
-#include "config/node_definition.h"
 #include "fuse/tree/exported_root.h"
 #include "fuse/tree/reload.h"
 #include "graph/io/offload.h"
@@ -139,41 +138,25 @@ void replace(graph_state& state, const std::string& gone, const std::string& by)
         s.node = by;
 }
 
-// Others, who know nothing of the state file, find the same chain. Nobody writes to the image but
-// we; what it shows was never read from its header.
-task<void> write_header(graph& scratch, const overlay& of, const image_reference& below) {
-  value file = value::map();
-  file.set("driver", "file");
-  file.set("filename", of.path);
-  file.set("locking", "off"); // it is open in the graph
-  value v = value::map();
-  v.set("node-name", "header");
-  v.set("driver", "qcow2");
-  v.set("read-only", false);
-  v.set("backing", value());
-  v.set("file", std::move(file));
-  const std::unique_ptr<node_definition> d =
-      co_await define_node(v, {.drivers = scratch.drivers(), .directory = {}});
-  node& n = *co_await scratch.open(make_spec(*d, {}));
-  co_await n.as_backing_writer()->change_backing_reference(below);
-}
-
+// Others, who know nothing of the state file, find the same chain.
 task<void> name_below(mount_state& mount, const overlay& of, const std::string& below) {
+  node* frozen = nullptr;
   std::optional<image_reference> reference;
   {
     const auto looking = co_await mount.looking.lock_shared();
     node* const n = mount.find_node(of.name);
     node* const to = mount.find_node(below);
-    if (to != nullptr && (n == nullptr || n->is_read_only()))
+    if (n != nullptr && to != nullptr && n->is_read_only()) {
+      frozen = n;
       reference = reference_to(*to);
+    }
   }
-  if (!reference) {
+  if (frozen == nullptr) {
     co_await write_backing_name(mount, of.name, 0);
     co_return;
   }
-  graph scratch(mount.home, mount.nodes.drivers(), nullptr);
-  result<> written = co_await as_result(write_header(scratch, of, *reference));
-  (void)co_await as_result(scratch.close_all());
+  result<> written = co_await as_result(
+      run_on(frozen->owner().home(), change_backing_name(*frozen, *std::move(reference))));
   if (written)
     co_return;
   written.error().add_context(

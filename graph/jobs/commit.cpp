@@ -35,7 +35,7 @@ void collect_image(node& n, std::vector<node*>& into) {
 }
 
 // An image of a chain is opened read-only; this one is written to for a while. No edit changes the
-// chain above it meanwhile.
+// chain above it meanwhile; of an empty one only the header is written.
 class writable_base {
 public:
   writable_base(node& base, std::vector<edge*> chain)
@@ -52,7 +52,8 @@ public:
   task<void> acquire() {
     if (back_.empty())
       co_return;
-    chain_.back()->let_child_change(true); // the overlays hold all that is written
+    if (!chain_.empty())
+      chain_.back()->let_child_change(true); // the overlays hold all that is written
     graph_edit edit;
     edit.reopens = back_;
     for (reopen_step& s : edit.reopens)
@@ -61,7 +62,8 @@ public:
     is_reopened_ = true;
   }
   task<void> release() {
-    chain_.back()->let_child_change(false);
+    if (!chain_.empty())
+      chain_.back()->let_child_change(false);
     for (edge* e : chain_)
       e->thaw();
     if (!is_reopened_)
@@ -119,6 +121,21 @@ task<void> commit_layers(commit_request request) {
   co_await request.base->check_operation(node_operation::commit_target);
   co_await with(hold_base(*request.base, std::move(chain)),
                 [&](writable_base& held) { return commit_through(held, request); });
+}
+
+namespace {
+task<void> write_name(writable_base& held, node& overlay, image_reference name) {
+  co_await context(held.acquire(), "opening {} for writing", overlay.describe());
+  co_await overlay.as_backing_writer()->change_backing_reference(name);
+}
+} // namespace
+
+task<void> change_backing_name(node& overlay, image_reference name) {
+  if (overlay.as_backing_writer() == nullptr)
+    co_await fail(error_kind::unsupported, "{} names no backing file in its header",
+                  overlay.describe());
+  co_await with(hold_base(overlay, {}),
+                [&](writable_base& held) { return write_name(held, overlay, name); });
 }
 
 } // namespace bgfs

@@ -27,4 +27,8 @@ struct commit_request {
 // error_kind::busy where somebody else relies on the base.
 task<void> commit_layers(commit_request request);
 
+// Writes the name of its backing file into the header of an image that nobody writes to; it is
+// opened for writing meanwhile.
+task<void> change_backing_name(node& overlay, image_reference name);
+
 } // namespace bgfs

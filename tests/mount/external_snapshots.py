@@ -251,7 +251,7 @@ def killed(env):
     rng = random.Random(5)
     m = env.mount(graph_of(env))
     then, number = {r: {} for r in ROOTS}, 0
-    for turn in range(12):
+    for turn in range(6):
         for root in ROOTS:
             scribble(m / root, rng, 4)
             fsync(m / root)

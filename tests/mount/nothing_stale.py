@@ -93,7 +93,7 @@ def names(env):
         other = Other()
         for kind in ("snapshots", "bitmaps", "points"):
             top = m / "disk.d" / kind
-            for i in range(20):
+            for i in range(8):
                 name = top / f"x{i % 3}"
                 equal(other.stat(name), -errno.ENOENT, f"{name} before")
                 equal(os.path.exists(name), False, "here, before")
@@ -124,7 +124,7 @@ def earlier(env):
         m = mounted(env, cache)
         for kind in ("snapshots", "points"):
             shown = m / "disk.d" / kind / "x"
-            for i in range(1, 12):
+            for i in range(1, 6):
                 pwrite(m / "disk", 0, page(i))
                 os.mkdir(shown)
                 r = Readers(shown / "disk")
@@ -164,7 +164,7 @@ def disk(env):
         m = mounted(env, cache)
         other = Other()
         path = m / "disk"
-        for i in range(1, 8):
+        for i in range(1, 5):
             pwrite(path, MiB, page(i))
             os.mkdir(m / "disk.d/snapshots/then")
             pwrite(path, MiB, page(100 + i))
@@ -176,7 +176,7 @@ def disk(env):
             check(other.stat(path)[2] > before[2], "st_mtime is", other.stat(path)[2])
             os.rmdir(m / "disk.d/snapshots/then")
         r = Readers(path)
-        for i in range(1, 8):
+        for i in range(1, 5):
             pwrite(path, MiB, page(200 + i))
             os.mkdir(m / "disk.d/points/p")  # another node is at the top
             r.see(MiB, page(200 + i), "after a point was made")

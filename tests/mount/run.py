@@ -9,7 +9,7 @@ A FILTER is part of a case's name. One line a case; the last line counts them. -
 FUSE over io_uring in the kernel, or disables it, and puts it back at the end. --cache is that of
 every export that names none, but in cases that are about it; so is --passthrough, and "on" makes
 every writable export that is a file as it is one that the kernel serves by itself. --queues is that
-of every mount that does not say.
+of every mount that does not say. What --cache and --passthrough do not change is left out.
 """
 import argparse
 import importlib
@@ -101,8 +101,23 @@ def main():
     if arguments.deny_io_uring:
         deny_io_uring.install()
         os.environ["BGFS_TEST_NO_IO_URING"] = "1"
+    chosen = leave_out(chosen, arguments)
     with mount_suite.ring_enabled(arguments.transport):
         return run_all(chosen)
+
+
+def leave_out(chosen, arguments):
+    """Those that --cache or --passthrough do not change run without them already."""
+    def is_concerned(case):
+        _, _, _, _, as_written, unpassed = case
+        if arguments.passthrough == "on":
+            return not as_written and not unpassed
+        return not as_written or not (arguments.cache or arguments.passthrough)
+
+    left = [c for c in chosen if is_concerned(c)]
+    if len(left) < len(chosen):
+        print(f"{len(chosen) - len(left)} cases are left out, which are the same without the option")
+    return left
 
 
 def run_all(chosen):

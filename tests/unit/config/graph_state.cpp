@@ -90,7 +90,7 @@ TEST_CASE("a state file that does not fit says so, and what to do") {
         "g.yaml.state:1:1: a state file is a map that begins with 'version: 1', not a list");
   CHECK(load_message(dir, "version: 1\nmore: 1\n") ==
         "g.yaml.state:2:1: the key 'more' is not known in a state file; there are version, nodes, "
-        "backing and exports");
+        "backing, exports and snapshots");
   CHECK(load_message(dir, "version: 1\nbacking: [web]\n") ==
         "g.yaml.state:2:1: 'backing' is a map of names, not a list");
   CHECK(load_message(dir, "version: 1\nbacking: {web: [one]}\n") ==
@@ -99,6 +99,50 @@ TEST_CASE("a state file that does not fit says so, and what to do") {
         "g.yaml.state:2:11: the root 'web' shows a node, which has a name; this is a whole number");
   CHECK(load_message(dir, "version: 1\nnodes: [{driver: null-co}]\n") ==
         "g.yaml.state:2:9: a node of a state file needs a 'node-name'");
+  const auto snapshots = [&](std::string_view list) {
+    return load_message(dir, fmt::format("version: 1\nsnapshots: {}\n", list));
+  };
+  CHECK(snapshots("[web]") == "g.yaml.state:2:1: 'snapshots' is a map of names, not a list");
+  CHECK(snapshots("{web: one}") ==
+        "g.yaml.state:2:13: the snapshots of 'web' are a list, not a text");
+  CHECK(snapshots("{web: [{id: '1', name: mon}]}") ==
+        "g.yaml.state:2:20: a snapshot has an id, a name and a node, which are texts");
+  CHECK(
+      snapshots("{web: [{id: '1', name: mon, node: one, length: -1}]}") ==
+      "g.yaml.state:2:20: a snapshot has a length and a date, 'date-sec' and 'date-nsec', numbers "
+      "from 0");
+  CHECK(snapshots(
+            "{web: [{id: '1', name: mon, node: gone, length: 1, date-sec: 1, date-nsec: 0}]}") ==
+        "g.yaml.state: it says that node 'gone' lies below snapshot 'mon' of root 'web', and the "
+        "graph has no such node" +
+            todo);
+}
+
+TEST_CASE("external snapshots are kept in the state file") {
+  const scratch dir;
+  graph_state state;
+  const std::string path = dir.write("g.yaml", graph_text);
+  state.path = state_path_of(path);
+  state.snapshots["web"] = {{.id = "1",
+                             .name = "it's \"monday\"",
+                             .node = "one",
+                             .length = u64{1} << 40,
+                             .date_seconds = 1'790'000'000,
+                             .date_nanoseconds = 999'999'999}};
+  CHECK(!state.is_empty());
+  REQUIRE(write_graph_state(state).has_value());
+  const auto config = graph_config::load(path, test::test_registry());
+  REQUIRE_MESSAGE(config.has_value(), (config ? "" : config.error().message()));
+  const auto& kept = config->state().snapshots.at("web");
+  REQUIRE(kept.size() == 1);
+  CHECK(kept[0].id == "1");
+  CHECK(kept[0].name == "it's \"monday\"");
+  CHECK(kept[0].node == "one");
+  CHECK(kept[0].length == u64{1} << 40);
+  CHECK(kept[0].date_seconds == 1'790'000'000);
+  CHECK(kept[0].date_nanoseconds == 999'999'999);
+  CHECK(config->users_of("one") ==
+        std::vector<std::string>{"node 'web'"}); // a snapshot does not lead to it
 }
 
 TEST_CASE("what became a backing node at run time is not opened for writing") {
