@@ -151,7 +151,7 @@ def read_only(env):
 @case("a directory that is missing, or is none, ends with 32")
 def no_directory(env):
     graph = env.simple(env.raw("a.raw", MiB))
-    for path, part in ((env / "nothing", "No such file"), (env / "a.raw", "no directory")):
+    for path, part in ((env / "nothing", "it does not exist; make a directory there (mkdir)"), (env / "a.raw", "it is what would be mounted")):
         done = run(BGFS, "mount", graph, path, ok=False)
         equal(done.returncode, 32, "exit status")
         contains(done.stderr, part, "standard error")

@@ -74,7 +74,7 @@ def frozen(env):
         os.mkdir(at / "tue")
         equal(os.listdir(at), ["tue"], "points")
         equal(sorted(os.listdir(at / "tue")),
-              ["disk", "info.json", "map", "map.json", "since", "state"], "what a point has")
+              ["disk", "info.json", "map", "map.json", "partitions", "since", "state"], "what a point has")
         equal(m.read(f"{root}.d/points/tue/state"), "ok\nkept: 0\n", "state")
         equal(whole(at / "tue/disk") == then, True, "the instant")
         fd = os.open(at / "tue/disk", os.O_RDONLY)

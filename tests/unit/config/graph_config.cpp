@@ -158,7 +158,8 @@ TEST_CASE("all keys of an export are read") {
       R"([{"name": "w", "node-name": "web", "writable": true, "growable": true, )"
       R"("on-truncate": "zero", "control": "hidden", "cache": "kernel", "passthrough": "off", )"
       R"("open": "at-mount", "exclusive": true, "required": true, "untrusted": true, )"
-      R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms", "points": {"directory": "/var/tmp"}}])");
+      R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms", )"
+      R"("snapshots": {"mode": "internal"}, "points": {"directory": "/var/tmp"}}])");
 }
 
 TEST_CASE("the effective configuration reads as the same graph") {

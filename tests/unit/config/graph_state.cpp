@@ -104,12 +104,12 @@ TEST_CASE("a state file that does not fit says so, and what to do") {
   };
   CHECK(snapshots("[web]") == "g.yaml.state:2:1: 'snapshots' is a map of names, not a list");
   CHECK(snapshots("{web: one}") ==
-        "g.yaml.state:2:13: the snapshots of 'web' are a list, not a text");
+        "g.yaml.state:2:13: the snapshots of 'web' are a list, not text");
   CHECK(snapshots("{web: [{id: '1', name: mon}]}") ==
-        "g.yaml.state:2:20: a snapshot has an id, a name and a node, which are texts");
+        "g.yaml.state:2:19: a snapshot has an id, a name and a node, which are texts");
   CHECK(
       snapshots("{web: [{id: '1', name: mon, node: one, length: -1}]}") ==
-      "g.yaml.state:2:20: a snapshot has a length and a date, 'date-sec' and 'date-nsec', numbers "
+      "g.yaml.state:2:19: a snapshot has a length and a date, 'date-sec' and 'date-nsec', numbers "
       "from 0");
   CHECK(snapshots(
             "{web: [{id: '1', name: mon, node: gone, length: 1, date-sec: 1, date-nsec: 0}]}") ==
