@@ -90,7 +90,7 @@ def made_and_removed(env):
     pwrite(m / "disk", 0, b"live!!")
     equal(sorted(os.listdir(at)), ["first", "g\u00fcnther 50% %id=1", "second"], "the names")
     equal(sorted(os.listdir(at / "first")),
-          ["disk", "hold", "info.json", "map", "map.json", "vmstate"], "what one has")
+          ["disk", "hold", "info.json", "map", "map.json", "partitions", "vmstate"], "what one has")
     for name, data in (("first", b"first\0"), ("second", b"second")):
         equal(pread(at / name / "disk", 0, 6), data, name)
         equal(os.stat(at / name / "disk").st_size, 4 * MiB, "its length")
