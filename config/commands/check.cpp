@@ -62,7 +62,7 @@ task<int> check(command_session& session, const command_call& call, open_image& 
     found.leaks_fixed = leaks_fixed;
     found.corruptions_fixed = corruptions_fixed;
   }
-  if (options.is_json)
+  if (options.is_json && !options.is_quiet)
     print(render_check_json(found, options.image.name, image.top().type().name));
   else if (is_human)
     print(render_check(found));

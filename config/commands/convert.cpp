@@ -168,7 +168,22 @@ private:
     target.needs_backing = has_backing_ || options_.is_existing;
     target.discards = true;
     target.extra_options = target_options_;
-    co_await with(open(session_.nodes(), target), [this](open_image& to) { return copy_to(to); });
+    std::vector<std::string> read;
+    for (const auto& n : session_.nodes().nodes())
+      read.push_back(n->host_path());
+    co_await with(open(session_.nodes(), target),
+                  [&](open_image& to) { return copy_to_other(to, read); });
+  }
+
+  // The target is none of the files that are read, by whatever name it was opened.
+  task<void> copy_to_other(open_image& to, const std::vector<std::string>& read) {
+    const std::string path = to.top().host_path();
+    for (const std::string& source : read)
+      if (!path.empty() && is_same_file(path, source))
+        co_await fail(error_kind::invalid_argument,
+                      "'{}' is needed to read the source, which it would overwrite",
+                      options_.target.name);
+    co_await copy_to(to);
   }
 
   task<void> copy_to(open_image& to) {

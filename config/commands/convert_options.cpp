@@ -113,6 +113,10 @@ result<> check_combination(const convert_options& o) {
     return fail(error_kind::invalid_argument, "--target-is-zero needs -n");
   if (!o.is_existing && o.target.is_options)
     return fail(error_kind::invalid_argument, "--target-image-opts needs -n");
+  if (makes_backing && o.sources.size() > 1)
+    return fail(error_kind::invalid_argument,
+                "-B makes the target an overlay of what one source stands on; there are {} sources",
+                o.sources.size());
   if (!o.source.snapshot.empty() && o.sources.size() > 1)
     return fail(error_kind::invalid_argument, "-l names a snapshot of one source; there are {}",
                 o.sources.size());

@@ -70,7 +70,10 @@ task<value> collect(command_session& session, const info_options& options) {
     if (id && !seen.insert(*id).second)
       co_await fail(error_kind::invalid_image, "backing file '{}' creates an infinite loop",
                     layer.name);
-    const std::string shown = layer.is_options ? std::string() : layer.name;
+    // What is said otherwise may come to a plain name, too.
+    const bool is_plain = !layer.is_options && !layer.name.starts_with("json:") &&
+                          protocol_of_name(layer.name).empty();
+    const std::string shown = is_plain ? layer.name : std::string();
     value info = co_await with(open(session.nodes(), layer), [&](open_image& image) {
       return info_of(image, shown, options.has_limits);
     });

@@ -149,6 +149,15 @@ def case_wrong_command_lines_say_what_is_right():
     fails("convert", "-n", "a.raw", "-", saying="make no sense for standard output")
     fails("convert", "a.raw", "a.raw", saying="creating it anew would destroy it")
     fails("convert", "-n", "a.raw", "none", saying="No such file or directory")
+    fails("convert", "-n", "-f", "raw", "-O", "raw", "a.raw", "./a.raw",
+          saying="'./a.raw' is needed to read the source, which it would overwrite")
+    fails("convert", "-O", "qcow2", "-B", "a.qcow2", "-F", "qcow2", "a.qcow2", "a.qcow2", "x",
+          saying="-B makes the target an overlay of what one source stands on; there are 2 sources")
+    contains(bgfs("amend", "-o", "help", "a.qcow2").out, "refcount_bits=<num>")
+    fails("amend", "-o", "help", "a.raw", saying="there is no format 'raw' that can be amended")
+    equal(bgfs("check", "-q", "--output=json", "a.qcow2").out, "")
+    for name in ("file:a.qcow2", 'json:{"driver":"qcow2","file":{"driver":"file","filename":"a.qcow2"}}'):
+        same_output("info", name)
     bgfs("create", "-q", "small", "512")
     fails("convert", "-n", "a.raw", "small", saying="'small' has 512 bytes, fewer than")
     fails("io", "a.raw", saying="writing needs to know it: give -f raw")

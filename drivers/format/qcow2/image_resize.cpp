@@ -45,9 +45,6 @@ task<void> image::grow(u64 length, truncate_options options) {
                   "of {} bytes at most {} bytes are possible",
                   length, entries, l1_bytes_max / 8, g().cluster(),
                   l1_bytes_max / 8 * g().l2_span());
-  if (options.prealloc != preallocation::off && may_have_backing() && !g().is_extended)
-    co_await fail(error_kind::unsupported,
-                  "preallocation would hide the backing file; it needs extended L2 entries");
   if (options.prealloc != preallocation::off && header_.is_encrypted() && header_.version < 3)
     co_await fail(error_kind::unsupported,
                   "preallocated clusters of an encrypted image would read as random bytes: version "
@@ -64,9 +61,13 @@ task<void> image::grow(u64 length, truncate_options options) {
     co_await context(grow_data_file(before, length, options), "growing the data file");
   co_await context(clear_new_part(before, length, options.prealloc),
                    "clearing the new part of the disk");
-  if (options.prealloc != preallocation::off)
-    co_await context(preallocate(byte_range::between(before, length), options.prealloc),
-                     "preallocating the new part of the disk");
+  if (options.prealloc != preallocation::off) {
+    // In version 2 what hides a longer backing file was written as data, which has its place.
+    const u64 hidden = header_.version < 3 ? std::min(length, backing_length()) : 0;
+    co_await context(
+        preallocate(byte_range::between(std::max(before, hidden), length), options.prealloc),
+        "preallocating the new part of the disk");
+  }
   const async_mutex::guard lock = co_await store_->lock().lock();
   co_await write_back_locked();
   co_await file_.flush();

@@ -194,13 +194,35 @@ TEST_CASE("qcow2 resize: what cannot be is refused") {
   REQUIRE(!huge);
   CHECK(huge.error().message().contains("needs an L1 table of 8388608 entries, more than 4194304"));
   CHECK(way.length() == 1 << 20);
-  b.place("base", pattern(4096, 1));
-  b.close();
-  root& over = b.open("d", {}, "base");
-  const result<> hidden =
-      b.bench.run(over.truncate(2 << 20, {.prealloc = preallocation::metadata}));
-  REQUIRE(!hidden);
-  CHECK(hidden.error().message().contains("preallocation would hide the backing file"));
+}
+
+TEST_CASE("qcow2 resize: a preallocated new part hides a longer backing file") {
+  for (const preallocation mode : {preallocation::metadata, preallocation::falloc}) {
+    for (const char* compat : {"0.10", "1.1"}) {
+      for (const u64 before : {u64{1 << 20}, u64{(1 << 20) + 1536}}) {
+        CAPTURE(compat);
+        CAPTURE(before);
+        qcow2_bench b;
+        memory_disk& disk = b.create("d", before, {{"cluster_size", "4K"}, {"compat", compat}});
+        b.place("base", pattern(3 << 20, 1));
+        root& over = b.open("d", {}, "base");
+        b.bench.must(over.truncate(2 << 20, {.prealloc = mode}));
+        auto model = pattern(3 << 20, 1);
+        model.resize(before);
+        model.resize(2 << 20);
+        CHECK(is_same(read_all(b.bench, over), model));
+        // All of it has its place, also in the cluster that the old end cuts through.
+        const u64 first = align_down(before, 4096);
+        const block_status s = b.bench.must(b.top().status({first, (2 << 20) - first}, false));
+        CHECK(s.is_allocated);
+        CHECK(s.file != nullptr);
+        b.close();
+        CHECK(is_same(read_all(b.bench, b.open("d", {}, "base")), model));
+        b.close();
+        require_sound(disk);
+      }
+    }
+  }
 }
 
 TEST_CASE("qcow2 resize: growth with preallocation reads as zeroes over old data") {
