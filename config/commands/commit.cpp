@@ -3,6 +3,7 @@
 #include "graph/jobs/commit.h"
 #include "config/commands/commands.h"
 #include "config/commands/option_values.h"
+#include "config/commands/over_mount.h"
 #include "config/commands/progress.h"
 #include "config/commands/verb_frame.h"
 #include "graph/io/file.h"
@@ -109,6 +110,15 @@ int run_commit(const command_call& call) {
     return parsed.status;
   if (!take_image(call, parsed.operands, a.image))
     return 1;
+  if (const auto served = find_mounted_root(a.image)) {
+    if (!a.base.empty() || a.keeps_content || a.bytes_per_second != 0) {
+      complain(call, fmt::format("-b, -d and -r are not for '{}', which is mounted: its content "
+                                 "goes to the next layer down, at once",
+                                 a.image.name));
+      return 1;
+    }
+    return commit_over_mount(call, *served, a.is_quiet);
+  }
   a.image.is_writable = true;
   a.session.ends_in_order = true;
   a.image.shares_writes = true; // its base is written to, and what it reads stays the same

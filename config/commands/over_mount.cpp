@@ -280,4 +280,17 @@ int check_over_mount(const command_call& call, const result<mounted_root>& root,
   return check_status::of(found);
 }
 
+// --- commit ------------------------------------------------------------------------------------
+
+int commit_over_mount(const command_call& call, const result<mounted_root>& root, bool is_quiet) {
+  if (!root)
+    return refuse(call, root.error());
+  const result<> done = root->control().command("ctl", "commit");
+  if (!done)
+    return refuse(call, done.error());
+  if (!is_quiet)
+    print("Image committed.\n");
+  return 0;
+}
+
 } // namespace bgfs

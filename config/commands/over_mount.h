@@ -64,4 +64,6 @@ struct mounted_check_request {
 int check_over_mount(const command_call& call, const result<mounted_root>& root,
                      const mounted_check_request& wanted);
 
+int commit_over_mount(const command_call& call, const result<mounted_root>& root, bool is_quiet);
+
 } // namespace bgfs

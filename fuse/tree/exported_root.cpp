@@ -371,6 +371,12 @@ task<void> exported_root::content_replaced() {
   tell_kernel();
 }
 
+task<void> exported_root::layers_changed() {
+  co_await place_.look([this] { disk_->space_changed(); });
+  tell_other_views({});
+  tell_kernel();
+}
+
 // A write of who grows the disk waits for no answer of the kernel.
 void exported_root::resized() {
   if (&place_.home() == &mount_.home) {

@@ -123,6 +123,8 @@ public:
   [[nodiscard]] root_snapshots& snapshots() { return snapshots_; }
   [[nodiscard]] root_bitmaps& bitmaps() { return bitmaps_; }
   [[nodiscard]] root_points& points() { return points_; }
+  // What lies where below it has changed, and its bytes have not.
+  task<void> layers_changed();
   // Its nodes show other bytes from now on.
   task<void> content_replaced();
 

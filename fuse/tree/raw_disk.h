@@ -111,6 +111,8 @@ public:
     note_leased_writes();
     return time_;
   }
+  // Its bytes are the same, and take other space.
+  void space_changed() { allocated_.reset(); }
   // The node shows other bytes from now on.
   void content_replaced();
   [[nodiscard]] bool is_full() {

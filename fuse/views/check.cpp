@@ -4,6 +4,9 @@
 
 #include "config/render_check.h"
 #include "fuse/views/common.h"
+#include "graph/io/with.h"
+
+#include <cerrno>
 
 namespace bgfs {
 namespace {
@@ -29,15 +32,25 @@ node& image_of(const exported_root& root) {
   return *root.disk()->top().skip_filters();
 }
 
-// On the loop of the nodes.
-task<kept_check> check_image(node& image) {
+task<check_result> check_face(checkable& face, check_mode mode, check_sink& sink) {
+  check_result found = co_await face.check(mode, sink);
+  co_return found;
+}
+
+// On the loop of the nodes. A repair keeps requests waiting.
+task<kept_check> check_image(node& image, check_mode mode) {
   checkable* const face = image.as_checkable();
   if (face == nullptr)
     co_await fail(error_kind::unsupported, "driver '{}' does not support checks of its images",
                   image.type().name);
   kept_check kept{.filename = image.host_path(), .format = std::string(image.type().name)};
   keeping_sink sink(kept);
-  kept.found = co_await face->check(check_mode::report, sink);
+  if (mode == check_mode::report) {
+    kept.found = co_await face->check(mode, sink);
+  } else {
+    kept.found = co_await with(image.owner().drain(image),
+                               [&](graph::drained&) { return check_face(*face, mode, sink); });
+  }
   clock_gettime(CLOCK_REALTIME, &kept.ended);
   co_return kept;
 }
@@ -71,18 +84,27 @@ task<std::string> render_json(view_subject subject) {
 } // namespace
 
 task<void> check_command(view_subject subject, std::string rest) {
-  if (rest == "repair=leaks" || rest == "repair=all")
+  if (rest == "repair=all")
     co_await fail(error_kind::unsupported,
-                  "'{0}' is in use, and is not repaired meanwhile; unmount it and run 'bgfs check "
-                  "-r {1}'",
-                  subject.root->name(), rest.substr(rest.find('=') + 1));
-  if (!rest.empty())
+                  "'{}' is in use, and only leaks are repaired meanwhile; unmount it and run 'bgfs "
+                  "check -r all'",
+                  subject.root->name());
+  if (!rest.empty() && rest != "repair=leaks")
     co_await fail(error_kind::invalid_argument,
-                  "write 'check', not 'check {}': it says what is wrong, in last-check", rest);
+                  "write 'check' or 'check repair=leaks', not 'check {}'", rest);
+  const check_mode mode = rest.empty() ? check_mode::report : check_mode::repair_leaks;
   co_await subject.root->open(subject.pid);
+  if (mode != check_mode::report && !subject.root->is_writable())
+    co_await fail(error{error_kind::permission,
+                        fmt::format("'{}' is exported read-only, and is not repaired; set "
+                                    "'writable: true' in its export",
+                                    subject.root->name()),
+                        EROFS});
   node& image = image_of(*subject.root);
   subject.root->last_check =
-      co_await subject.root->place().run([&image] { return check_image(image); });
+      co_await subject.root->place().run([&image, mode] { return check_image(image, mode); });
+  if (mode != check_mode::report)
+    co_await shielded(subject.root->layers_changed());
 }
 
 extern constinit const view last_check_view{.name = "last-check",

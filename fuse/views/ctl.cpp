@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// ctl: one verb per write; reading it lists them.
+// ctl: one verb per write; reading it lists those that apply.
 #include "fuse/tree/external_snapshots.h"
 #include "fuse/tree/reload.h"
 #include "fuse/views/check_command.h"
+#include "fuse/views/commit_command.h"
 #include "fuse/views/common.h"
 
 #include "graph/base/text.h"
@@ -17,6 +18,8 @@ namespace {
 struct verb {
   std::string_view name;
   std::string_view summary;
+  // Whether it could do anything to the root as it is now, for who reads ctl.
+  bool (*applies)(const exported_root& root, const mount_state& mount);
   // `rest`: what follows the name, without the space between.
   task<void> (*run)(view_subject subject, std::string rest);
   bool takes_more = false;
@@ -66,25 +69,55 @@ task<void> backing(view_subject subject, std::string rest) {
                                       subject.pid);
 }
 
+// The live image; null: the root is not open.
+const node* image_of(const exported_root& root) {
+  const std::vector<node*> layers = root.layers();
+  return layers.empty() ? nullptr : layers.front();
+}
+
 constexpr std::array verbs = {
-    verb{"flush", "makes everything written so far durable", flush},
-    verb{"retry", "tries again to open a root that failed", retry},
-    verb{"check", "looks for contradictions in the image; what it finds is in last-check",
+    verb{"flush", "makes everything written so far durable",
+         [](const exported_root& r, const mount_state&) { return r.disk() != nullptr; }, flush},
+    verb{"retry", "tries again to open a root that failed",
+         [](const exported_root& r, const mount_state&) { return r.failure() != nullptr; }, retry},
+    verb{"check",
+         "looks for contradictions in the image; what it finds is in last-check. With "
+         "repair=leaks, requests wait while space that nobody uses is given back",
+         [](const exported_root& r, const mount_state&) {
+           const node* const image = image_of(r);
+           return image != nullptr && image->as_checkable() != nullptr;
+         },
          check_command, true},
     verb{"revert",
          "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
          "unless another snapshot has it",
+         [](const exported_root& r, const mount_state&) {
+           const node* const image = image_of(r);
+           return r.is_writable() && image != nullptr && image->as_snapshottable() != nullptr;
+         },
          revert, true, true, true},
+    verb{"commit",
+         "the content of the live layer goes to the one below it; needs that nobody writes "
+         "meanwhile, and that nothing else stands on that layer",
+         [](const exported_root& r, const mount_state&) {
+           return r.is_writable() && r.layers().size() > 1 &&
+                  image_of(r)->as_emptiable() != nullptr;
+         },
+         commit_command, true, true},
     verb{"backing",
          "NODE OTHER: NODE gets the backing node OTHER (none: no more), kept in the state "
          "file beside the graph file",
+         [](const exported_root& r, const mount_state& m) {
+           return m.request.source.is_graph && r.disk() != nullptr;
+         },
          backing, true, true},
 };
 
-task<std::string> render(view_subject) {
+task<std::string> render(view_subject subject) {
   std::string text;
   for (const verb& v : verbs)
-    text += fmt::format("{}  {}\n", v.name, v.summary);
+    if (v.applies(*subject.root, subject.mount))
+      text += fmt::format("{}  {}\n", v.name, v.summary);
   co_return text;
 }
 
@@ -114,11 +147,12 @@ task<void> write(view_subject subject, std::string text) {
 
 } // namespace
 
-extern constinit const view ctl_view{.name = "ctl",
-                                     .summary = "takes one verb per write; reading it lists them",
-                                     .render = render,
-                                     .write = write,
-                                     .needs_medium = false,
-                                     .changes_graph = true};
+extern constinit const view ctl_view{
+    .name = "ctl",
+    .summary = "takes one verb per write; reading it lists those that apply",
+    .render = render,
+    .write = write,
+    .needs_medium = false,
+    .changes_graph = true};
 
 } // namespace bgfs

@@ -66,6 +66,7 @@ node_options parse_generic_options(const options& given, const node_options* inh
     o.discard = discard_mode::unmap; // the parent decides what reaches the child
   }
   o.is_read_only = flag_or(given, "read-only", o.is_read_only);
+  o.must_stay_read_only = flag_or(given, "read-only", false);
   o.is_auto_read_only = flag_or(given, "auto-read-only", o.is_auto_read_only);
   o.force_share = flag_or(given, "force-share", o.force_share);
   o.cache_direct = flag_or(given, "cache.direct", o.cache_direct);

@@ -34,6 +34,8 @@ enum class detect_zeroes_mode : u8 { off, on, unmap };
 // The options of every node (reference section 2), after inheritance from the parent.
 struct node_options {
   bool is_read_only = false;
+  // `read-only: true` was written for this very node: nothing makes it writable for a while.
+  bool must_stay_read_only = false;
   bool is_auto_read_only = false;
   bool force_share = false;
   discard_mode discard = discard_mode::ignore;

@@ -185,7 +185,7 @@ def checked(env):
     equal(m.read("disk.d/last-check.json"), "{}\n", "last-check.json at first")
     m.command("disk.d/ctl", "check")
     contains(m.read("disk.d/last-check"), "No errors were found on the image.", "last-check")
-    for text, sentence in (("check everything", "write 'check', not 'check everything'"),
+    for text, sentence in (("check everything", "write 'check' or 'check repair=leaks', not 'check everything'"),
                            ("check repair=all", "unmount it and run 'bgfs check -r all'")):
         found = m.refusal("disk.d/ctl", text)
         contains(found[1], sentence, text)
@@ -208,6 +208,19 @@ def checked(env):
     contains(m.read("disk.d/last-check"), "Leaked cluster 100", "last-check")
     equal(json.loads(m.read("disk.d/last-check.json"))["leaks"], 1, "last-check.json")
     m.umount()
+    m = env.mount(env.simple(image, "qcow2", writable=False))
+    contains(m.refusal("disk.d/ctl", "check repair=leaks")[1], "is exported read-only")
+    m.umount()
+    m = env.mount(env.simple(image, "qcow2"))
+    done = bgfs("check", "-r", "leaks", m / "disk")
+    equal(done.returncode, 0, f"repair ({done.stderr})")
+    contains(done.stdout, "    1 leaked clusters\n    0 corruptions\n", "standard output")
+    pwrite(m / "disk", 4 * MiB, pattern(2 * MiB))  # takes the cluster
+    equal(pread(m / "disk", 4 * MiB, 2 * MiB) == pattern(2 * MiB), True, "what was written")
+    equal(pread(m / "disk", 0, MiB), b"\1" * MiB, "what was there")
+    equal(bgfs("check", m / "disk").returncode, 0, "afterwards")
+    m.umount()
+    qemu_check(image)
     m = env.mount(env.simple(env.raw("a.raw", MiB)))
     equal(bgfs("check", m / "disk").returncode, 63, "a format without checks")
     m.umount()
@@ -232,6 +245,40 @@ def checked_under_load(env):
     equal(bgfs("check", m / "disk").returncode, 0, "at the end")
     for i in range(0, 256 * MiB, 5 * MiB):
         equal(pread(m / "disk", i, 9), b"%09d" % i, f"at {i}")
+    m.umount()
+    qemu_check(image)
+
+
+@case("leaks are given back again and again while others write", needs=["qemu-img"], timeout=200)
+def repaired_under_load(env):
+    image = env.qcow2("a.qcow2", "128M")
+    run("qemu-io", "-c", "write -P 1 0 1M", image)
+    os.truncate(image, 2200 * 65536)
+    with open(image, "r+b") as f:  # 200 clusters that nobody uses
+        f.seek(48)
+        f.seek(int.from_bytes(f.read(8), "big"))
+        block = int.from_bytes(f.read(8), "big")
+        f.seek(block + 2 * 1000)
+        f.write(b"\0\1" * 200)
+    m = env.mount(env.simple(image, "qcow2"))
+    writer = subprocess.Popen(
+        ["python3", "-c", "import os, sys\n"
+         "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+         "for turn in range(3):\n"
+         "    for i in range(0, 128 << 20, 64 << 10):\n"
+         "        os.pwrite(fd, (b'%d %09d' % (turn, i)) * 5957, i)\n"
+         "    if turn < 2:\n"
+         "        os.system('fallocate -p -o 0 -l 134217728 ' + sys.argv[1])\n", str(m / "disk")])
+    env.others.append(writer)
+    fixed = 0
+    while writer.poll() is None:
+        done = bgfs("check", "-r", "leaks", "--output=json", m / "disk")
+        check(done.returncode in (0, 3), f"status {done.returncode}: {done.stderr}")
+        fixed += json.loads(done.stdout).get("leaks-fixed", 0)
+    equal(writer.wait(), 0, "the writer")
+    check(fixed >= 200, f"only {fixed} leaks were repaired")
+    for i in range(0, 128 * MiB, 64 * KiB):
+        equal(pread(m / "disk", i, 11), b"2 %09d" % i, f"at {i}")
     m.umount()
     qemu_check(image)
 

@@ -103,6 +103,8 @@ public:
   task<void> check_width(unsigned order);
   task<void> change_width(unsigned order, const std::function<void(u64, u64)>& progress);
 
+  // Somebody else has made clusters free on the disk.
+  void forget_where_free() { first_free_ = packed_at_ = 0; }
   // The end of the last cluster ever used, as far as is known without looking.
   [[nodiscard]] u64 used_end() const { return fresh_from_ << header_.g.cluster_bits; }
   // The end of the last cluster with a refcount, below `limit`.

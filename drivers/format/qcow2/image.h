@@ -113,8 +113,8 @@ public:
   task<void> finish_reopen() override;
   void abort_reopen() noexcept override;
   task<void> change_backing_reference(std::optional<image_reference> reference) override;
-  // Reports only, while the image goes on being used. Clusters of requests that are under way may
-  // show up as leaks.
+  // A report while the image goes on being used: clusters of requests that are under way may show
+  // up as leaks. Leaks are repaired while it is drained, and nothing else.
   task<check_result> check(check_mode mode, check_sink& sink) override;
   [[nodiscard]] std::vector<snapshot_info> snapshots() const override;
   task<std::string> create_snapshot(new_snapshot wanted) override;
@@ -163,6 +163,10 @@ private:
   task<void> write_features();
   task<void> close_writable();
   void arm_cleaning();
+
+  // image_check.cpp
+  task<check_result> check_locked(check_mode mode, check_sink& sink);
+  task<check_result> repair_leaks(check_sink& sink);
 
   // image_reopen.cpp
   task<void> check_may_become_writable();

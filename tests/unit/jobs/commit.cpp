@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "graph/jobs/commit.h"
 
+#include "graph/jobs/commit_in_use.h"
+
 #include "drivers/format/qcow2/qcow2.h"
 #include "drivers/format/raw/raw.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/lib/background.h"
 
 #include <random>
 
@@ -176,4 +179,72 @@ TEST_CASE("commit: who relies on the base keeps it as it is") {
   CHECK(forbidden.error().message().contains("cannot be used for 'commit-target' now: the test"));
   c.mid_->blockers().remove(token);
   CHECK(c.commit(*c.mid_).has_value());
+}
+
+TEST_CASE("commit in use: the overlay is empty afterwards, and no bitmap is left") {
+  chain_bench c(1 << 20, 1 << 20, 1 << 20, false);
+  c.scribble(7);
+  const std::vector<std::byte> before = c.content();
+  c.b_.bench.must(commit_in_use({.top = c.root_, .base = c.mid_}, *c.top_));
+  CHECK(c.content() == before);
+  CHECK(c.content(*c.mid_) == before);
+  const block_status s = c.b_.bench.must(c.top_->status({0, c.top_->length()}));
+  CHECK(!s.is_allocated);
+  CHECK(c.top_->bitmaps().is_empty());
+  CHECK(c.mid_->is_read_only());
+}
+
+TEST_CASE("commit in use: who writes meanwhile keeps the overlay from being emptied") {
+  for (const bool is_before_the_end : {false, true}) {
+    chain_bench c(1 << 20, 1 << 20, 1 << 20, false);
+    c.scribble(9);
+    std::vector<std::byte> wanted = c.content();
+    const std::vector<std::byte> fresh = pattern(4096, 99);
+    background work(c.b_.bench);
+    u64 calls = 0;
+    const auto progress = [&](u64 done, u64 total) {
+      if (is_before_the_end == (done == total) && calls++ == 0)
+        work.spawn(c.root_->write(512 << 10, fresh));
+    };
+    const result<> done = c.b_.bench.run(
+        commit_in_use({.top = c.root_, .base = c.mid_, .progress = progress}, *c.top_));
+    CHECK(work.finish().has_value());
+    REQUIRE(calls > 0);
+    std::ranges::copy(fresh, wanted.begin() + (512 << 10));
+    CHECK(c.content() == wanted);
+    CHECK((!done.has_value() || is_before_the_end)); // the last moment may be too late to count
+    if (!done) {
+      CHECK(done.error().kind() == error_kind::busy);
+      CHECK(done.error().message().contains("was written to while it was committed"));
+    }
+    CHECK(c.top_->bitmaps().is_empty());
+    c.b_.bench.must(commit_in_use({.top = c.root_, .base = c.mid_}, *c.top_));
+    CHECK(c.content() == wanted);
+    CHECK(c.content(*c.mid_) == wanted);
+  }
+}
+
+TEST_CASE("commit in use: whatever fails, the disk reads as before and no bitmap is left") {
+  u64 nth = 1;
+  for (bool has_failed = true; has_failed; nth++) {
+    CAPTURE(nth);
+    chain_bench c(200 << 10, 256 << 10, 256 << 10, false);
+    c.scribble(5);
+    const std::vector<std::byte> before = c.content();
+    u64 seen = 0;
+    const auto fault = [&](std::string_view, byte_range) -> std::optional<error> {
+      if (++seen != nth)
+        return std::nullopt;
+      return error::from_errno(EIO, "the test says so");
+    };
+    for (const char* disk : {"mid", "top"})
+      memory_disks()[disk]->fault = fault;
+    const result<> done = c.b_.bench.run(commit_in_use({.top = c.root_, .base = c.mid_}, *c.top_));
+    has_failed = seen >= nth;
+    for (const char* disk : {"mid", "top"})
+      memory_disks()[disk]->fault = nullptr;
+    CHECK(c.content() == before);
+    CHECK(c.top_->bitmaps().is_empty());
+  }
+  CHECK(nth > 20);
 }

@@ -265,24 +265,6 @@ TEST_CASE("qcow2 check: new refcounts in a file that cannot grow find their plac
   require_sound(roomy.disk);
 }
 
-TEST_CASE("qcow2 check: an image in use is checked, but not repaired") {
-  qcow2_bench b;
-  b.create("d", 1 << 20, {{"cluster_size", "4K"}});
-  root& way = b.open("d");
-  b.bench.must(way.write(0, pattern(100000, 1)));
-  recorded_findings findings;
-  checkable* face = b.top().as_checkable();
-  REQUIRE(face != nullptr);
-  const check_result found = b.bench.must(face->check(check_mode::report, findings));
-  CHECK_MESSAGE(found.is_sound(), findings.text());
-  CHECK(found.allocated_clusters == 25);
-  const auto refused = b.bench.run(face->check(check_mode::repair_leaks, findings));
-  REQUIRE(!refused);
-  CHECK(refused.error().kind() == error_kind::unsupported);
-  CHECK(refused.error().message().contains("is not repaired while it is in use"));
-  b.close();
-}
-
 TEST_CASE("qcow2 check: lazy refcounts are repaired when the image is opened to be written") {
   for (u64 cut = 1; cut < 12; cut++) {
     CAPTURE(cut);

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// ctl commit. What would change under somebody's hands, or must not change, is refused first.
+#include "fuse/views/commit_command.h"
+
+#include "fuse/views/common.h"
+#include "graph/io/spawn.h"
+#include "graph/jobs/commit_in_use.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace bgfs {
+namespace {
+
+struct layers_to_commit {
+  node* overlay = nullptr;
+  node* base = nullptr;
+};
+
+result<layers_to_commit> find_layers(const exported_root& root) {
+  BGFS_CHECK(root.require_medium());
+  const std::vector<node*> layers = root.layers();
+  if (layers.size() < 2)
+    return fail(error_kind::invalid_argument,
+                "'{}' has no backing file that its content could go to", root.name());
+  if (!root.is_writable())
+    return fail(error{
+        error_kind::permission,
+        fmt::format("'{}' is exported read-only; set 'writable: true' in its export", root.name()),
+        EROFS});
+  if (layers[0]->as_emptiable() == nullptr)
+    return fail(error_kind::unsupported,
+                "'{}' cannot be committed: driver '{}' cannot make its image empty afterwards",
+                root.name(), layers[0]->type().name);
+  return layers_to_commit{layers[0], layers[1]};
+}
+
+// The base and what holds its bytes.
+result<> check_may_be_written(const node& n) {
+  if (n.requested().must_stay_read_only)
+    return fail(error{error_kind::permission,
+                      fmt::format("{} is 'read-only: true' in the graph file, and a commit would "
+                                  "write to it; take that away and reload, if it may be changed",
+                                  n.describe()),
+                      EPERM});
+  for (const auto& e : n.children())
+    if (!e->has_role(role::backing))
+      BGFS_CHECK(check_may_be_written(e->child()));
+  return {};
+}
+
+// Who else stands on the base would find other bytes below.
+result<> check_not_shared(const mount_state& mount, const exported_root& root,
+                          const layers_to_commit& what) {
+  for (const root_pointer& r : mount.roots)
+    if (r.get() != &root && r->leads_to(*what.base) && !r->leads_to(*what.overlay))
+      return fail(error_kind::busy,
+                  "'{}' cannot be committed: root '{}' shows {} too, which would change under it",
+                  root.name(), r->name(), what.base->describe());
+  for (const edge* e : what.base->parents())
+    if (e->parent() != nullptr && !e->parent()->is_filter() && e->parent() != what.overlay)
+      return fail(error_kind::busy,
+                  "'{}' cannot be committed: {} stands on {} too, which would change under it",
+                  root.name(), e->parent()->describe(), what.base->describe());
+  return {};
+}
+
+error in_use(const exported_root& root, const opener& by, std::string_view how) {
+  return {
+      error_kind::busy,
+      fmt::format("'{}' cannot be committed while process {} ({}) has {} open{}; close it there",
+                  root.name(), by.pid, by.command.empty() ? "?" : by.command,
+                  by.what.empty() ? root.name() : by.what, how)};
+}
+
+// Writers would only make it fail at its end; layers below would change under who reads them.
+result<> check_openers(const mount_state& mount, const layers_to_commit& what) {
+  for (const root_pointer& r : mount.roots) {
+    if (!r->leads_to(*what.overlay))
+      continue;
+    if (!r->points().all().empty())
+      return fail(error_kind::busy,
+                  "'{0}' cannot be committed while it has point '{1}'; end it with rmdir "
+                  "{0}.d/points/{1}",
+                  r->name(), r->points().all().front()->name);
+    for (const opener& o : r->openers)
+      if (o.is_writing)
+        return fail(in_use(*r, o, " for writing"));
+    for (const auto& [number, view] : r->open_views)
+      for (const opener& o : view.users)
+        if (o.is_writing || !o.shows_live)
+          return fail(in_use(*r, o, o.is_writing ? " for writing" : ""));
+  }
+  return {};
+}
+
+result<layers_to_commit> check_all(const mount_state& mount, const exported_root& root) {
+  BGFS_TRY(const layers_to_commit what, find_layers(root));
+  if (root.spec().is_untrusted)
+    return fail(error_kind::permission,
+                "'{}' is 'untrusted: true': what its header names as its base is not written to",
+                root.name());
+  BGFS_CHECK(check_may_be_written(*what.base));
+  BGFS_CHECK(check_not_shared(mount, root, what));
+  BGFS_CHECK(check_openers(mount, what));
+  return what;
+}
+
+} // namespace
+
+task<void> commit_command(view_subject subject, std::string rest) {
+  mount_state& mount = subject.mount;
+  const root_pointer root = subject.root->shared_from_this();
+  if (!rest.empty())
+    co_await fail(error_kind::invalid_argument,
+                  "write 'commit', not 'commit {}': the content goes to the next layer down", rest);
+  const auto no_reload = co_await mount.reloading.lock(); // nodes stay what and where they are
+  co_await mount.take_what_is_held_back();
+  layers_to_commit what;
+  {
+    const auto looking = co_await mount.looking.lock_shared();
+    co_await root->open(subject.pid);
+    what = co_await check_all(mount, *root);
+  }
+  const result<> done = co_await as_result(
+      run_on(root->place().home(),
+             commit_in_use({.top = root->attached(), .base = what.base}, *what.overlay)));
+  const auto looking = co_await mount.looking.lock_shared();
+  for (const root_pointer& r : std::vector<root_pointer>(mount.roots))
+    if (r->attached() != nullptr && r->leads_to(*what.base))
+      co_await shielded(r->layers_changed());
+  co_await done;
+}
+
+} // namespace bgfs
