@@ -57,6 +57,19 @@ result<> check_not_shared(const mount_state& mount, const exported_root& root,
       return fail(error_kind::busy,
                   "'{}' cannot be committed: root '{}' shows {} too, which would change under it",
                   root.name(), r->name(), what.base->describe());
+  for (const auto& [name, snapshots] : mount.config().state().snapshots)
+    for (const external_snapshot& s : snapshots)
+      if (s.node == what.base->name())
+        return fail(error_kind::busy,
+                    "'{0}' cannot be committed: what is below it is snapshot '{1}' of '{2}'; "
+                    "rmdir {2}.d/snapshots/{1} deletes that",
+                    root.name(), s.name, name);
+  // One that is opened on demand may be closed now.
+  for (const std::string& user : mount.config().users_of(what.base->name()))
+    if (user != fmt::format("node '{}'", what.overlay->name()))
+      return fail(error_kind::busy,
+                  "'{}' cannot be committed: {} stands on {} too, which would change under it",
+                  root.name(), user, what.base->describe());
   for (const edge* e : what.base->parents())
     if (e->parent() != nullptr && !e->parent()->is_filter() && e->parent() != what.overlay)
       return fail(error_kind::busy,

@@ -332,6 +332,11 @@ def refused(env):
     with fails_with(errno.ENOENT):
         m.command("flat.d/ctl", "revert none")
     os.mkdir(m / "flat.d/snapshots/s")
+    pwrite(m / "flat", 0, b"later")
+    with fails_with(errno.EBUSY):
+        m.command("flat.d/ctl", "commit")
+    contains(last(), "what is below it is snapshot 's' of 'flat'", "last-error")
+    equal(pread(m / "flat.d/snapshots/s/disk", 0, 5), bytes(5), "the snapshot")
     with fails_with(errno.ENOTEMPTY):
         os.listdir(m / "flat.d/snapshots/s")
         os.rmdir(m / "flat.d/snapshots/s")
