@@ -3,6 +3,7 @@
 
 #include "fuse/tree/mount_state.h"
 #include "fuse/tree/process.h"
+#include "graph/io/sleep.h"
 
 #include <cerrno>
 
@@ -29,6 +30,16 @@ result<> require_no_lister(mount_state& mount, u32 pid, const std::string& direc
                                   what, lister_ledger::processes_max),
                       ENOTEMPTY});
   return {};
+}
+
+task<void> require_soon(std::function<result<>()> is_unused) {
+  constexpr int tries = 50;
+  for (int i = 0; i < tries; i++) {
+    if (is_unused())
+      co_return;
+    co_await sleep_for(std::chrono::milliseconds(5));
+  }
+  co_await is_unused();
 }
 
 } // namespace bgfs

@@ -2,7 +2,9 @@
 // Deleting is deliberate: what rmdir(2) asks before it deletes a snapshot or a bitmap.
 #pragma once
 
-#include "graph/base/result.h"
+#include "graph/io/task.h"
+
+#include <functional>
 
 namespace bgfs {
 
@@ -12,5 +14,9 @@ struct mount_state;
 // `what` is the thing: "snapshot 'before' of 'web'".
 [[nodiscard]] result<> require_no_lister(mount_state& mount, u32 pid, const std::string& directory,
                                          const std::string& what);
+
+// Whether something is in use, asked again for a moment before a yes counts: close(2) returns
+// before we hear of it, and who has closed a file may go on at once.
+task<void> require_soon(std::function<result<>()> is_unused);
 
 } // namespace bgfs

@@ -330,7 +330,7 @@ task<void> revert_to_external_snapshot(mount_state& mount, root_pointer root,
     const snapshot_info* const which = known.find(shown_name);
     if (which == nullptr)
       co_await fail(no_such_snapshot(*root, shown_name));
-    co_await root->snapshots().require_closed();
+    co_await require_soon([&] { return root->snapshots().require_closed(); });
     exports = exports_of(mount, root->spec().node_name);
     const disk_use use = co_await root->snapshots().open_external(key_of(*which), 0);
     overlay_file made =

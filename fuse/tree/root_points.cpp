@@ -99,9 +99,12 @@ task<void> root_points::release() {
 
 // --- ending ------------------------------------------------------------------------------------
 
-result<> root_points::require_unused(const point_of_root& p, u32 pid) const {
-  BGFS_CHECK(require_no_lister(mount_, pid, fmt::format("{}.d/points/{}", root_.name(), p.name),
-                               fmt::format("point '{}' of '{}'", p.name, root_.name())));
+result<> root_points::require_no_lister_of(const point_of_root& p, u32 pid) const {
+  return require_no_lister(mount_, pid, fmt::format("{}.d/points/{}", root_.name(), p.name),
+                           fmt::format("point '{}' of '{}'", p.name, root_.name()));
+}
+
+result<> root_points::require_unused(const point_of_root& p) const {
   if (p.users.empty())
     return {};
   const opener& o = p.users.front();
@@ -140,7 +143,8 @@ task<void> end_points(mount_state& mount, std::vector<root_pointer> roots, std::
   std::vector<point_pointer> found;
   for (const root_pointer& r : roots) {
     const point_pointer p = co_await r->points().find(name);
-    co_await r->points().require_unused(*p, pid);
+    co_await r->points().require_no_lister_of(*p, pid);
+    co_await require_soon([&] { return r->points().require_unused(*p); });
     found.push_back(p);
   }
   for (std::size_t i = 0; i < roots.size(); i++)

@@ -67,7 +67,8 @@ private:
                                std::vector<std::shared_ptr<exported_root>> roots, std::string name,
                                u32 pid);
   task<void> end(point_pointer gone);
-  [[nodiscard]] result<> require_unused(const point_of_root& p, u32 pid) const;
+  [[nodiscard]] result<> require_no_lister_of(const point_of_root& p, u32 pid) const;
+  [[nodiscard]] result<> require_unused(const point_of_root& p) const;
 
   mount_state& mount_;
   exported_root& root_;

@@ -168,10 +168,14 @@ task<void> root_snapshots::require_removable(snapshot_info which, u32 pid) {
   co_await require_not_held(which);
   co_await require_no_lister(mount_, pid, directory_of(key),
                              fmt::format("snapshot '{}' of '{}'", which.name, root_.name()));
-  if (const opener* const user = root_.beside().user_of("snapshots/" + key + "/"))
-    co_await fail(error_kind::busy,
-                  "snapshot '{}' of '{}' is open in process {} ({}); close it there", which.name,
-                  root_.name(), user->pid, user->command.empty() ? "?" : user->command);
+  co_await require_soon([&]() -> result<> {
+    const opener* const user = root_.beside().user_of("snapshots/" + key + "/");
+    if (user == nullptr)
+      return {};
+    return fail(error_kind::busy,
+                "snapshot '{}' of '{}' is open in process {} ({}); close it there", which.name,
+                root_.name(), user->pid, user->command.empty() ? "?" : user->command);
+  });
   co_await root_.beside().close_unused();
 }
 
@@ -246,7 +250,7 @@ task<void> root_snapshots::revert_internal(std::string shown_name) {
                   "the kernel owns the content of '{}' while it is mounted with -o writeback; "
                   "mount it without, or use 'bgfs snapshot -a' while it is not mounted",
                   root_.name());
-  co_await require_closed();
+  co_await require_soon([this] { return require_closed(); });
   co_await revert_disk(*which);
 }
 
