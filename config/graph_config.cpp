@@ -232,6 +232,11 @@ void graph_config::keep_out_of(std::vector<std::string> directories) {
   make_resolvers(*content_);
 }
 
+void graph_config::replace_snapshots(
+    std::map<std::string, std::vector<external_snapshot>> snapshots) {
+  content_->state.snapshots = std::move(snapshots);
+}
+
 const graph_state& graph_config::state() const {
   return content_->state;
 }

@@ -105,6 +105,8 @@ public:
   void keep_out_of(std::vector<std::string> directories);
   // What changed at run time and is in force.
   [[nodiscard]] const graph_state& state() const;
+  // Snapshots of it, which make no difference to the graph, are others than when it was read.
+  void replace_snapshots(std::map<std::string, std::vector<external_snapshot>> snapshots);
   // Where it was read from: an absolute path (of the image, in the short form).
   [[nodiscard]] const std::string& source() const;
   [[nodiscard]] const std::vector<export_spec>& exports() const;

@@ -5,7 +5,7 @@
 
 #include "config/commands/option_values.h"
 #include "graph/base/text.h"
-#include "graph/jobs/copy.h"
+#include "graph/jobs/pieces.h"
 
 #include <charconv>
 
@@ -97,9 +97,9 @@ result<> read_numbers(convert_arguments& a) {
   if (!a.parallel.empty()) {
     const char* const end = a.parallel.data() + a.parallel.size();
     const auto [after, problem] = std::from_chars(a.parallel.data(), end, o.parallel);
-    if (problem != std::errc() || after != end || o.parallel < 1 || o.parallel > copy_parallel_max)
+    if (problem != std::errc() || after != end || o.parallel < 1 || o.parallel > pieces_at_once_max)
       return fail(error_kind::invalid_argument, "option '-m' is a number from 1 to {}, not '{}'",
-                  copy_parallel_max, a.parallel);
+                  pieces_at_once_max, a.parallel);
   }
   return {};
 }

@@ -2,6 +2,7 @@
 #include "fuse/tree/external_snapshots.h"
 
 #include "fuse/tree/deliberate.h"
+#include "fuse/tree/group_snapshots.h"
 #include "fuse/tree/mount_state.h"
 #include "fuse/tree/overlay_files.h"
 #include "fuse/tree/overlay_merging.h"
@@ -62,15 +63,6 @@ std::string next_id(const snapshot_list& all) {
   for (const external_snapshot& s : all)
     most = std::max<u64>(most, std::strtoull(s.id.c_str(), nullptr, 10));
   return fmt::format("{}", most + 1);
-}
-
-task<std::vector<async_mutex::guard>> lock_all(const std::vector<root_pointer>& roots) {
-  std::vector<async_mutex::guard> guards;
-  for (const root_pointer& r : roots) {
-    async_mutex::guard one = co_await r->snapshots().lock_changes();
-    guards.push_back(std::move(one));
-  }
-  co_return guards;
 }
 
 // What an overlay would leave behind, or give away.
@@ -146,10 +138,10 @@ std::string node_of_snapshot(const mount_state& mount, const exported_root& root
 
 namespace {
 
-// The state with the overlays in it.
-void put_over(graph_state& state, const mount_state& mount, const overlay_file& o) {
+// The state with an overlay in it, which these exports show.
+void put_over(graph_state& state, const overlay_file& o, const std::vector<std::string>& exports) {
   state.nodes.push_back(o.definition);
-  for (const std::string& e : exports_of(mount, o.below))
+  for (const std::string& e : exports)
     state.exports[e] = o.node_name;
 }
 
@@ -168,17 +160,36 @@ bool forget(const std::string& source, const std::vector<overlay_file>& overlays
 }
 
 // Who asked may go.
-task<void> change_to_the_end(mount_state& mount, std::function<void(graph_state&)> change) {
-  co_await shielded(change_state_at_run_time(mount, std::move(change), 0));
+task<void> change_to_the_end(mount_state& mount, std::function<void(graph_state&)> change,
+                             std::function<task<void>(graph_state&)> before_commit = {}) {
+  co_await shielded(
+      change_state_at_run_time(mount, std::move(change), 0, std::move(before_commit)));
+}
+
+// A disk may have become longer, or shorter, since its overlay was made. Now nobody writes, and an
+// overlay has the length of the disk that it becomes.
+task<void> settle_lengths(mount_state& mount, const std::vector<overlay_file>& overlays,
+                          graph_state& state) {
+  for (const overlay_file& o : overlays) {
+    const node* const below = mount.nodes.find(o.below);
+    node* const above = mount.nodes.find(o.node_name);
+    if (below == nullptr || above == nullptr || !o.follows_length ||
+        below->length() == above->length())
+      continue;
+    co_await above->truncate(below->length(), {.is_new_overlay = true, .may_be_backing = true});
+    for (auto& [root, all] : state.snapshots)
+      for (external_snapshot& s : all)
+        if (s.node == o.below && s.length == o.length)
+          s.length = below->length();
+  }
 }
 
 task<void> put_overlays(mount_state& mount, std::vector<overlay_file> overlays,
-                        std::function<void(graph_state&)> and_also) {
-  const result<> done = co_await as_result(change_to_the_end(mount, [&](graph_state& state) {
-    for (const overlay_file& o : overlays)
-      put_over(state, mount, o);
-    and_also(state);
-  }));
+                        std::function<void(graph_state&)> change) {
+  const result<> done =
+      co_await as_result(change_to_the_end(mount, std::move(change), [&](graph_state& state) {
+        return settle_lengths(mount, overlays, state);
+      }));
   if (!done)
     co_await offload([&] { return forget(mount.config().source(), overlays); });
   co_await done;
@@ -188,7 +199,7 @@ task<void> put_overlays(mount_state& mount, std::vector<overlay_file> overlays,
 
 task<void> create_external_snapshots(mount_state& mount, std::vector<root_pointer> roots,
                                      std::string name) {
-  const auto guards = co_await lock_all(roots);
+  const auto guards = co_await lock_snapshots(roots);
   std::vector<overlay_file> overlays;
   const std::vector<root_pointer> first = with_own_node(roots);
   {
@@ -203,8 +214,10 @@ task<void> create_external_snapshots(mount_state& mount, std::vector<root_pointe
   std::timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
   co_await put_overlays(mount, overlays, [&](graph_state& state) {
-    for (const overlay_file& o : overlays)
-      for (const std::string& e : exports_of(mount, o.below)) {
+    for (const overlay_file& o : overlays) {
+      const std::vector<std::string> exports = exports_of(mount, o.below);
+      put_over(state, o, exports);
+      for (const std::string& e : exports) {
         snapshot_list& all = state.snapshots[e];
         all.push_back({.id = next_id(all),
                        .name = name,
@@ -213,6 +226,7 @@ task<void> create_external_snapshots(mount_state& mount, std::vector<root_pointe
                        .date_seconds = now.tv_sec,
                        .date_nanoseconds = now.tv_nsec});
       }
+    }
   });
 }
 
@@ -267,7 +281,10 @@ task<void> freeze_for_merging(mount_state& mount, const std::vector<root_pointer
     overlays = co_await make_overlays(mount, last);
   }
   if (!overlays.empty())
-    co_await put_overlays(mount, overlays, [](graph_state&) {});
+    co_await put_overlays(mount, overlays, [&](graph_state& state) {
+      for (const overlay_file& o : overlays)
+        put_over(state, o, exports_of(mount, o.below));
+    });
 }
 
 task<void> merge_quietly(mount_state& mount, const std::vector<root_pointer>& roots,
@@ -285,7 +302,7 @@ task<void> merge_quietly(mount_state& mount, const std::vector<root_pointer>& ro
 
 task<void> remove_external_snapshots(mount_state& mount, std::vector<root_pointer> roots,
                                      std::string shown_name, u32 pid) {
-  const auto guards = co_await lock_all(roots);
+  const auto guards = co_await lock_snapshots(roots);
   const std::vector<external_snapshot> gone =
       co_await find_removable(mount, roots, shown_name, pid);
   // First of all it is off the list: merging changes what it showed.
@@ -335,13 +352,12 @@ task<void> revert_to_external_snapshot(mount_state& mount, root_pointer root,
     const disk_use use = co_await root->snapshots().open_external(key_of(*which), 0);
     overlay_file made =
         co_await make_overlay_file(mount, *root, use.disk->top(), which->disk_length, 0);
+    made.follows_length = false;
     overlays.push_back(std::move(made));
   }
   co_await root->beside().close_unused();
-  co_await put_overlays(mount, overlays, [&](graph_state& state) {
-    for (const std::string& e : exports)
-      state.exports[e] = overlays.front().node_name;
-  });
+  co_await put_overlays(mount, overlays,
+                        [&](graph_state& state) { put_over(state, overlays.front(), exports); });
   co_await merge_quietly(mount, {root}, {});
 }
 

@@ -27,16 +27,6 @@ std::vector<root_pointer> with_own_image(const std::vector<root_pointer>& roots)
   return first;
 }
 
-// In the order of the mount, so that two who want them all do not wait for each other.
-task<std::vector<async_mutex::guard>> lock_all(const std::vector<root_pointer>& roots) {
-  std::vector<async_mutex::guard> guards;
-  for (const root_pointer& r : roots) {
-    async_mutex::guard one = co_await r->snapshots().lock_changes();
-    guards.push_back(std::move(one));
-  }
-  co_return guards;
-}
-
 result<> require_some(const std::vector<root_pointer>& roots) {
   if (!roots.empty())
     return {};
@@ -52,6 +42,15 @@ std::vector<root_pointer> group_roots(const mount_state& mount) {
     if (r->phase() == root_phase::open && r->is_writable())
       found.push_back(r);
   return found;
+}
+
+task<std::vector<async_mutex::guard>> lock_snapshots(const std::vector<root_pointer>& roots) {
+  std::vector<async_mutex::guard> guards;
+  for (const root_pointer& r : roots) {
+    async_mutex::guard one = co_await r->snapshots().lock_changes();
+    guards.push_back(std::move(one));
+  }
+  co_return guards;
 }
 
 bool has_external_group(const mount_state& mount) {
@@ -108,7 +107,7 @@ task<void> create_group_snapshot(mount_state& mount, std::string name) {
   }
   const std::vector<root_pointer> roots = with_own_image(group_roots(mount));
   co_await require_some(roots);
-  const std::vector<async_mutex::guard> guards = co_await lock_all(roots);
+  const std::vector<async_mutex::guard> guards = co_await lock_snapshots(roots);
   std::vector<node*> images;
   for (const root_pointer& r : roots) {
     co_await r->snapshots().require_changeable();
@@ -132,7 +131,7 @@ task<void> remove_group_snapshot(mount_state& mount, std::string name, u32 pid) 
   }
   const std::vector<root_pointer> roots = with_own_image(group_roots(mount));
   co_await require_some(roots);
-  const std::vector<async_mutex::guard> guards = co_await lock_all(roots);
+  const std::vector<async_mutex::guard> guards = co_await lock_snapshots(roots);
   co_await require_no_lister(mount, pid, directory_of(name),
                              fmt::format("snapshot '{}' of all roots", name));
   std::vector<snapshot_info> found;

@@ -13,6 +13,9 @@ namespace bgfs {
 // They keep external snapshots: then what changes those of all is called by nobody who holds
 // mount_state::looking.
 [[nodiscard]] bool has_external_group(const mount_state& mount);
+// Keeps others from changing the snapshots of these roots. In the order of the mount, so that two
+// who want them all do not wait for each other.
+task<std::vector<async_mutex::guard>> lock_snapshots(const std::vector<root_pointer>& roots);
 // Names that all of them have, in the order of the first.
 task<std::vector<std::string>> group_names(mount_state& mount);
 task<bool> is_group_name(mount_state& mount, std::string name);

@@ -134,7 +134,6 @@ task<overlay_file> reserve_names(mount_state& mount, const exported_root& root, 
     co_return overlay_file{.node_name = std::move(node_name),
                            .path = std::move(file.path),
                            .below = below.name(),
-                           .length = 0,
                            .definition = {}};
   }
   co_return fail(error_kind::no_space, "'{}' is full of overlays", root.spec().snapshots_directory);

@@ -11,9 +11,10 @@ namespace bgfs {
 struct overlay_file {
   std::string node_name;
   std::string path;
-  std::string below; // the node that it is over
-  u64 length = 0;    // of its disk
-  value definition;  // of its node, as a graph file has it
+  std::string below;          // the node that it is over
+  u64 length = 0;             // of its disk
+  bool follows_length = true; // `below` is in use, and may get another length meanwhile
+  value definition;           // of its node, as a graph file has it
 };
 
 // An empty qcow2 image of that length over `below`, in the directory of the root: nobody had its

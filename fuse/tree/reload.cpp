@@ -310,9 +310,13 @@ private:
         co_await mount_.require_outside(path);
     }
     co_await require_passable(mount_, *next_, plan_.plan, true);
-    const graph_state* const state = request_.state;
+    graph_state* const state = request_.state;
     if (state == nullptr)
       co_return;
+    if (request_.before_commit) {
+      co_await request_.before_commit(*state);
+      next_->replace_snapshots(state->snapshots);
+    }
     const result<> written = co_await offload([state] { return write_graph_state(*state); });
     co_await written;
   }
@@ -390,7 +394,7 @@ private:
 
   mount_state& mount_;
   reload_request request_;
-  const graph_config* next_ = nullptr;
+  graph_config* next_ = nullptr;
   planned plan_;
   std::string text_;
 };
@@ -526,7 +530,8 @@ task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
 namespace {
 
 task<void> change_state_locked(mount_state& mount, std::function<void(graph_state&)> change,
-                               u32 pid) {
+                               u32 pid,
+                               std::function<task<void>(graph_state&)> before_commit = {}) {
   if (!mount.request.source.is_graph)
     co_await fail(error_kind::unsupported,
                   "this mount shows one image without a graph file, beside which the change could "
@@ -543,7 +548,7 @@ task<void> change_state_locked(mount_state& mount, std::function<void(graph_stat
   }
   graph_state state = mount.config().state();
   change(state);
-  reloading work(mount, {.state = &state, .pid = pid});
+  reloading work(mount, {.state = &state, .before_commit = std::move(before_commit), .pid = pid});
   result<std::string> done = co_await as_result(work.run());
   if (!done)
     co_await fail(done.error().kind(), "{}; nothing was changed", done.error().message());
@@ -552,9 +557,10 @@ task<void> change_state_locked(mount_state& mount, std::function<void(graph_stat
 } // namespace
 
 task<void> change_state_at_run_time(mount_state& mount, std::function<void(graph_state&)> change,
-                                    u32 pid) {
+                                    u32 pid,
+                                    std::function<task<void>(graph_state&)> before_commit) {
   const auto one_at_a_time = co_await mount.reloading.lock();
-  co_await change_state_locked(mount, std::move(change), pid);
+  co_await change_state_locked(mount, std::move(change), pid, std::move(before_commit));
 }
 
 task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,

@@ -13,7 +13,10 @@ struct reload_request {
   // Everything read-only from now on, as -o ro asks for, or no longer; absent: as it was.
   std::optional<bool> is_read_only;
   // Instead of what the state file says; it is written with the commit. Null: the file counts.
-  const graph_state* state = nullptr;
+  graph_state* state = nullptr;
+  // Called before the state is written, when what the edit touches is drained and leads to its new
+  // nodes; it may change the snapshots of the state.
+  std::function<task<void>(graph_state&)> before_commit = {};
   u32 pid = 0; // who asks; 0: a signal
 };
 
@@ -28,7 +31,8 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
 // not been reloaded: only one thing changes at a time. By nobody who holds mount_state::looking;
 // what the kernel has to hear may not be heard yet.
 task<void> change_state_at_run_time(mount_state& mount, std::function<void(graph_state&)> change,
-                                    u32 pid);
+                                    u32 pid,
+                                    std::function<task<void>(graph_state&)> before_commit = {});
 // So that others, who know nothing of the state file, find the same chain: the header of the image
 // names the backing node that it has. What fails is only logged; images that are read-only are left
 // alone.

@@ -11,7 +11,7 @@
 #include "config/graph_document.h"
 #include "config/graph_picture.h"
 #include "config/yaml.h"
-#include "graph/jobs/copy.h"
+#include "graph/jobs/pieces.h"
 
 namespace bgfs {
 namespace {
@@ -64,7 +64,7 @@ void add_graph(std::string& text) {
   add_line(text, "graph-file-length-max", yaml_length_max);
   add_line(text, "graph-file-values-max", yaml_values_max);
   add_line(text, "fragments-max", fragments_max);
-  add_line(text, "copies-in-flight-max", copy_parallel_max);
+  add_line(text, "copies-in-flight-max", pieces_at_once_max);
   add_line(text, "disk-length-max", device_length_max);
 }
 

@@ -3,6 +3,7 @@
 
 #include "graph/io/with.h"
 #include "graph/jobs/copy.h"
+#include "graph/jobs/rebase.h"
 #include "graph/model/edit.h"
 
 #include <algorithm>
@@ -126,14 +127,11 @@ task<void> commit_layers(commit_request request) {
 namespace {
 task<void> write_name(writable_base& held, node& overlay, image_reference name) {
   co_await context(held.acquire(), "opening {} for writing", overlay.describe());
-  co_await overlay.as_backing_writer()->change_backing_reference(name);
+  co_await name_backing(overlay, std::move(name));
 }
 } // namespace
 
 task<void> change_backing_name(node& overlay, image_reference name) {
-  if (overlay.as_backing_writer() == nullptr)
-    co_await fail(error_kind::unsupported, "{} names no backing file in its header",
-                  overlay.describe());
   co_await with(hold_base(overlay, {}),
                 [&](writable_base& held) { return write_name(held, overlay, name); });
 }

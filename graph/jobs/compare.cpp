@@ -3,8 +3,8 @@
 
 #include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
-#include "graph/io/spawn.h"
 #include "graph/io/sync.h"
+#include "graph/jobs/pieces.h"
 #include "graph/jobs/stored_bytes.h"
 
 #include <cstring>
@@ -14,9 +14,6 @@ namespace bgfs {
 namespace {
 
 constexpr u64 piece_length_max = MiB;
-// Runs that are not read may be longer; the bound keeps progress moving.
-constexpr u64 run_length_max = GiB;
-constexpr unsigned parallel_max = 16;
 
 // A run with one answer from each disk.
 struct piece {
@@ -27,39 +24,20 @@ struct piece {
 
 class comparer {
 public:
-  comparer(loop& home, compare_plan plan) : home_(home), plan_(std::move(plan)) {
-    const auto [shorter, longer] =
-        std::minmax({plan_.disks[0]->length(), plan_.disks[1]->length()});
-    total_ = longer;
-    common_ = shorter;
-  }
+  comparer(loop& home, compare_plan plan)
+      : home_(home), plan_(std::move(plan)),
+        total_(std::max(plan_.disks[0]->length(), plan_.disks[1]->length())),
+        common_(std::min(plan_.disks[0]->length(), plan_.disks[1]->length())),
+        progress_(total_, plan_.progress) {}
 
   task<comparison> run() {
-    std::vector<task<void>> workers;
-    const unsigned count = std::clamp(plan_.parallel, 1U, parallel_max);
-    for (unsigned i = 0; i < count; i++)
-      workers.push_back(work());
-    report();
-    co_await when_all(std::move(workers));
+    co_await run_pieces(
+        plan_.parallel, progress_, [this] { return take_piece(); },
+        [this](const piece& p) { return compare(p); });
     co_return std::move(found_);
   }
 
 private:
-  task<void> work() {
-    std::optional<piece> next = co_await take_piece();
-    while (next) {
-      co_await compare(*next);
-      done_ += next->range.length;
-      report();
-      next = co_await take_piece();
-    }
-  }
-
-  void report() const {
-    if (plan_.progress)
-      plan_.progress(done_, total_);
-  }
-
   // Pieces are handed out in the order of their offsets and all of them are ended, so that the
   // least of what is found is what a reader from front to back would have found.
   void find(comparison what) {
@@ -172,9 +150,9 @@ private:
 
   loop& home_;
   compare_plan plan_;
-  u64 total_ = 0;  // the length of the longer disk
-  u64 common_ = 0; // that of the shorter
-  u64 done_ = 0;
+  u64 total_;  // the length of the longer disk
+  u64 common_; // that of the shorter
+  job_progress progress_;
   comparison found_;
 
   async_mutex taking_;

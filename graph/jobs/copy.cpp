@@ -4,8 +4,8 @@
 #include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/sleep.h"
-#include "graph/io/spawn.h"
 #include "graph/io/sync.h"
+#include "graph/jobs/pieces.h"
 
 #include <algorithm>
 #include <bit>
@@ -16,8 +16,6 @@ namespace {
 
 constexpr u64 piece_length_max = 2 * MiB;
 constexpr u64 paced_piece_min = 64 * KiB;
-// Runs that are not read may be longer; the bound keeps progress moving.
-constexpr u64 run_length_max = GiB;
 
 enum class piece_kind : u8 { data, zero, shared };
 
@@ -28,41 +26,29 @@ struct piece {
   u64 number = 0; // pieces are numbered in the order of their offsets
 };
 
+u64 length_of(const copy_plan& plan) {
+  u64 length = 0;
+  for (const copy_source& s : plan.sources)
+    length += s.length;
+  return length;
+}
+
 class copier {
 public:
-  copier(loop& home, copy_plan plan) : home_(home), plan_(std::move(plan)) {
-    for (const copy_source& s : plan_.sources)
-      total_ += s.length;
+  copier(loop& home, copy_plan plan)
+      : home_(home), plan_(std::move(plan)), total_(length_of(plan_)),
+        progress_(total_, plan_.progress) {
     if (plan_.write_unit > 1 && plan_.zero_unit != 0)
       plan_.zero_unit = plan_.write_unit;
   }
 
   task<void> run() {
-    std::vector<task<void>> workers;
-    const unsigned count = std::clamp(plan_.parallel, 1U, copy_parallel_max);
-    for (unsigned i = 0; i < count; i++)
-      workers.push_back(work());
-    report();
-    co_await when_all(std::move(workers));
-    report();
+    return run_pieces(
+        plan_.parallel, progress_, [this] { return take_piece(); },
+        [this](const piece& p) { return copy(p); });
   }
 
 private:
-  task<void> work() {
-    std::optional<piece> next = co_await take_piece();
-    while (next) {
-      co_await copy(*next);
-      done_ += next->range.length;
-      report();
-      next = co_await take_piece();
-    }
-  }
-
-  void report() const {
-    if (plan_.progress)
-      plan_.progress(done_, total_);
-  }
-
   // The next run of the source. One at a time asks, so pieces are in order and do not overlap.
   task<std::optional<piece>> take_piece() {
     const async_mutex::guard alone = co_await taking_.lock();
@@ -223,8 +209,8 @@ private:
 
   loop& home_;
   copy_plan plan_;
-  u64 total_ = 0;
-  u64 done_ = 0;
+  u64 total_;
+  job_progress progress_;
 
   async_mutex taking_;
   u64 position_ = 0; // in the target, of the next piece

@@ -56,8 +56,6 @@ struct copy_source {
   u64 offset = 0; // where in `from` its part begins
 };
 
-inline constexpr unsigned copy_parallel_max = 16;
-
 struct copy_plan {
   std::vector<copy_source> sources; // one behind the other in the target
   copy_target* to = nullptr;

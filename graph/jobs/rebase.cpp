@@ -4,8 +4,8 @@
 #include "graph/base/is_zero.h"
 #include "graph/io/buffer_pool.h"
 #include "graph/io/file.h"
-#include "graph/io/spawn.h"
 #include "graph/io/sync.h"
+#include "graph/jobs/pieces.h"
 #include "graph/jobs/stored_bytes.h"
 #include "graph/model/naming.h"
 
@@ -16,9 +16,6 @@ namespace bgfs {
 namespace {
 
 constexpr u64 piece_length_max = MiB;
-// Runs that are not read may be longer; the bound keeps progress moving.
-constexpr u64 run_length_max = GiB;
-constexpr unsigned parallel_max = 16;
 
 // An image that both chains have, as two nodes.
 struct shared_image {
@@ -68,41 +65,21 @@ public:
   rebaser(loop& home, rebase_request request)
       : home_(home), request_(std::move(request)), overlay_(*request_.overlay),
         image_(*overlay_.top().skip_filters()), total_(overlay_.length()),
-        unit_(std::max<u64>(image_.copy_unit(), 1)) {
+        unit_(std::max<u64>(image_.copy_unit(), 1)), progress_(total_, request_.progress) {
     if (request_.backing != nullptr)
       shared_ = find_shared(image_, request_.backing->top());
   }
 
   task<void> run() {
-    std::vector<task<void>> workers;
-    const unsigned count = std::clamp(request_.parallel, 1U, parallel_max);
-    for (unsigned i = 0; i < count; i++)
-      workers.push_back(work());
-    report();
-    co_await when_all(std::move(workers));
-    report();
+    return run_pieces(
+        request_.parallel, progress_, [this] { return take_piece(); },
+        [this](const piece& p) { return keep_content(p); });
   }
 
 private:
-  task<void> work() {
-    std::optional<piece> next = co_await take_piece();
-    while (next) {
-      co_await keep_content(*next);
-      done_ += next->range.length;
-      report();
-      next = co_await take_piece();
-    }
-  }
-
-  void report() const {
-    if (request_.progress)
-      request_.progress(done_, total_);
-  }
-
   void skip(u64 length) {
     position_ += length;
-    done_ += length;
-    report();
+    progress_.add(length);
   }
 
   // The next run that may differ. One at a time asks, so pieces are in order and do not overlap.
@@ -304,9 +281,9 @@ private:
   node& image_;
   u64 total_;
   u64 unit_;
+  job_progress progress_;
   shared_image shared_;
   same_file_check are_same_bytes_;
-  u64 done_ = 0;
 
   async_mutex taking_;
   u64 position_ = 0; // of the next piece

@@ -151,6 +151,9 @@ struct truncate_options {
   preallocation prealloc = preallocation::off;
   bool is_exact = true;        // false: a longer device is as good
   bool must_read_zero = false; // the new part reads as zeroes whatever was below
+  // Nothing was written to the node yet, and the new part is to show its backing file as the rest
+  // does. Otherwise zeroes hide what a longer backing file has there: it was not seen before.
+  bool is_new_overlay = false;
   // Also of a node that is somebody's backing: the caller knows that it reads the same.
   bool may_be_backing = false;
 };

@@ -48,8 +48,10 @@ bool lease::enter_in(unsigned epoch, unsigned queue) {
   return false;
 }
 
+// Nothing of the lease is touched afterwards, unless somebody waits for it: who sees the counter at
+// 0 may let it go.
 void lease::leave(unsigned queue, unsigned epoch) {
-  if (queues_[queue].inside[epoch].fetch_sub(1) == 1 && is_awaited_.load())
+  if (queues_[queue].inside[epoch].fetch_sub(1) == (awaited | 1))
     wake_home();
 }
 
@@ -72,8 +74,15 @@ void lease::wake_home() {
 }
 
 bool lease::is_epoch_empty(unsigned epoch) const {
-  return std::ranges::all_of(queues_,
-                             [&](const queue_state& q) { return q.inside[epoch].load() == 0; });
+  return std::ranges::all_of(
+      queues_, [&](const queue_state& q) { return (q.inside[epoch].load() & ~awaited) == 0; });
+}
+
+// Before a counter is looked at: who makes it 0 afterwards says so.
+void lease::await_all(bool on) {
+  for (queue_state& q : queues_)
+    for (std::atomic<u32>& inside : q.inside)
+      on ? inside.fetch_or(awaited) : inside.fetch_and(~awaited);
 }
 
 bool lease::is_empty() const {
@@ -104,11 +113,11 @@ void lease::advance() {
     }
     return false;
   };
-  is_awaited_.store(true); // before looking: who leaves afterwards says so
+  await_all(true);
   while (step()) {
   }
   if (phase_ == phase::idle)
-    is_awaited_.store(false);
+    await_all(false);
   turned_.wake_all();
 }
 

@@ -144,14 +144,16 @@ private:
   void shut();
   void advance();
   void wake_home();
+  void await_all(bool on);
   [[nodiscard]] bool is_epoch_empty(unsigned epoch) const;
   [[nodiscard]] std::optional<resolved_extent> resolve_now(u64 offset);
   [[nodiscard]] std::optional<u16> path_to(std::span<node* const> nodes, const direct_access& file);
   void settle_path(lease_path& path);
   static void add_to_node(node& n, operation kind, const operation_delta& news, bool knows_end);
 
+  static constexpr u32 awaited = u32{1} << 31;
   struct alignas(64) queue_state {
-    std::atomic<u32> inside[2] = {0, 0};
+    std::atomic<u32> inside[2] = {0, 0}; // of each epoch; with `awaited` while a turn waits
     request_counters requests;
   };
 
@@ -159,7 +161,6 @@ private:
   std::vector<queue_state> queues_;
   std::atomic<bool> is_open_{false};
   std::atomic<u32> epoch_{0};
-  std::atomic<bool> is_awaited_{false}; // by a turn: who empties a counter says so
   std::atomic<bool> is_waking_{false};
   std::atomic<u64> length_{0};
   std::atomic<bool> may_write_{false};

@@ -39,7 +39,8 @@ task<void> node::truncate(u64 length, truncate_options options) {
 
 task<void> node::truncate_driver(tracked_request& request, u64 length, truncate_options options) {
   // A longer backing file would show through where this node was too short to hide it.
-  if (backing_ != nullptr && length > length_ && backing_->length() > length_)
+  if (backing_ != nullptr && length > length_ && backing_->length() > length_ &&
+      !options.is_new_overlay)
     options.must_read_zero = true;
   requests_.enter_driver(request);
   if (resizable_ != nullptr) {

@@ -295,6 +295,92 @@ def killed(env):
     m.umount()
 
 
+@case("external snapshots of a disk that grows all the time take nothing of it away",
+      needs=["qemu-img"], unpassed=True)
+def growing(env):
+    m = env.mount(graph_of(env, growable=True))
+    is_over, written = threading.Event(), {}
+
+    def append(root):
+        fd = os.open(m / root, os.O_WRONLY)
+        at = SIZE
+        while not is_over.is_set() and at < 16 * SIZE:
+            data = struct.pack("<Q", at) * 512
+            os.pwrite(fd, data, at)
+            at += len(data)
+        written[root] = at
+        os.close(fd)
+
+    writers = [threading.Thread(target=append, args=(r,)) for r in ROOTS]
+    for w in writers:
+        w.start()
+    lengths = {r: [] for r in ROOTS}
+    for n in range(8):
+        for root in ROOTS:
+            os.mkdir(m / f"{root}.d/snapshots/s{n}")
+            lengths[root].append(os.stat(m / f"{root}.d/snapshots/s{n}/disk").st_size)
+    is_over.set()
+    for w in writers:
+        w.join()
+    for root in ROOTS:
+        for at in range(SIZE, written[root], 4096):
+            if pread(m / root, at, 8) != struct.pack("<Q", at):
+                raise Failure(f"{root}: what was written at {at:#x} is gone")
+        equal(os.stat(m / root).st_size, written[root], f"{root}: length")
+        equal(lengths[root], sorted(lengths[root]), f"{root}: lengths of its snapshots")
+        check(lengths[root][-1] > SIZE, f"{root} did not grow meanwhile")
+        for n, length in enumerate(lengths[root]):
+            content = whole(m / f"{root}.d/snapshots/s{n}/disk")
+            equal(len(content), length, f"{root}, s{n}: length")
+            for at in range(SIZE, length - 4095, 4096):
+                may_be = [struct.pack("<Q", at)] + [bytes(8)] * (at + 4096 == length)  # on its way
+                check(content[at:at + 8] in may_be, f"{root}, s{n} at {at:#x}: {content[at:at + 8]}")
+    m.umount()
+
+
+@case("`bgfs snapshot` and info know the external snapshots of a mounted disk",
+      needs=["qemu-img"], unpassed=True)
+def commands(env):
+    m = env.mount(graph_of(env))
+    for root in ROOTS:
+        for name in ("one", "two"):
+            run(BGFS, "snapshot", "-c", name, m / root)
+        listed = run(BGFS, "snapshot", "-l", m / root).stdout
+        equal([line.split()[1] for line in listed.splitlines()[2:]], ["one", "two"], "the list")
+        equal([s["name"] for s in json.loads(m.read(f"{root}.d/info.json"))["snapshots"]],
+              ["one", "two"], "info.json")
+        pwrite(m / root, 0, b"later")
+        wait_for(lambda r=root: m.read(f"{r}.d/openers") == "", "the disk to be closed")
+        run(BGFS, "snapshot", "-a", "one", m / root)
+        equal(pread(m / root, 0, 5), bytes(5), f"{root}, reverted")
+        run(BGFS, "snapshot", "-d", "one", m / root)
+        equal(os.listdir(m / f"{root}.d/snapshots"), ["two"], "what is left")
+        run(BGFS, "snapshot", "-d", "two", m / root)
+        check("snapshots" not in json.loads(m.read(f"{root}.d/info.json")), "info.json lists any")
+
+
+@case("another root that shows a snapshot of its own accord stays there when the disk is reverted",
+      needs=["qemu-img"], unpassed=True)
+def other_root(env):
+    m = env.mount(graph_of(env))
+    pwrite(m / "flat", 0, b"then")
+    os.mkdir(m / "flat.d/snapshots/s")
+    graph = json.loads((env / "graph.yaml").read_text())
+    graph["exports"].append({"name": "golden", "node-name": "flat"})
+    (env / "graph.yaml").write_text(json.dumps(graph))
+    m.command(".bgfs/reload", "1")
+    equal(pread(m / "golden", 0, 4), b"then", "golden")
+    for text in (b"now1", b"now2"):
+        pwrite(m / "flat", 0, text)
+        equal(pread(m / "golden", 0, 4), b"then", "golden, when the disk was written to")
+        m.command("flat.d/ctl", "revert s")
+        equal(pread(m / "flat", 0, 4), b"then", "the disk, reverted")
+    pwrite(m / "flat", 0, b"now3")
+    equal(pread(m / "golden", 0, 4), b"then", "golden, at last")
+    remove(m / "flat.d/snapshots/s")
+    equal((pread(m / "golden", 0, 4), pread(m / "flat", 0, 4)), (b"then", b"now3"), "without it")
+
+
 @case("what stands in the way of an external snapshot is said, and nothing is left of it",
       needs=["qemu-img"], unpassed=True)
 def refused(env):

@@ -59,8 +59,9 @@ task<void> image::grow(u64 length, truncate_options options) {
     options.prealloc = preallocation::metadata;
   if (header_.has_data_file())
     co_await context(grow_data_file(before, length, options), "growing the data file");
-  co_await context(clear_new_part(before, length, options.prealloc),
-                   "clearing the new part of the disk");
+  if (!options.is_new_overlay)
+    co_await context(clear_new_part(before, length, options.prealloc),
+                     "clearing the new part of the disk");
   if (options.prealloc != preallocation::off) {
     // In version 2 what hides a longer backing file was written as data, which has its place.
     const u64 hidden = header_.version < 3 ? std::min(length, backing_length()) : 0;
