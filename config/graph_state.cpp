@@ -16,10 +16,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view heading = "# What changed at run time in the graph beside this file; in "
-                                     "force whenever it is read. Move it\n"
-                                     "# into the graph file and remove this one, or remove it to "
-                                     "go back to what the graph file says.\n";
+constexpr std::string_view heading =
+    "# What changed at run time in the graph file beside this one; in "
+    "force whenever that is read. Keep\n"
+    "# the two together: the graph file alone may name images that "
+    "others stand on, and would write\n"
+    "# to them. To do without this file, put into the graph file "
+    "what it says, and then remove it.\n";
 
 constexpr std::string_view state_keys[] = {"version", "nodes", "backing", "exports", "snapshots"};
 

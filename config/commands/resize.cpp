@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bgfs resize: make a disk longer or shorter.
 #include "config/commands/option_values.h"
+#include "config/commands/over_mount.h"
 #include "config/commands/verb_frame.h"
 #include "graph/base/text.h"
 
@@ -79,6 +80,31 @@ task<void> resize(command_session& session, const resize_arguments& a) {
     print("Image resized.\n");
 }
 
+// As writing the new length to NAME.d/size.
+result<> resize_mounted(const mounted_root& root, const resize_arguments& a) {
+  if (a.prealloc != preallocation::off)
+    return fail(error_kind::unsupported,
+                "--preallocation is not for '{}', which is mounted; use fallocate(1) on it",
+                root.path());
+  BGFS_TRY(const std::string text, root.control().read("size"));
+  BGFS_TRY(const u64 now, parse_size(std::string_view(text).substr(0, text.find('\n'))));
+  BGFS_TRY(const u64 length, length_after(now, a.length));
+  BGFS_CHECK(check(now, length, a));
+  return root.control().command("size", fmt::format("{}{}", length < now ? "shrink " : "", length));
+}
+
+int resize_over_mount(const command_call& call, const result<mounted_root>& root,
+                      const resize_arguments& a) {
+  const result<> done = root ? resize_mounted(*root, a) : fail(root.error());
+  if (!done) {
+    complain(call, done.error().message());
+    return 1;
+  }
+  if (!a.is_quiet)
+    print("Image resized.\n");
+  return 0;
+}
+
 void declare(arguments& known, resize_arguments& a) {
   add_image_options(known, a.image);
   known.flag(0, "shrink", "let the disk become shorter, which deletes what is behind its new end",
@@ -123,6 +149,8 @@ int run_resize(const command_call& call) {
   }
   a.length = *wanted;
   a.image.name = parsed.operands[0];
+  if (const auto served = find_mounted_root(a.image))
+    return resize_over_mount(call, *served, a);
   a.image.is_writable = true;
   a.image.is_resized = true;
   a.session.ends_in_order = true;

@@ -343,3 +343,20 @@ def points(env):
     equal(well("point", "list", m.path), "mon: ok\n", "of a mount of one file")
     well("point", "remove", m.path, "mon")
     m.umount()
+
+
+@case("bgfs resize makes a mounted disk longer and shorter", needs=["qemu-img"], unpassed=True)
+def resized(env):
+    for fmt in ("raw", "qcow2"):
+        image = env.raw("a.raw", MiB) if fmt == "raw" else env.qcow2("a.qcow2", "1M")
+        for disk in ways(env, image, fmt):
+            for words, length in ((("2M",), 2), (("+1M",), 3), (("--shrink", "-2M"), 1)):
+                equal(well("resize", *words[:-1], disk, words[-1]), "Image resized.\n", "its answer")
+                equal(os.stat(disk).st_size, length * MiB, f"after {words}")
+            pwrite(disk, MiB - 4, b"tail")
+            for words, sentence in ((("512k",), "use the --shrink option"), (("-1M",), "be positive"),
+                                    (("--preallocation=full", "2M"), "use fallocate(1) on it")):
+                done = bgfs("resize", *words[:-1], disk, words[-1])
+                equal((done.returncode, done.stdout), (1, ""), f"{words} is refused")
+                contains(done.stderr, sentence, "why")
+            equal(pread(disk, MiB - 4, 8), b"tail", "what is at the end")
