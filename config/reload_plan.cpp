@@ -230,12 +230,42 @@ private:
           next.push_back(&e->child());
       }
     }
+    settle_visitors();
     // They go when who opened them says so. What they look at may not leave while they do: its
     // blockers say who is in the way.
     for (const graph* g : live_)
       for (const auto& n : g->nodes())
         if (n->is_visitor())
-          kept_.insert(n.get());
+          keep_with_parts(*n);
+  }
+  void keep_with_parts(node& n) {
+    kept_.insert(&n);
+    for (const auto& e : n.children())
+      if (e->child().is_owned_by_parent())
+        keep_with_parts(e->child());
+  }
+
+  // kept_ is what the configuration needs.
+  void settle_visitors() {
+    std::set<const node*> beside;
+    for (const root* r : rules_.beside)
+      collect_below(r->top(), beside);
+    for (const graph* g : live_)
+      for (const auto& n : g->nodes()) {
+        if (n->is_visitor() && judged_.contains(n->name()) && kept_.contains(n.get()))
+          plan_.edit.adopts.push_back(n.get());
+        if (!n->is_visitor() && !n->is_owned_by_parent() && beside.contains(n.get()) &&
+            !judged_.contains(n->name()) && !kept_.contains(n.get()))
+          plan_.edit.lets_go.push_back(n.get());
+      }
+    for (node* n : plan_.edit.lets_go)
+      keep_with_parts(*n);
+  }
+  static void collect_below(const node& n, std::set<const node*>& found) {
+    if (!found.insert(&n).second)
+      return;
+    for (const auto& e : n.children())
+      collect_below(e->child(), found);
   }
 
   [[nodiscard]] bool has_new_nodes(std::string_view top) const {

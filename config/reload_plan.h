@@ -56,6 +56,9 @@ struct plan_rules {
   // False: nodes whose options differ are replaced, for drivers that turned out not to be able to
   // change them while open.
   bool may_reopen = true;
+  // Roots beside the exported ones, over nodes of the configuration: what is needed for them stays
+  // open, as visitors (node_spec) if for nothing else.
+  std::vector<const root*> beside = {};
 };
 
 // `live`: the graphs of all loops of the mount, in none of which anything is opened or edited

@@ -45,6 +45,16 @@ const export_spec* find_export(const graph_config& config, std::string_view name
   return at == config.exports().end() ? nullptr : &*at;
 }
 
+// What is shown beside the roots that stay.
+std::vector<const root*> roots_beside(const mount_state& mount, const graph_config& next) {
+  std::vector<const root*> all;
+  for (const root_pointer& r : mount.roots)
+    if (find_export(next, r->name()) != nullptr)
+      for (const root* beside : r->beside().over_configured_nodes())
+        all.push_back(beside);
+  return all;
+}
+
 using export_map = std::map<std::string_view, const export_spec*>;
 
 export_map exports_by_name(const graph_config& config) {
@@ -263,6 +273,7 @@ private:
   task<void> make_plan(plan_rules rules) {
     plan_ = {};
     const std::vector<live_root> roots = live_roots(mount_);
+    rules.beside = roots_beside(mount_, *next_);
     plan_.plan = co_await plan_reload(mount_.graphs(), *next_, roots, rules);
     plan_.has_reopens = !plan_.plan.edit.reopens.empty();
     text_ = plan_.plan.to_text();
@@ -522,7 +533,8 @@ namespace {
 task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
   const auto no_opening = co_await mount.opening.lock();
   const std::vector<live_root> roots = live_roots(mount);
-  reload_plan plan = co_await plan_reload(mount.graphs(), next, roots);
+  reload_plan plan = co_await plan_reload(mount.graphs(), next, roots,
+                                          {.beside = roots_beside(mount, next)});
   co_return plan;
 }
 } // namespace

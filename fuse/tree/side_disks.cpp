@@ -12,8 +12,8 @@ namespace bgfs {
 struct side_disks::entry {
   std::string key;
   std::unique_ptr<raw_disk> disk;
-  node* top = nullptr;       // null: it is not open
-  std::vector<node*> opened; // for it, each before what needs it; closed with it
+  bool is_configured = false; // it shows a node of the configuration
+  node* top = nullptr;        // null: it is not open
   std::list<opener> users;
 };
 
@@ -66,6 +66,7 @@ task<disk_use> side_disks::open(side_disk_request request, u32 pid) {
     co_return use_of(known->second, pid);
   auto made = std::make_shared<entry>();
   made->key = request.key;
+  made->is_configured = !request.configured.empty();
   made->disk =
       std::make_unique<raw_disk>(disk_policy{.name = request.name, .is_only_a_view = true});
   result<> opened = co_await as_result(shielded_open(*made, request));
@@ -100,6 +101,23 @@ result<node_spec> spec_of(const exported_root& root, node& image, side_disk_requ
   return spec;
 }
 
+// Nobody opens any meanwhile: visitors that are there for nobody. Who opened one may not have been
+// the last to need it.
+task<void> close_unneeded_visitors(graph& nodes) {
+  result<> first;
+  for (;;) {
+    const auto unneeded = std::ranges::find_if(nodes.nodes(), [](const auto& n) {
+      return n->is_visitor() && n->parents().empty();
+    });
+    if (unneeded == nodes.nodes().end())
+      break;
+    result<> closed = co_await as_result(nodes.close(**unneeded));
+    if (first)
+      first = std::move(closed);
+  }
+  co_await std::move(first);
+}
+
 } // namespace
 
 // Who asked may go; others may be waiting for the lock.
@@ -118,7 +136,8 @@ task<void> side_disks::open_below(entry& made, side_disk_request& request) {
     made.disk->time().begin(request.modified);
     co_return;
   }
-  (void)co_await as_result(close_nodes(made)); // the first error counts
+  if (made.top != nullptr)
+    (void)co_await as_result(close_unneeded_visitors(made.top->owner())); // the first error counts
   co_await fail(std::move(ready).error());
 }
 
@@ -128,7 +147,6 @@ task<void> side_disks::open_own_node(entry& made, side_disk_request& request) {
     co_await request.before(image);
   node_spec spec = co_await spec_of(root_, image, request);
   made.top = co_await image.owner().open(std::move(spec));
-  made.opened.push_back(made.top);
   if (request.verify)
     co_await request.verify(image);
 }
@@ -145,25 +163,13 @@ task<void> side_disks::open_configured(entry& made, const std::string& name) {
     spec.references = &config.references(root_.spec());
     spec.is_visitor = true;
     made.top = co_await nodes.open(std::move(spec));
-    made.opened.push_back(made.top);
   }
-}
-
-task<void> side_disks::close_nodes(entry& gone) {
-  result<> first;
-  while (!gone.opened.empty()) {
-    node& last = *gone.opened.back(); // the graph may have moved to another thread
-    result<> closed = co_await as_result(last.owner().close(last));
-    gone.opened.pop_back();
-    if (first)
-      first = std::move(closed);
-  }
-  co_await std::move(first);
 }
 
 task<void> side_disks::close_below(entry& gone) {
+  graph& nodes = gone.top->owner(); // it may have moved to another thread
   co_await gone.disk->release();
-  co_await close_nodes(gone);
+  co_await close_unneeded_visitors(nodes);
 }
 
 task<void> side_disks::close_unused() {
@@ -203,6 +209,14 @@ task<void> close_later(root_pointer of) {
   co_await shielded(of->beside().close_unused());
 }
 } // namespace
+
+std::vector<const root*> side_disks::over_configured_nodes() const {
+  std::vector<const root*> all;
+  for (const auto& [key, e] : entries_)
+    if (e->is_configured && e->disk->is_attached())
+      all.push_back(&e->disk->attached());
+  return all;
+}
 
 void side_disks::last_user_left() {
   mount_.closing.spawn(close_later(root_.shared_from_this()));

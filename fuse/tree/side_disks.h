@@ -48,6 +48,8 @@ public:
   // mount_state::opening.
   task<void> close_unused();
   task<void> close_unused_locked();
+  // The roots of those that show nodes of the configuration (side_disk_request::configured).
+  [[nodiscard]] std::vector<const root*> over_configured_nodes() const;
   // Detaches all of them: the root is being closed, and the nodes with the graph.
   task<void> release();
   // Closes all of them, used or not: whoever has one open is told that it is gone. By who holds
@@ -63,7 +65,6 @@ private:
   task<void> open_below(entry& made, side_disk_request& request);
   task<void> open_own_node(entry& made, side_disk_request& request);
   task<void> open_configured(entry& made, const std::string& name);
-  static task<void> close_nodes(entry& gone);
   static task<void> close_below(entry& gone);
   task<void> close(std::vector<entry_pointer> gone);
   void last_user_left();

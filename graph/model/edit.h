@@ -64,12 +64,16 @@ struct graph_edit {
   std::vector<root_step> roots;
   std::vector<attach_step> attaches;
   std::vector<root*> releases; // roots that end; `release` on them later does nothing more
+  // Visitors (node_spec::is_visitor) that are none afterwards, and nodes that are from then on.
+  std::vector<node*> adopts;
+  std::vector<node*> lets_go;
   // The last step before the commit: what must be true of the new graph, or kept outside of it.
   std::function<task<void>()> before_commit;
 
   [[nodiscard]] bool is_empty() const {
     return leaving.empty() && opens.empty() && reopens.empty() && children.empty() &&
-           replaces.empty() && roots.empty() && attaches.empty() && releases.empty();
+           replaces.empty() && roots.empty() && attaches.empty() && releases.empty() &&
+           adopts.empty() && lets_go.empty();
   }
 };
 

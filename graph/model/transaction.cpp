@@ -377,6 +377,10 @@ void graph_transaction::commit() {
   for (std::size_t i = 0; i < attached_.size(); i++)
     if (edit_.attaches[i].made != nullptr)
       *edit_.attaches[i].made = std::move(attached_[i]);
+  for (node* n : edit_.adopts)
+    n->is_visitor_ = false;
+  for (node* n : edit_.lets_go)
+    n->is_visitor_ = true;
   refresh_changed();
   for (root* r : graph_.roots_)
     if (r->quiesced_ == 0)

@@ -195,6 +195,39 @@ def reverted(env):
     m.umount()
 
 
+@case("reverting while snapshots are read, over the nodes that were opened for reading them",
+      needs=["qemu-img"], unpassed=True)
+def reverted_while_read(env):
+    rng = random.Random(4)
+    m = env.mount(graph_of(env))
+    for root in ROOTS:
+        top, then = m / f"{root}.d/snapshots", {}
+        for n in range(4):
+            scribble(m / root, rng)
+            os.mkdir(top / f"s{n}")
+            then[n] = whole(m / root)
+        reading = {}
+        for n in (2, 1, 3, 0, 1, 0, 3, 2):
+            for s in rng.sample(range(4), 2):
+                if s not in reading:
+                    reading[s] = os.open(top / f"s{s}/disk", os.O_RDONLY)
+            m.command(f"{root}.d/ctl", f"revert s{n}")
+            equal(whole(m / root) == then[n], True, f"{root}: s{n} is the disk")
+            scribble(m / root, rng)
+            for s, fd in reading.items():
+                equal(os.pread(fd, len(then[s]), 0) == then[s], True, f"{root}: s{s} is read on")
+            contains(m.read(".bgfs/graph.json"), f"/{root}.overlay-", "the graph")
+            os.close(reading.pop(rng.choice(sorted(reading))))
+        for fd in reading.values():
+            os.close(fd)
+        equal(m.read(f"{root}.d/last-error"), "", f"{root}: nothing went wrong")
+        for n in range(4):
+            remove(top / f"s{n}")
+        wait_for(lambda: m.read(".bgfs/graph.json").count(f"/{root}.overlay-") <= 1,
+                 f"the nodes of {root} that nobody needs to be closed")
+    m.umount()
+
+
 def stamp(paths, is_over, numbers):
     fds = [os.open(p, os.O_RDWR) for p in paths]
     n = 0

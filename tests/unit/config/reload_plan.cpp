@@ -196,6 +196,38 @@ TEST_CASE("a plan says what becomes of each node and root") {
   }
 }
 
+TEST_CASE("what is shown beside the roots stays open, and belongs to the graph when that needs it") {
+  graph_bench bench({&box_driver_type, &pass_driver_type, &raw_driver_type});
+  box_disk(bench, "base", 4096);
+  for (const char* name : {"over", "top"})
+    box_disk(bench, name, 4096, true);
+  served s(bench);
+  const std::string nodes =
+      box("base", "base", "read-only: true") + box("over", "over", "backing: base");
+  s.must_reload(graph_text(nodes + box("top", "top", "backing: over"), shown("a", "top")));
+  node* const over = bench.graph().find("over");
+  REQUIRE(over != nullptr);
+  std::unique_ptr<root> reader = bench.must(
+      bench.graph().attach("reader", *over, {permission::consistent_read, permission::all}));
+  const plan_rules beside{.beside = {reader.get()}};
+
+  const std::string only_base = graph_text(nodes, shown("a", "base", false));
+  s.must_reload(only_base, beside);
+  CHECK(bench.graph().find("top") == nullptr);
+  CHECK(bench.graph().find("over") == over);
+  CHECK(over->is_visitor());
+  CHECK(over->children().size() == 2);
+  const graph_config same = s.load(only_base);
+  CHECK(s.plan(same, beside)->changes_nothing());
+
+  s.must_reload(graph_text(nodes, shown("a", "over")), beside);
+  CHECK(bench.graph().find("over") == over);
+  CHECK_FALSE(over->is_visitor());
+  bench.must(reader->release());
+  s.must_reload(only_base);
+  CHECK(bench.graph().find("over") == nullptr);
+}
+
 TEST_CASE("what was written survives every kind of reload") {
   graph_bench bench({&box_driver_type, &pass_driver_type, &raw_driver_type});
   for (const char* name : {"base", "copy"}) {
