@@ -235,8 +235,12 @@ private:
     // blockers say who is in the way.
     for (const graph* g : live_)
       for (const auto& n : g->nodes())
-        if (n->is_visitor())
+        if (n->is_visitor() && !is_opened_anew(n->name()))
           keep_with_parts(*n);
+  }
+  [[nodiscard]] bool is_opened_anew(const std::string& name) const {
+    const auto j = judged_.find(name);
+    return j != judged_.end() && j->second.is_opened_anew();
   }
   void keep_with_parts(node& n) {
     kept_.insert(&n);

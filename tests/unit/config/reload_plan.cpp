@@ -204,7 +204,7 @@ TEST_CASE("what is shown beside the roots stays open, and belongs to the graph w
   served s(bench);
   const std::string nodes =
       box("base", "base", "read-only: true") + box("over", "over", "backing: base");
-  s.must_reload(graph_text(nodes + box("top", "top", "backing: over"), shown("a", "top")));
+  s.must_reload(graph_text(nodes + box("top", "top", "backing: over"), shown("a", "top", false)));
   node* const over = bench.graph().find("over");
   REQUIRE(over != nullptr);
   std::unique_ptr<root> reader = bench.must(
@@ -220,7 +220,16 @@ TEST_CASE("what is shown beside the roots stays open, and belongs to the graph w
   const graph_config same = s.load(only_base);
   CHECK(s.plan(same, beside)->changes_nothing());
 
-  s.must_reload(graph_text(nodes, shown("a", "over")), beside);
+  // It is in the way of what would take its place.
+  const std::string other =
+      box("base", "base", "read-only: true") + box("over", "top", "backing: base");
+  const result<edit_outcome> refused =
+      s.reload(graph_text(other, shown("a", "over", false)), beside);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message().contains("reader"));
+  CHECK(over->is_visitor());
+
+  s.must_reload(graph_text(nodes, shown("a", "over", false)), beside);
   CHECK(bench.graph().find("over") == over);
   CHECK_FALSE(over->is_visitor());
   bench.must(reader->release());
