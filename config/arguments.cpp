@@ -65,6 +65,17 @@ void arguments::value(char letter, std::string_view name, std::string_view place
   add({letter, std::string(name), std::string(placeholder), std::string(help), std::move(take)});
 }
 
+void arguments::optional_value(char letter, std::string_view name, std::string_view placeholder,
+                               std::string_view help,
+                               std::function<result<>(const std::string&)> take) {
+  add({.letter = letter,
+       .name = std::string(name),
+       .placeholder = std::string(placeholder),
+       .help = std::string(help),
+       .take = std::move(take),
+       .is_optional = true});
+}
+
 result<std::vector<std::string>> arguments::parse(std::span<const std::string> given) {
   std::vector<std::string> operands;
   while (!given.empty() && !asks_help_) {
@@ -94,7 +105,7 @@ result<> arguments::parse_long(std::string_view argument, std::span<const std::s
     return fail(error_kind::invalid_argument, "option '{}' takes no value", shown);
   if (equals != std::string_view::npos) {
     given = argument.substr(equals + 1);
-  } else if (!found->placeholder.empty()) {
+  } else if (found->needs_value()) {
     BGFS_TRY(given, next_value(rest, shown));
   }
   return context(found->take(given), "option '{}'", shown);
@@ -106,7 +117,7 @@ result<> arguments::parse_letters(std::string_view letters, std::span<const std:
     letters.remove_prefix(1);
     BGFS_TRY(const rule* found, find_letter(letter));
     const std::string shown = fmt::format("-{}", letter);
-    if (found->placeholder.empty()) {
+    if (!found->needs_value()) {
       BGFS_CHECK(context(found->take(""), "option '{}'", shown));
       continue;
     }
@@ -165,7 +176,9 @@ std::string arguments::help() const {
       left += r.name.empty() ? "" : ", ";
     if (!r.name.empty())
       left += fmt::format("--{}", r.name);
-    if (!r.placeholder.empty())
+    if (r.is_optional)
+      left += fmt::format("[={}]", r.placeholder);
+    else if (!r.placeholder.empty())
       left += fmt::format("{}{}", r.name.empty() ? " " : "=", r.placeholder);
     const std::string_view gap = left.size() > 28 ? "\n" : "";
     text += fmt::format("  {:<28}{}{:<{}}{}\n", left, gap, "", gap.empty() ? 0 : 30, r.help);

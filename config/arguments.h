@@ -32,6 +32,11 @@ public:
   void value(char letter, std::string_view name, std::string_view placeholder,
              std::string_view help, std::function<result<>(const std::string&)> take);
 
+  // One whose value may be left out: `--name` or `--name=VALUE`. The letter has none. `take` gets
+  // "" then.
+  void optional_value(char letter, std::string_view name, std::string_view placeholder,
+                      std::string_view help, std::function<result<>(const std::string&)> take);
+
   // The operands. After -h or --help: sets asks_help() and stops.
   [[nodiscard]] result<std::vector<std::string>> parse(std::span<const std::string> given);
   [[nodiscard]] bool asks_help() const { return asks_help_; }
@@ -45,6 +50,8 @@ private:
     std::string placeholder; // empty: takes no value
     std::string help;
     std::function<result<>(const std::string&)> take;
+    bool is_optional = false; // the value is
+    [[nodiscard]] bool needs_value() const { return !placeholder.empty() && !is_optional; }
   };
   void add(rule r) { rules_.push_back(std::move(r)); }
   [[nodiscard]] result<const rule*> find_long(std::string_view name) const;

@@ -14,7 +14,7 @@ struct amend_arguments {
   std::vector<std::string> option_lists;
   session_options session;
   bool is_forced = false;
-  bool is_progress_shown = false;
+  progress_form progress = progress_form::when_long;
   bool is_quiet = false; // no progress, whatever asks for it
 };
 
@@ -29,13 +29,13 @@ task<void> amend_open(open_image& image, command_session& session, const amend_a
     co_await fail(error_kind::unsupported, "images of format '{}' cannot be amended",
                   image.top().type().name);
   const options given = co_await read_options(image.top(), a.option_lists);
-  progress_line line(a.is_progress_shown && !a.is_quiet, session.signals());
+  progress_line line(a.is_quiet ? progress_form::none : a.progress, "amend", "steps",
+                     session.signals());
   result<> done = co_await as_result(session.nodes().amend(
       image.top(), {.given = given,
                     .secrets = session.secrets().get(),
                     .is_forced = a.is_forced,
                     .progress = [&line](u64 now, u64 all) { line.report(now, all); }}));
-  line.end();
   co_await context(std::move(done), "'{}'", image.choice().name);
   co_await image.disk().flush();
 }
@@ -75,7 +75,7 @@ void declare(arguments& known, amend_arguments& a) {
   known.texts('o', "options", "OPTIONS", "name=value,... to change; 'help' lists what there is",
               a.option_lists);
   add_image_options(known, a.image);
-  known.flag('p', "progress", "show how far it is", a.is_progress_shown);
+  add_progress_option(known, a.progress);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   known.flag(0, "force", "also change what cannot be undone", a.is_forced);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);

@@ -78,15 +78,6 @@ void add_number(arguments& known, char letter, std::string_view name, std::strin
   });
 }
 
-result<> take_aio(const std::string& given, std::string& into) {
-  if (given == "native")
-    return fail(error_kind::unsupported, "native aio is not there: io_uring is as fast");
-  if (given != "threads" && given != "io_uring")
-    return fail(error_kind::invalid_argument, "'{}' is neither 'threads' nor 'io_uring'", given);
-  into = given;
-  return {};
-}
-
 void declare(arguments& known, bench_arguments& a) {
   add_image_options(known, a.image);
   add_number(known, 'c', "count", "COUNT", "how many requests (75000)", {0, count_max}, a.count);
@@ -104,10 +95,7 @@ void declare(arguments& known, bench_arguments& a) {
              {0, count_max}, a.flush_interval);
   known.flag(0, "no-drain", "flush beside other requests, instead of waiting for them",
              a.is_undrained);
-  known.value('i', "aio", "MODE", "how files are read and written: threads, io_uring",
-              [&a](const std::string& v) { return take_aio(v, a.image.aio); });
-  known.value('n', "native", "", "native aio",
-              [&a](const std::string&) { return take_aio("native", a.image.aio); });
+  add_aio_options(known, 'n', "native", a.image);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   add_share_option(known, a.image);

@@ -15,28 +15,29 @@ struct check_options {
   check_mode mode = check_mode::report;
   bool is_json = false;
   bool is_quiet = false;
-  bool shows_progress = false;
+  progress_form progress = progress_form::when_long;
   session_options session;
 };
 
 // Findings go to standard error as they are found, whatever the output is.
 class printing_sink final : public check_sink {
 public:
-  printing_sink(bool shows_progress, command_signals& signals)
-      : progress_(shows_progress, signals) {}
-  void message(std::string_view line) override { fmt::print(stderr, "{}\n", line); }
+  printing_sink(progress_form form, command_signals& signals)
+      : progress_(form, "check", "steps", signals) {}
+  void message(std::string_view line) override {
+    progress_.end();
+    fmt::print(stderr, "{}\n", line);
+  }
   void progress(u64 done, u64 total) override { progress_.report(done, total); }
-  void end() { progress_.end(); }
 
 private:
   progress_line progress_;
 };
 
 task<check_result> check_once(command_session& session, checkable& image, check_mode mode,
-                              bool shows_progress) {
-  printing_sink sink(shows_progress, session.signals());
-  const result<check_result> found = co_await as_result(image.check(mode, sink));
-  sink.end();
+                              progress_form form) {
+  printing_sink sink(form, session.signals());
+  const check_result found = co_await image.check(mode, sink);
   co_return found;
 }
 
@@ -50,15 +51,15 @@ task<int> check(command_session& session, const command_call& call, open_image& 
     co_return check_status::unsupported;
   }
   const bool is_human = !options.is_json && !options.is_quiet;
-  check_result found = co_await context(
-      check_once(session, *face, options.mode, options.shows_progress), "Check failed");
+  const progress_form form = options.is_quiet ? progress_form::none : options.progress;
+  check_result found =
+      co_await context(check_once(session, *face, options.mode, form), "Check failed");
   const u64 leaks_fixed = found.leaks_fixed;
   const u64 corruptions_fixed = found.corruptions_fixed;
   if (leaks_fixed != 0 || corruptions_fixed != 0) {
     if (is_human)
       print(render_repair(found));
-    found = co_await context(check_once(session, *face, check_mode::report, options.shows_progress),
-                             "Check failed");
+    found = co_await context(check_once(session, *face, check_mode::report, form), "Check failed");
     found.leaks_fixed = leaks_fixed;
     found.corruptions_fixed = corruptions_fixed;
   }
@@ -106,7 +107,7 @@ int run_check(const command_call& call) {
   add_cache_option(known, 'T', "source-cache", "how the host caches the image",
                    options.image.cache);
   known.flag('q', "quiet", "print nothing but what is wrong", options.is_quiet);
-  known.flag('p', "progress", "show how far it has come", options.shows_progress);
+  add_progress_option(known, options.progress);
   add_share_option(known, options.image);
   add_session_options(known, options.session);
   const parsed_arguments parsed = parse_arguments(call, known);

@@ -18,7 +18,7 @@ struct commit_arguments {
   std::string base; // -b; empty: the next one down
   u64 bytes_per_second = 0;
   bool keeps_content = false;
-  bool is_progress_shown = false;
+  progress_form progress = progress_form::when_long;
   bool is_quiet = false;
 };
 
@@ -58,7 +58,8 @@ task<void> commit_open(command_session& session, open_image& image, const commit
     co_await fail(error_kind::unsupported,
                   "'{}' (format '{}') cannot be made empty afterwards; -d leaves it as it is",
                   a.image.name, top.type().name);
-  progress_line line(a.is_progress_shown && !a.is_quiet, session.signals());
+  progress_line line(a.is_quiet ? progress_form::none : a.progress, "commit", "bytes",
+                     session.signals());
   result<> done = co_await as_result(
       commit_layers({.top = &image.disk(),
                      .base = base,
@@ -92,7 +93,7 @@ void declare(arguments& known, commit_arguments& a) {
   known.flag('d', "keep-content", "do not make the image empty afterwards", a.keeps_content);
   known.value('r', "rate-limit", "RATE", "bytes a second that are read and written at most",
               [&a](const std::string& given) { return take_size(given, a.bytes_per_second); });
-  known.flag('p', "progress", "show how far it is", a.is_progress_shown);
+  add_progress_option(known, a.progress);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
   add_session_options(known, a.session);

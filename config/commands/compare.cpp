@@ -22,7 +22,7 @@ struct compare_arguments {
   bool is_options = false;
   bool is_force_shared = false;
   bool is_strict = false;
-  bool is_progress_shown = false;
+  progress_form progress = progress_form::when_long;
   bool is_quiet = false;
 };
 
@@ -34,7 +34,8 @@ public:
     const bool has_other_length = sectors_of(first) != sectors_of(second);
     if (a_.is_strict && has_other_length)
       co_return say(status_different, "Strict mode: Image size mismatch!\n");
-    progress_line line(a_.is_progress_shown && !a_.is_quiet, session.signals());
+    progress_line line(a_.is_quiet ? progress_form::none : a_.progress, "compare", "bytes",
+                       session.signals());
     const result<comparison> compared = co_await as_result(compare_disks(
         session.home(), {.disks = {&first.disk(), &second.disk()},
                          .is_strict = a_.is_strict,
@@ -107,7 +108,7 @@ void declare(arguments& known, compare_arguments& a) {
   known.flag('s', "strict",
              "lengths, and what is stored as data, as zeroes or not at all, have to be the same",
              a.is_strict);
-  known.flag('p', "progress", "show how far it is", a.is_progress_shown);
+  add_progress_option(known, a.progress);
   known.flag('q', "quiet", "print nothing: the exit status tells", a.is_quiet);
   known.text('T', "source-cache", "MODE", "how the host caches the images", a.cache);
   known.flag('U', "force-share", "even while somebody else is writing them", a.is_force_shared);

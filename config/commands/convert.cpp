@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // bgfs convert: copy images, one behind the other, into a new image, an existing one, or a stream.
 #include "config/commands/convert.h"
+#include "config/commands/convert_bitmaps.h"
 
-#include "config/commands/progress.h"
 #include "graph/base/text.h"
 #include "graph/io/file.h"
 #include "graph/jobs/copy.h"
@@ -74,13 +74,16 @@ class conversion {
 public:
   conversion(command_session& session, const convert_options& options, open_sources& sources)
       : session_(session), options_(options), sources_(sources),
-        progress_(options.has_progress, session.signals()) {}
+        progress_(options.progress, "convert", "bytes", session.signals()) {}
 
   task<void> run() {
     total_ = total_length(sources_);
     if (total_ > device_length_max)
       co_await fail(error_kind::out_of_range, "the sources have {} bytes in all; {} is the most",
                     total_, device_length_max);
+    if (options_.copies_bitmaps)
+      bitmaps_ =
+          co_await choose_bitmaps(source_image(), options_.skips_broken_bitmaps, options_.warn);
     if (options_.is_stream) {
       co_await to_stream();
     } else {
@@ -137,11 +140,20 @@ private:
     return {};
   }
 
-  static result<> check_takes_compressed(const new_image& image) {
-    if (image.format->takes_compressed == nullptr)
-      return fail(error_kind::unsupported, "'-c': the format '{}' has no compressed clusters",
-                  image.format->name);
-    return context(image.format->takes_compressed(image.format_options), "'-c'");
+  // What was asked for by a letter or name, and not every format has. Nothing was made yet.
+  result<> check_takes(const new_image& image) const {
+    const auto takes = [&image](std::string_view option, std::string_view what,
+                                auto asks) -> result<> {
+      if (asks == nullptr)
+        return fail(error_kind::unsupported, "'{}': the format '{}' has no {}", option,
+                    image.format->name, what);
+      return context(asks(image.format_options), "'{}'", option);
+    };
+    if (options_.is_compressed)
+      BGFS_CHECK(takes("-c", "compressed clusters", image.format->takes_compressed));
+    if (options_.copies_bitmaps)
+      BGFS_CHECK(takes("--bitmaps", "bitmaps", image.format->takes_bitmaps));
+    return {};
   }
 
   task<void> create() {
@@ -149,8 +161,7 @@ private:
     request.filename = options_.target.name;
     request.length = total_;
     prepared_image prepared = co_await prepare_new_image(session_, std::move(request));
-    if (options_.is_compressed)
-      co_await check_takes_compressed(prepared.job);
+    co_await check_takes(prepared.job);
     has_backing_ = prepared.has_backing;
     target_path_ = prepared.job.file.filename;
     target_options_ = key_options(prepared.job);
@@ -195,6 +206,8 @@ private:
     if (options_.is_compressed && unit == 0)
       co_await fail(error_kind::unsupported, "'-c': '{}' has no clusters that could be compressed",
                     options_.target.name);
+    if (options_.copies_bitmaps)
+      co_await check_can_hold(*to.top().skip_filters(), source_image(), bitmaps_);
     root_copy_target target(to.disk(), to.flags_of_writes(), unit);
     copy_plan plan = make_plan(target);
     plan.write_unit = std::max<u64>(unit, 1);
@@ -204,6 +217,7 @@ private:
       plan.sources.front().shared_base = shared;
     has_begun_ = true;
     co_await copy_disks(session_.home(), std::move(plan));
+    co_await copy_bitmaps(source_image(), *to.top().skip_filters(), bitmaps_);
     co_await context(to.disk().flush(), "flushing '{}'", options_.target.name);
   }
 
@@ -221,6 +235,10 @@ private:
     return is_shared ? below_source : nullptr;
   }
 
+  [[nodiscard]] node& source_image() const {
+    return *sources_.images.front()->top().skip_filters();
+  }
+
   copy_plan make_plan(copy_target& to) {
     copy_plan plan{.to = &to,
                    .parallel = options_.parallel,
@@ -229,6 +247,11 @@ private:
                    .offloads = options_.offloads,
                    .bytes_per_second = options_.bytes_per_second,
                    .progress = [this](u64 done, u64 total) { progress_.report(done, total); }};
+    if (options_.salvages)
+      plan.unreadable = [this](byte_range range, const error& why) {
+        options_.warn(fmt::format("{} bytes at {:#x} of the source are zeroes now: {}",
+                                  range.length, range.offset, why.message()));
+      };
     for (const auto& image : sources_.images)
       plan.sources.push_back({&image->disk(), image->top().length(), nullptr});
     return plan;
@@ -243,8 +266,9 @@ private:
   bool is_new_file_ = false;
   bool has_begun_ = false; // something of the target may have been written
   std::string target_path_;
-  std::vector<std::string> new_parts_; // files beside it that were not there
-  std::string target_options_;         // what opens it: these files, and keys
+  std::vector<bitmap_definition> bitmaps_; // to be copied
+  std::vector<std::string> new_parts_;     // files beside it that were not there
+  std::string target_options_;             // what opens it: these files, and keys
 };
 
 task<void> convert_open(command_session& session, const convert_options& options,

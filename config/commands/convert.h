@@ -3,6 +3,7 @@
 #pragma once
 
 #include "config/commands/new_image.h"
+#include "config/commands/progress.h"
 
 namespace bgfs {
 
@@ -18,10 +19,14 @@ struct convert_options {
   bool is_compressed = false;
   bool offloads = false;        // -C
   bool is_sparse_given = false; // -S
-  bool has_progress = false;
+  progress_form progress = progress_form::when_long;
   unsigned parallel = 8;
   u64 sparse_unit = 4096;
   u64 bytes_per_second = 0; // 0: as fast as it goes
+  bool copies_bitmaps = false;
+  bool skips_broken_bitmaps = false;
+  bool salvages = false;
+  std::function<void(std::string)> warn; // of what is left out
 };
 
 task<void> convert(command_session& session, const convert_options& options);

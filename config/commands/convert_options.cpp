@@ -19,18 +19,7 @@ struct convert_arguments {
   std::string sparse;
   std::string parallel;
   bool is_quiet = false;
-  bool is_progress = false;
 };
-
-// Of convert options elsewhere, but not here yet. Accepting them in silence would make another
-// image than was asked for.
-void refuse(arguments& known, char letter, std::string_view name, std::string_view placeholder,
-            std::string_view what) {
-  known.value(letter, name, placeholder, "not supported yet",
-              [what = std::string(what)](const std::string&) -> result<> {
-                return fail(error_kind::unsupported, "{} is not supported yet", what);
-              });
-}
 
 void declare_images(arguments& known, convert_arguments& a) {
   convert_options& o = a.options;
@@ -66,7 +55,7 @@ void declare_copying(arguments& known, convert_arguments& a) {
              a.parallel);
   known.flag('W', "target-out-of-order", "let pieces be written in any order",
              a.options.is_out_of_order);
-  known.flag('p', "progress", "show how far it is", a.is_progress);
+  add_progress_option(known, a.options.progress);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   known.flag('c', "compress", "compress what is written, cluster by cluster (qcow2)",
              a.options.is_compressed);
@@ -80,9 +69,12 @@ void declare_copying(arguments& known, convert_arguments& a) {
   known.value(
       'r', "rate-limit", "RATE", "bytes a second that are copied at most",
       [&a](const std::string& given) { return take_size(given, a.options.bytes_per_second); });
-  refuse(known, 0, "bitmaps", "", "copying bitmaps");
-  refuse(known, 0, "skip-broken-bitmaps", "", "copying bitmaps");
-  refuse(known, 0, "salvage", "", "going on after read errors");
+  known.flag(0, "bitmaps", "copy the persistent bitmaps of the source, too",
+             a.options.copies_bitmaps);
+  known.flag(0, "skip-broken-bitmaps", "with --bitmaps: leave out those that are inconsistent",
+             a.options.skips_broken_bitmaps);
+  known.flag(0, "salvage", "go on where the source cannot be read: zeroes instead",
+             a.options.salvages);
 }
 
 result<> read_numbers(convert_arguments& a) {
@@ -120,6 +112,16 @@ result<> check_combination(const convert_options& o) {
   if (!o.source.snapshot.empty() && o.sources.size() > 1)
     return fail(error_kind::invalid_argument, "-l names a snapshot of one source; there are {}",
                 o.sources.size());
+  if (o.skips_broken_bitmaps && !o.copies_bitmaps)
+    return fail(error_kind::invalid_argument, "--skip-broken-bitmaps needs --bitmaps");
+  if (o.copies_bitmaps && o.sources.size() > 1)
+    return fail(error_kind::invalid_argument, "--bitmaps copies those of one source; there are {}",
+                o.sources.size());
+  if (o.copies_bitmaps && !o.source.snapshot.empty())
+    return fail(error_kind::invalid_argument,
+                "--bitmaps and -l exclude each other: bitmaps tell of the disk as it is now");
+  if (o.copies_bitmaps && o.is_stream)
+    return fail(error_kind::invalid_argument, "--bitmaps makes no sense for standard output");
   if (o.offloads && o.is_compressed)
     return fail(error_kind::invalid_argument,
                 "-C and -c exclude each other: the host copies bytes as they are");
@@ -139,7 +141,8 @@ result<> check_combination(const convert_options& o) {
   return {};
 }
 
-result<> read_operands(convert_arguments& a, std::vector<std::string> operands) {
+result<> read_operands(const command_call& call, convert_arguments& a,
+                       std::vector<std::string> operands) {
   if (operands.size() < 2)
     return fail(error_kind::invalid_argument,
                 "sources and a target are expected; see 'bgfs convert --help'");
@@ -148,8 +151,13 @@ result<> read_operands(convert_arguments& a, std::vector<std::string> operands) 
   operands.pop_back();
   o.sources = std::move(operands);
   o.is_stream = !o.target.is_options && (o.target.name == "-" || o.target.name == "/dev/stdout");
-  // Progress on standard output would end up in the image.
-  o.has_progress = a.is_progress && !a.is_quiet && !o.is_stream;
+  if (!a.is_quiet)
+    o.warn = [&call](std::string text) { complain(call, "warning: " + std::move(text)); };
+  else
+    o.warn = [](std::string) {}; // NOLINT(performance-unnecessary-value-param)
+  // A bar on standard output would end up in the image.
+  if (a.is_quiet || (o.is_stream && o.progress == progress_form::bar))
+    o.progress = progress_form::none;
   return {};
 }
 
@@ -174,7 +182,7 @@ int run_convert(const command_call& call) {
       complain(call, text.error().message());
     return text ? 0 : 1;
   }
-  result<> ok = read_operands(a, std::move(parsed.operands));
+  result<> ok = read_operands(call, a, std::move(parsed.operands));
   if (ok)
     ok = read_numbers(a);
   if (ok)

@@ -132,6 +132,24 @@ void add_options(const image_choice& choice, value& definition, const driver_typ
     definition.set("backing", value());
 }
 
+// It is gone with the command: nothing of it needs to be on disk.
+value define_overlay(const image_choice& choice, value below) {
+  below.set("read-only", true);
+  value file = value::map();
+  file.set("driver", "file");
+  file.set("filename", choice.overlay_path);
+  value overlay = value::map();
+  overlay.set("driver", "qcow2");
+  overlay.set("cache.no-flush", true);
+  if (!choice.is_writable)
+    overlay.set("read-only", true);
+  if (choice.discards)
+    overlay.set("discard", "unmap");
+  overlay.set("file", std::move(file));
+  overlay.set("backing", std::move(below));
+  return overlay;
+}
+
 } // namespace
 
 result<value> define_image(const image_choice& asked, const registry& drivers) {
@@ -148,6 +166,14 @@ result<value> define_image(const image_choice& asked, const registry& drivers) {
     add_options(choice, whole, *type);
   for (const auto& [key, v] : *extra.as_map())
     whole.set(key, v);
+  if (!choice.overlay_path.empty())
+    whole = define_overlay(choice, std::move(whole));
+  if (choice.copies_on_read) {
+    value copying = value::map();
+    copying.set("driver", "copy-on-read");
+    copying.set("file", std::move(whole));
+    return copying;
+  }
   if (choice.snapshot.empty())
     return whole;
   BGFS_TRY(value shown, parse_snapshot(choice.snapshot));

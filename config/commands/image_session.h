@@ -28,7 +28,11 @@ struct image_choice {
   bool discards = false;          // discards reach the host
   std::string aio = {};           // how its file is read and written; empty: as it says
   std::string extra_options = {}; // name=value,... added to a path's definition
-  std::string snapshot = {};      // -l: an internal snapshot of it, as parse_snapshot takes it
+  bool copies_on_read = false;    // what it reads from its backing chain stays in it
+  bool is_temporary = false;      // `bgfs io`: writes go to an overlay that is gone at the end
+  // A new qcow2 image, which becomes an overlay of it and takes all writes; empty: there is none.
+  std::string overlay_path = {};
+  std::string snapshot = {}; // -l: an internal snapshot of it, as parse_snapshot takes it
   host_cache cache = host_cache::writeback;
 };
 

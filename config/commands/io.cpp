@@ -20,6 +20,7 @@ struct io_arguments {
   std::string discard;
   bool is_uncached = false;
   bool is_read_only = false;
+  bool is_misaligned = false;
 };
 
 std::optional<std::string> next_line() {
@@ -60,6 +61,8 @@ task<void> run_lines(io_session& session, const io_arguments& a) {
   }
 }
 
+constexpr std::size_t misalignment = 16; // bytes; less than any logical block
+
 task<void> run_and_close(io_session& session, const io_arguments& a) {
   result<> outcome = co_await as_result(run_lines(session, a));
   co_await session.release();
@@ -67,16 +70,9 @@ task<void> run_and_close(io_session& session, const io_arguments& a) {
 }
 
 task<void> run(command_session& owner, const io_arguments& a, bool& has_failed) {
-  io_session session(owner, a.image);
+  io_session session(owner, a.image, a.is_misaligned ? misalignment : 0);
   co_await run_and_close(session, a);
   has_failed = session.has_failed();
-}
-
-void refuse(arguments& known, char letter, std::string_view what) {
-  known.value(letter, "", "", "not supported yet",
-              [what = std::string(what)](const std::string&) -> result<> {
-                return fail(error_kind::unsupported, "{} not supported yet", what);
-              });
 }
 
 void declare(arguments& known, io_arguments& a) {
@@ -89,10 +85,14 @@ void declare(arguments& known, io_arguments& a) {
              a.discard);
   known.flag('U', "force-share", "even while somebody else uses it; needs -r",
              a.image.is_force_shared);
-  refuse(known, 's', "temporary snapshots are");
-  refuse(known, 'C', "copy on read is");
-  refuse(known, 'm', "misaligned buffers are");
-  refuse(known, 'k', "native aio is");
+  known.flag('s', "snapshot",
+             "write to a temporary overlay, which is gone when the image is closed",
+             a.image.is_temporary);
+  known.flag('C', "copy-on-read", "keep in the image what is read from its backing files",
+             a.image.copies_on_read);
+  known.flag('m', "misalign", "use buffers that direct I/O does not take as they are",
+             a.is_misaligned);
+  add_aio_options(known, 'k', "native-aio", a.image);
   add_session_options(known, a.session);
 }
 

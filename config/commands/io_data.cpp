@@ -22,6 +22,7 @@ struct io_request {
   u64 length = 0;
   bool is_quiet = false;
   bool is_for_programs = false;
+  bool is_vmstate = false; // -b: of the state of a machine, not of the disk
   // reading
   bool is_dumped = false;
   std::optional<u8> expected;
@@ -63,6 +64,17 @@ bool take_place(const io_words& words, bool is_vector, io_request& r) {
     }
     r.length = *sum;
   }
+  return true;
+}
+
+// The sentences are those scripts know.
+bool is_in_sectors(const io_request& r) {
+  constexpr u64 sector_length = 512;
+  for (const auto& [name, number] : {std::pair("offset", r.offset), std::pair("count", r.length)})
+    if (number % sector_length != 0) {
+      print(fmt::format("{} is not a sector-aligned value for '{}'\n", number, name));
+      return false;
+    }
   return true;
 }
 
@@ -114,7 +126,7 @@ bool take_verification(const io_words& words, io_request& r) {
 
 std::optional<io_request> parse_read(std::string_view command, std::string_view failure_name,
                                      const std::vector<std::string>& given, bool is_vector) {
-  const auto words = take_words(command, given, is_vector ? "CqvP:" : "CqvpP:s:l:");
+  const auto words = take_words(command, given, is_vector ? "CqvP:" : "bCqvpP:s:l:");
   if (!words || !has_right_operands(command, *words, is_vector))
     return std::nullopt;
   if (!words->has('P') && (words->has('s') || words->has('l'))) {
@@ -124,8 +136,10 @@ std::optional<io_request> parse_read(std::string_view command, std::string_view 
   io_request r{.failure_name = failure_name,
                .is_quiet = words->has('q'),
                .is_for_programs = words->has('C'),
+               .is_vmstate = words->has('b'),
                .is_dumped = words->has('v')};
-  if (!take_place(*words, is_vector, r) || !take_verification(*words, r))
+  if (!take_place(*words, is_vector, r) || !take_verification(*words, r) ||
+      (r.is_vmstate && !is_in_sectors(r)))
     return std::nullopt;
   return r;
 }
@@ -142,10 +156,35 @@ bool verify(const io_request& r, std::span<const std::byte> bytes) {
   return false;
 }
 
+// The bytes of a request.
+class request_buffer {
+public:
+  request_buffer() = default;
+  request_buffer(io_session& session, u64 length)
+      : whole_(session.session().home().buffers().allocate(length + session.misalignment())),
+        bytes_(whole_.bytes().subspan(session.misalignment(), length)) {}
+  [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+
+private:
+  buffer whole_;
+  std::span<std::byte> bytes_;
+};
+
+node& image_with_vmstate(io_session& session) {
+  return *session.image().top().skip_filters();
+}
+
+task<void> perform_read(io_session& session, const io_request& r, std::span<std::byte> content) {
+  if (r.is_vmstate)
+    co_await image_with_vmstate(session).read_vmstate(r.offset, content);
+  else
+    co_await session.image().disk().read(r.offset, content);
+}
+
 task<bool> read_now(io_session& session, io_request r) {
-  const buffer content = session.session().home().buffers().allocate(r.length);
+  const request_buffer content(session, r.length);
   const auto begin = std::chrono::steady_clock::now();
-  result<> outcome = co_await as_result(session.image().disk().read(r.offset, content.bytes()));
+  result<> outcome = co_await as_result(perform_read(session, r, content.bytes()));
   if (!outcome)
     co_return report_failure(r.failure_name, outcome.error());
   const bool is_right = verify(r, content.bytes());
@@ -159,8 +198,10 @@ task<bool> read_now(io_session& session, io_request r) {
 std::string find_contradiction(const io_words& w) {
   if (w.has('f') && (w.has('b') || w.has('c')))
     return "-f and -b or -c cannot be specified at the same time";
-  if (w.has('b'))
-    return "the VM state is not supported yet";
+  if (w.has('b') && w.has('c'))
+    return "-b and -c cannot be specified at the same time";
+  if (w.has('b') && w.has('z'))
+    return "-b and -z cannot be specified at the same time";
   if (w.has('n') && !w.has('z'))
     return "-n requires -z to be specified";
   if (w.has('u') && !w.has('z'))
@@ -185,13 +226,15 @@ std::optional<io_request> parse_write(std::string_view command, std::string_view
   io_request r{.failure_name = failure_name,
                .is_quiet = words->has('q'),
                .is_for_programs = words->has('C'),
+               .is_vmstate = words->has('b'),
                .is_zero_write = words->has('z')};
   r.flags |= words->has('f') ? write_flag::durable : write_flags{0};
   r.flags |= words->has('c') ? write_flag::compressed : write_flags{0};
   r.flags |= words->has('n') ? write_flag::no_fallback : write_flags{0};
   r.flags |= words->has('u') ? write_flag::may_unmap : write_flags{0};
   std::optional<u8> pattern;
-  if (!take_pattern(*words, pattern) || !take_place(*words, is_vector, r))
+  if (!take_pattern(*words, pattern) || !take_place(*words, is_vector, r) ||
+      ((words->has('b') || words->has('c')) && !is_in_sectors(r)))
     return std::nullopt;
   r.pattern = pattern.value_or(default_pattern);
   if (words->has('s'))
@@ -224,7 +267,9 @@ result<> fill_from_file(const std::string& path, std::span<std::byte> bytes) {
 task<void> perform_write(io_session& session, const io_request& r,
                          std::span<const std::byte> content) {
   const write_flags flags = r.flags | session.image().flags_of_writes();
-  if (r.is_zero_write) {
+  if (r.is_vmstate) {
+    co_await image_with_vmstate(session).write_vmstate(r.offset, content);
+  } else if (r.is_zero_write) {
     co_await session.image().disk().write_zeroes({r.offset, r.length}, flags);
   } else {
     co_await session.image().disk().write(r.offset, content, flags);
@@ -232,9 +277,9 @@ task<void> perform_write(io_session& session, const io_request& r,
 }
 
 task<bool> write_now(io_session& session, io_request r) {
-  buffer content;
+  request_buffer content;
   if (!r.is_zero_write) {
-    content = session.session().home().buffers().allocate(r.length);
+    content = request_buffer(session, r.length);
     std::ranges::fill(content.bytes(), std::byte{r.pattern});
   }
   if (!r.source_file.empty()) {

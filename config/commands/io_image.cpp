@@ -17,7 +17,7 @@ std::string size_of(u64 bytes) {
 
 // How much of the range, from its beginning, is alike in being held by the top layer or not.
 task<std::pair<bool, u64>> allocation_run(io_session& session, byte_range range) {
-  node& top = session.image().top();
+  node& top = session.subject();
   block_status status = co_await top.status(range, false);
   const bool is_allocated = status.is_allocated;
   u64 length = std::min(status.length, range.length);
@@ -127,10 +127,11 @@ task<bool> io_alloc(io_session& session, std::vector<std::string> words) {
 }
 
 task<bool> io_info(io_session& session, std::vector<std::string>) {
-  const node& top = session.image().top();
+  const node& top = session.subject();
   const driver_info details = top.instance().info();
   print(fmt::format("format name: {}\n", top.type().name));
   print(fmt::format("cluster size: {}\n", size_of(details.cluster_size)));
+  print(fmt::format("vm state offset: {}\n", size_of(details.vmstate_offset)));
   print(render_format_specific(details.format_specific));
   co_return true;
 }
@@ -150,6 +151,10 @@ bool apply_cache(const std::string& name, image_choice& choice) {
 bool apply_flags(const io_words& words, image_choice& choice) {
   choice.is_writable = !words.has('r');
   choice.is_force_shared = words.has('U');
+  choice.is_temporary = words.has('s');
+  choice.copies_on_read = words.has('C');
+  if (words.has('k'))
+    choice.aio = "io_uring";
   if (words.has('n'))
     choice.cache = host_cache::none;
   if (words.has('t') && !apply_cache(words.flags.at('t'), choice))
@@ -168,7 +173,7 @@ bool apply_flags(const io_words& words, image_choice& choice) {
 } // namespace
 
 task<bool> io_open(io_session& session, std::vector<std::string> given) {
-  const auto words = take_words("open", given, "rnUt:d:o:");
+  const auto words = take_words("open", given, "rsnCkUt:d:o:");
   if (!words)
     co_return false;
   if (words->operands.size() > 1 || (words->operands.empty() && !words->has('o'))) {
@@ -196,7 +201,7 @@ task<bool> io_close(io_session& session, std::vector<std::string>) {
 
 // Closes and opens again: nothing else uses the image, so nobody can see the moment between.
 task<bool> io_reopen(io_session& session, std::vector<std::string> given) {
-  const auto words = take_words("reopen", given, "rwc:");
+  const auto words = take_words("reopen", given, "rwc:o:");
   if (!words || !words->operands.empty())
     co_return false;
   if (words->has('r') && words->has('w')) {
@@ -208,10 +213,22 @@ task<bool> io_reopen(io_session& session, std::vector<std::string> given) {
     choice.is_writable = words->has('w');
   if (words->has('c') && !apply_cache(words->flags.at('c'), choice))
     co_return false;
+  if (words->has('o'))
+    choice.extra_options += (choice.extra_options.empty() ? "" : ",") + words->flags.at('o');
+  if (choice.is_temporary) {
+    io_complain("bgfs io: what was written to the temporary overlay would be lost");
+    co_return false;
+  }
+  image_choice before = session.image().choice();
   const bool is_closed = co_await session.close_image();
   if (!is_closed)
     co_return false;
-  co_return co_await session.open_image_of(std::move(choice));
+  const bool is_open = co_await session.open_image_of(std::move(choice));
+  if (!is_open) {
+    const bool is_as_before = co_await session.open_image_of(std::move(before));
+    (void)is_as_before; // it has said so
+  }
+  co_return is_open;
 }
 
 } // namespace bgfs

@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: MIT
 #include "config/commands/io_session.h"
 
+#include "config/commands/new_image.h"
+
 #include "graph/base/text.h"
+#include "graph/io/file.h"
 #include "graph/io/sleep.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace bgfs {
 
 namespace {
 
 constexpr io_command command_table[] = {
-    {"read", "r", 2, -1, true, "[-Cqv] [-P pattern [-s off] [-l len]] off len",
+    {"read", "r", 2, -1, true, "[-bCqv] [-P pattern [-s off] [-l len]] off len",
      "reads a number of bytes at a specified offset", io_read},
     {"readv", "rv", 2, -1, true, "[-Cqv] [-P pattern] off len [len..]",
      "reads a number of bytes at a specified offset", io_readv},
-    {"write", "w", 2, -1, true, "[-Cfnquz] [-P pattern | -s source_file] off len",
+    {"write", "w", 2, -1, true, "[-bcCfnquz] [-P pattern | -s source_file] off len",
      "writes a number of bytes at a specified offset", io_write},
     {"writev", "wv", 2, -1, true, "[-Cfq] [-P pattern] off len [len..]",
      "writes a number of bytes at a specified offset", io_writev},
@@ -35,13 +42,15 @@ constexpr io_command command_table[] = {
     {"alloc", "a", 1, 2, true, "offset [count]", "checks if offset is allocated in the file",
      io_alloc},
     {"info", "i", 0, 0, true, "", "prints information about the current file", io_info},
-    {"open", "o", 1, -1, false, "[-rnU] [-t cache] [-d discard] [-o options] [path]",
+    {"open", "o", 1, -1, false, "[-rsnCkU] [-t cache] [-d discard] [-o options] [path]",
      "open the file specified by path", io_open},
     {"close", "c", 0, 0, true, "", "close the current open file", io_close},
-    {"reopen", "", 0, -1, true, "[(-r|-w)] [-c cache]", "reopens an image with new options",
-     io_reopen},
+    {"reopen", "", 0, -1, true, "[(-r|-w)] [-c cache] [-o options]",
+     "reopens an image with new options", io_reopen},
     {"sleep", "", 1, 1, false, "milliseconds", "waits for the given value in milliseconds",
      io_sleep},
+    {"abort", "", 0, 0, false, "", "simulate a program crash", io_abort},
+    {"sigraise", "", 1, 1, false, "signal", "raises a signal", io_sigraise},
     {"quit", "q", 0, 0, false, "", "exit the program", io_quit},
     {"help", "?", 0, 1, false, "[command]", "help for one or all commands", io_help},
 };
@@ -137,13 +146,50 @@ task<void> io_session::run_line(std::string line) {
     has_failed_ = true;
 }
 
+namespace {
+
+// A file that has no name any more, and so is gone with who has it open.
+result<descriptor> make_nameless_file() {
+  const char* const given = std::getenv("TMPDIR");
+  std::string path = fmt::format("{}/bgfs-io-XXXXXX", given == nullptr ? "/var/tmp" : given);
+  descriptor file(::mkostemp(path.data(), O_CLOEXEC));
+  if (!file.is_open())
+    return fail_errno(errno, "cannot make the temporary file '{}' (its directory is TMPDIR)", path);
+  (void)::unlink(path.c_str());
+  return file;
+}
+
+task<u64> length_of(graph& nodes, image_choice choice) {
+  choice.is_writable = false;
+  const u64 length =
+      co_await with(open(nodes, std::move(choice)),
+                    [](open_image& image) -> task<u64> { co_return image.top().length(); });
+  co_return length;
+}
+
+} // namespace
+
+task<std::unique_ptr<open_image>> io_session::open_over_overlay(image_choice choice) {
+  const descriptor file = co_await make_nameless_file();
+  choice.overlay_path = fmt::format("/proc/self/fd/{}", file.get());
+  image_choice below = choice;
+  below.overlay_path.clear();
+  prepared_image overlay = co_await prepare_new_image(
+      session_, {.filename = choice.overlay_path,
+                 .format = "qcow2",
+                 .length = co_await length_of(session_.nodes(), std::move(below))});
+  co_await create_image(session_.nodes(), std::move(overlay.job));
+  co_return co_await open(session_.nodes(), std::move(choice));
+}
+
 task<bool> io_session::open_image_of(image_choice choice) {
   if (image_ != nullptr) {
     io_complain("file open already, try 'help close'");
     co_return false;
   }
   result<std::unique_ptr<open_image>> opened =
-      co_await as_result(open(session_.nodes(), std::move(choice)));
+      co_await as_result(choice.is_temporary ? open_over_overlay(std::move(choice))
+                                             : open(session_.nodes(), std::move(choice)));
   if (!opened) {
     io_complain(fmt::format("bgfs io: {}", opened.error().message()));
     co_return false;
@@ -177,6 +223,22 @@ task<bool> io_sleep(io_session&, std::vector<std::string> words) {
     co_return false;
   co_await sleep_for(std::chrono::milliseconds(*milliseconds));
   co_return true;
+}
+
+// For who tests what becomes of an image then.
+task<bool> io_abort(io_session&, std::vector<std::string>) {
+  std::abort();
+}
+
+task<bool> io_sigraise(io_session&, std::vector<std::string> words) {
+  const auto number = take_number(words[0]);
+  if (!number)
+    co_return false;
+  (void)std::fflush(stdout);
+  if (::raise(static_cast<int>(*number)) == 0)
+    co_return true;
+  io_complain(fmt::format("bgfs io: there is no signal {}", *number));
+  co_return false;
 }
 
 task<bool> io_quit(io_session& session, std::vector<std::string>) {

@@ -26,8 +26,10 @@ struct io_command {
 
 class io_session {
 public:
-  io_session(command_session& session, image_choice defaults)
-      : session_(session), defaults_(std::move(defaults)), in_flight_(session.home()) {}
+  // Buffers of requests begin `misalignment` bytes behind what is aligned.
+  io_session(command_session& session, image_choice defaults, std::size_t misalignment)
+      : session_(session), defaults_(std::move(defaults)), misalignment_(misalignment),
+        in_flight_(session.home()) {}
 
   // Runs one line. Errors have been said; nothing ends the session but `quit`.
   task<void> run_line(std::string line);
@@ -39,9 +41,15 @@ public:
   task<bool> close_image();
 
   [[nodiscard]] open_image& image() { return *image_; }
+  // What commands about the image as a whole are about: not the filter of -C.
+  [[nodiscard]] node& subject() {
+    node& top = image_->top();
+    return image_->choice().copies_on_read ? *top.skip_filters() : top;
+  }
   [[nodiscard]] bool has_image() const { return image_ != nullptr; }
   [[nodiscard]] task_group& in_flight() { return in_flight_; }
   [[nodiscard]] command_session& session() { return session_; }
+  [[nodiscard]] std::size_t misalignment() const { return misalignment_; }
   [[nodiscard]] const image_choice& defaults() const { return defaults_; }
   [[nodiscard]] bool has_ended() const { return has_ended_; }
   void end() { has_ended_ = true; }
@@ -49,8 +57,10 @@ public:
   void fail_once() { has_failed_ = true; }
 
 private:
+  task<std::unique_ptr<open_image>> open_over_overlay(image_choice choice);
   command_session& session_;
   image_choice defaults_; // of `open`
+  std::size_t misalignment_;
   std::unique_ptr<open_image> image_;
   task_group in_flight_;
   bool has_ended_ = false;
@@ -89,6 +99,8 @@ task<bool> io_close(io_session& session, std::vector<std::string> words);
 task<bool> io_reopen(io_session& session, std::vector<std::string> words);
 // io_session.cpp
 task<bool> io_sleep(io_session& session, std::vector<std::string> words);
+task<bool> io_abort(io_session& session, std::vector<std::string> words);
+task<bool> io_sigraise(io_session& session, std::vector<std::string> words);
 task<bool> io_quit(io_session& session, std::vector<std::string> words);
 task<bool> io_help(io_session& session, std::vector<std::string> words);
 

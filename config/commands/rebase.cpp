@@ -19,7 +19,7 @@ struct rebase_arguments {
   std::string format;              // -F
   bool is_unsafe = false;
   bool is_compressed = false;
-  bool is_progress_shown = false;
+  progress_form progress = progress_form::when_long;
   bool is_quiet = false;
 };
 
@@ -79,14 +79,14 @@ public:
 
 private:
   task<void> copy(root& overlay, root* below) {
-    progress_line line(a_.is_progress_shown && !a_.is_quiet, session_.signals());
+    progress_line line(a_.is_quiet ? progress_form::none : a_.progress, "rebase", "bytes",
+                       session_.signals());
     result<> done = co_await as_result(rebase_overlay(
         session_.home(), {.overlay = &overlay,
                           .backing = below,
                           .reference = reference_of(a_),
                           .is_compressed = a_.is_compressed,
                           .progress = [&line](u64 now, u64 all) { line.report(now, all); }}));
-    line.end();
     co_await std::move(done);
   }
 
@@ -122,7 +122,7 @@ void declare(arguments& known, rebase_arguments& a) {
              a.is_compressed);
   known.flag('U', "force-share", "read the new backing file even while somebody else is writing it",
              a.backing.is_force_shared);
-  known.flag('p', "progress", "show how far it is", a.is_progress_shown);
+  add_progress_option(known, a.progress);
   known.flag('q', "quiet", "print nothing", a.is_quiet);
   add_cache_option(known, 't', "cache", "how the host caches the image", a.image.cache);
   add_cache_option(known, 'T', "source-cache", "how the host caches the new backing file",

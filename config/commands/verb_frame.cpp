@@ -41,6 +41,21 @@ void add_cache_option(arguments& known, char letter, std::string_view name, std:
   });
 }
 
+void add_aio_options(arguments& known, char native_letter, std::string_view native_name,
+                     image_choice& into) {
+  known.value('i', "aio", "MODE",
+              "how files are read and written: threads, io_uring (or native, the same)",
+              [&into](const std::string& given) -> result<> {
+                if (given != "threads" && given != "io_uring" && given != "native")
+                  return fail(error_kind::invalid_argument,
+                              "'{}' is none of threads, io_uring, native", given);
+                into.aio = given == "native" ? "io_uring" : given;
+                return {};
+              });
+  known.action(native_letter, native_name, "the same as -i io_uring",
+               [&into] { into.aio = "io_uring"; });
+}
+
 bool take_image(const command_call& call, const std::vector<std::string>& operands,
                 image_choice& into) {
   if (operands.size() != 1) {

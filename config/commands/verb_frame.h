@@ -27,6 +27,11 @@ void add_share_option(arguments& known, image_choice& into);
 void add_cache_option(arguments& known, char letter, std::string_view name, std::string_view help,
                       host_cache& into);
 
+// -i, and -LETTER for --native. The host's own asynchronous interface is io_uring here, whatever it
+// is called.
+void add_aio_options(arguments& known, char native_letter, std::string_view native_name,
+                     image_choice& into);
+
 // The image that is the only operand. False: there is not one, which has been said.
 [[nodiscard]] bool take_image(const command_call& call, const std::vector<std::string>& operands,
                               image_choice& into);

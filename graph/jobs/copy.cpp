@@ -16,6 +16,7 @@ namespace {
 
 constexpr u64 piece_length_max = 2 * MiB;
 constexpr u64 paced_piece_min = 64 * KiB;
+constexpr std::size_t sector_length = 512; // what is lost at least where something cannot be read
 
 enum class piece_kind : u8 { data, zero, shared };
 
@@ -24,6 +25,11 @@ struct piece {
   byte_range range;
   piece_kind kind = piece_kind::data;
   u64 number = 0; // pieces are numbered in the order of their offsets
+};
+
+struct unread {
+  byte_range range; // of the source
+  error why;        // of its first sector
 };
 
 u64 length_of(const copy_plan& plan) {
@@ -59,9 +65,7 @@ private:
     const copy_source& source = plan_.sources[index];
     const byte_range rest{position_ - base + source.offset,
                           std::min(base + source.length - position_, run_length_max)};
-    const block_status status =
-        co_await context(source.from->top().status_above(rest, source.shared_base),
-                         "reading the status of bytes at {:#x}", rest.offset);
+    const block_status status = co_await status_of(source, rest);
     BGFS_ASSERT(status.length > 0, "M5: a status makes progress");
     piece p{.range = {position_, std::min(rest.length, status.length)},
             .kind = kind_of(status, source),
@@ -73,6 +77,16 @@ private:
     if (p.kind == piece_kind::data && plan_.bytes_per_second != 0)
       co_await keep_rate(p.range.length);
     co_return p;
+  }
+
+  // Of what has no status reading shows more.
+  task<block_status> status_of(const copy_source& source, byte_range rest) {
+    result<block_status> status =
+        co_await as_result(source.from->top().status_above(rest, source.shared_base));
+    if (status || !plan_.unreadable)
+      co_return co_await context(std::move(status), "reading the status of bytes at {:#x}",
+                                 rest.offset);
+    co_return block_status{.length = rest.length, .is_data = true};
   }
 
   // Of data; where a rate is kept some ten pieces a second.
@@ -125,14 +139,16 @@ private:
 
   task<void> copy(const piece& p) {
     buffer content;
+    std::vector<unread> lost;
     if (p.kind == piece_kind::data && !plan_.offloads) {
       content = home_.buffers().allocate(p.range.length);
-      co_await read(p.range.offset, content.bytes());
+      co_await read(p.range.offset, content.bytes(), lost);
     }
     if (plan_.is_in_order) {
       while (turn_ != p.number)
         co_await turns_.wait();
     }
+    tell_of(lost);
     if (p.kind == piece_kind::zero && !plan_.target_reads_zero)
       co_await write_zeroes(p.range);
     if (p.kind == piece_kind::data && plan_.offloads)
@@ -154,21 +170,60 @@ private:
     if (copied)
       co_return;
     const buffer content = home_.buffers().allocate(range.length);
-    co_await read(range.offset, content.bytes());
+    std::vector<unread> lost;
+    co_await read(range.offset, content.bytes(), lost);
+    tell_of(lost);
     co_await write_data(range.offset, content.bytes());
   }
 
-  task<void> read(u64 position, std::span<std::byte> bytes) {
+  task<void> read(u64 position, std::span<std::byte> bytes, std::vector<unread>& lost) {
     while (!bytes.empty()) {
       const auto [index, base] = source_at(position);
       const copy_source& source = plan_.sources[index];
       const u64 offset = position - base + source.offset;
       const auto part = bytes.first(std::min<u64>(bytes.size(), base + source.length - position));
-      co_await context(source.from->read(offset, part), "reading {} bytes at {:#x} of the source",
-                       part.size(), offset);
+      result<> done = co_await as_result(source.from->read(offset, part));
+      if (!done && plan_.unreadable)
+        done = co_await as_result(salvage(*source.from, offset, part, lost));
+      co_await context(std::move(done), "reading {} bytes at {:#x} of the source", part.size(),
+                       offset);
       position += part.size();
       bytes = bytes.subspan(part.size());
     }
+  }
+
+  // Halves what could not be read until only what cannot be read at all is left out.
+  task<void> salvage(root& from, u64 offset, std::span<std::byte> bytes,
+                     std::vector<unread>& lost) {
+    co_await stop_if_cancelled("copying");
+    const std::size_t half = align_up(bytes.size() / 2, sector_length);
+    for (const auto part :
+         {std::pair(offset, bytes.first(std::min(half, bytes.size()))),
+          std::pair(offset + half, bytes.subspan(std::min(half, bytes.size())))}) {
+      if (part.second.empty())
+        continue;
+      const result<> done = co_await as_result(from.read(part.first, part.second));
+      if (done)
+        continue;
+      if (part.second.size() > sector_length)
+        co_await salvage(from, part.first, part.second, lost);
+      else
+        lose(part.first, part.second, done.error(), lost);
+    }
+  }
+
+  static void lose(u64 offset, std::span<std::byte> bytes, const error& why,
+                   std::vector<unread>& lost) {
+    std::ranges::fill(bytes, std::byte{0});
+    if (!lost.empty() && lost.back().range.end() == offset)
+      lost.back().range.length += bytes.size();
+    else
+      lost.push_back({{offset, bytes.size()}, why});
+  }
+
+  void tell_of(const std::vector<unread>& lost) const {
+    for (const unread& u : lost)
+      plan_.unreadable(u.range, u.why);
   }
 
   task<void> write_zeroes(byte_range range) {

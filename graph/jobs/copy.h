@@ -76,6 +76,9 @@ struct copy_plan {
   bool offloads = false;
   // So many bytes of data a second, one second with the next. 0: as fast as it goes.
   u64 bytes_per_second = 0;
+  // What cannot be read, sector by sector, is zero in the target, and told here, in the order of
+  // the writes: a range of the source. May not suspend. Null: the first such error ends the copy.
+  std::function<void(byte_range range, const error& why)> unreadable = {};
   // Called now and then with bytes done and bytes in all. May not suspend.
   std::function<void(u64 done, u64 total)> progress;
 };

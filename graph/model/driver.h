@@ -108,6 +108,9 @@ struct driver_type {
   // Whether an image made with these options takes compressed writes (face compressible), and if
   // not, why. null: none of this type does. Pure.
   result<> (*takes_compressed)(const options& given) = nullptr;
+  // Whether an image made with these options can hold dirty bitmaps (face bitmap_store), and if not,
+  // why. null: none of this type can. Pure.
+  result<> (*takes_bitmaps)(const options& given) = nullptr;
   std::string_view protocol_prefix = {}; // "file" opens "file:NAME"; protocols only
   // Takes out of `before`, options of an earlier open by dotted name, what giving `next` replaces
   // although the names differ; null: nothing (join_options.h).
@@ -126,6 +129,7 @@ inline constexpr std::size_t probe_length = 512;
 struct driver_info {
   u64 cluster_size = 0; // 0: has none
   u64 subcluster_size = 0;
+  u64 vmstate_offset = 0; // where the state of a machine begins, behind the disk; 0: has none
   bool is_dirty = false;
   bool is_corrupt = false;
   bool is_encrypted = false;

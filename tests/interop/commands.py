@@ -133,9 +133,6 @@ def case_wrong_command_lines_say_what_is_right():
     fails("convert", "-c", "a.raw", "-", saying="-c makes no sense for standard output")
     fails("convert", "-C", "-c", "-O", "qcow2", "a.raw", "x", saying="-C and -c exclude each other")
     fails("convert", "-C", "-S", "4k", "a.raw", "x", saying="-C and -S exclude each other")
-    for word, what in (("--bitmaps", "copying bitmaps"),
-                       ("--salvage", "going on after read errors")):
-        fails("convert", word, "a.raw", "x", saying=f"{what}")
     fails("convert", "-l", "s", "a.qcow2", "x", saying="there is no snapshot 's'; there are none")
     fails("convert", "-S", "100", "a.raw", "x", saying="is a multiple of 512")
     fails("convert", "-m", "17", "a.raw", "x", saying="is a number from 1 to 16, not '17'")
@@ -162,7 +159,7 @@ def case_wrong_command_lines_say_what_is_right():
     fails("convert", "-n", "a.raw", "small", saying="'small' has 512 bytes, fewer than")
     fails("io", "a.raw", saying="writing needs to know it: give -f raw")
     fails("io", "-t", "foo", "a.raw", saying="'foo' is no cache mode")
-    fails("io", "-s", "a.raw", saying="temporary snapshots are not supported yet")
+    fails("io", "-i", "foo", "a.raw", saying="'foo' is none of threads, io_uring, native")
     fails("io", "-d", "foo", "a.raw", saying="is one of unmap, ignore, not 'foo'")
     fails("io", "-f", "raw", "-U", "-c", "length", "a.raw", saying="'force-share' needs 'read-only: "
                                                                    "true'")

@@ -182,13 +182,12 @@ def case_bench_refusals():
 
     fails("-f", "raw", "-d", "0", "a", saying="option '-d': 0 is not between 1 and 65536")
     fails("-f", "raw", "-s", "0", "a", saying="option '-s': 0 is not between 1 and")
-    fails("-f", "raw", "-n", "a", saying="native aio is not there: io_uring is as fast")
-    fails("-f", "raw", "-i", "native", "a", saying="option '-i': native aio is not there")
-    fails("-f", "raw", "-i", "foo", "a", saying="'foo' is neither 'threads' nor 'io_uring'")
+    fails("-f", "raw", "-i", "foo", "a", saying="option '-i': 'foo' is none of threads, io_uring")
     fails("-w", "a", saying="give -f raw")
     fails("-f", "raw", "-w", "-U", "a", saying="-U is for looking at images")
     fails("-f", "raw", "--flush-interval=9", "a", saying="--flush-interval is only available in write tests")
     fails("-f", "raw", "-w", "--flush-interval=9", "a", saying="the flush interval can't be smaller than the "
                                                                "depth: 64 requests are at once")
     fails("-f", "raw", "-s", "2M", "a", saying="the first request, 2097152 bytes at 0x0, does not lie inside")
-    equal(bgfs("bench", "-q", "-f", "raw", "-c", "10", "a").out, "")
+    for options in ((), ("-n",), ("-i", "native"), ("-i", "threads"), ("-i", "io_uring", "-t", "none")):
+        equal(bgfs("bench", "-q", "-f", "raw", "-c", "10", *options, "a").out, "")

@@ -271,6 +271,14 @@ result<> takes_compressed(const options& given) {
   return {};
 }
 
+result<> takes_bitmaps(const options& given) {
+  if (read_version(given) >= 3)
+    return {};
+  return fail(error_kind::invalid_argument,
+              "{}a version 2 image cannot have bitmaps; use 'compat=1.1'",
+              given.mark("compat").prefix());
+}
+
 task<void> create_image(create_request request) {
   const auto length = checked_align_up(request.length, 512);
   header h = co_await make_header(request.given, header_purpose::creating);

@@ -25,5 +25,6 @@ enum class header_purpose : u8 { creating, measuring };
 [[nodiscard]] preallocation read_preallocation(const options& given);
 [[nodiscard]] result<std::vector<new_part>> created_parts(const options& given);
 [[nodiscard]] result<> takes_compressed(const options& given);
+[[nodiscard]] result<> takes_bitmaps(const options& given);
 
 } // namespace bgfs::qcow2

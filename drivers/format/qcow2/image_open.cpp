@@ -332,6 +332,7 @@ driver_info image::info() const {
   driver_info i;
   i.cluster_size = g().cluster();
   i.subcluster_size = g().subcluster();
+  i.vmstate_offset = vmstate_offset(live().length);
   i.is_dirty = header_.is_dirty();
   i.is_corrupt = header_.is_corrupt();
   i.is_encrypted = header_.is_encrypted();

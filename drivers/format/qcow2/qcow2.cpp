@@ -93,6 +93,7 @@ const driver_type qcow2_driver_type{
     .measure = qcow2::measure_image,
     .created_parts = qcow2::created_parts,
     .takes_compressed = qcow2::takes_compressed,
+    .takes_bitmaps = qcow2::takes_bitmaps,
     .drop_replaced = drop_replaced,
     .length_of = length_of,
 };

@@ -14,6 +14,7 @@ struct parsed {
   bool is_progress = false;
   bool is_chain = false;
   std::string format;
+  std::vector<std::string> forms;
   std::vector<std::string> options;
   std::vector<std::string> operands;
   bool asks_help = false;
@@ -28,6 +29,10 @@ result<parsed> parse(const std::vector<std::string>& given) {
   known.flag(0, "backing-format", "not this one", p.is_chain);
   known.text('O', "output", "FORMAT", "the format", p.format);
   known.texts('o', "", "OPTIONS", "a list", p.options);
+  known.optional_value('s', "show", "FORM", "in some form", [&p](const std::string& v) -> result<> {
+    p.forms.push_back(v);
+    return {};
+  });
   known.value('n', "number", "N", "one to three", [](const std::string& v) -> result<> {
     if (v == "4")
       return fail(error_kind::invalid_argument, "4 is too many");
@@ -52,6 +57,12 @@ TEST_CASE("options are read as getopt_long reads them") {
   CHECK(p->operands == std::vector<std::string>{"a", "b", "-", "-z", "[c,d]"});
   CHECK(parse({"--output", "raw"})->format == "raw");
   CHECK(parse({"--help", "--nonsense"})->asks_help);
+  // A value that may be left out stands behind '=' or nowhere.
+  const auto shown = parse({"-s", "a", "--show", "b", "--show=x", "-sq", "--sho=", "c"});
+  REQUIRE(shown.has_value());
+  CHECK(shown->forms == std::vector<std::string>{"", "", "x", "", ""});
+  CHECK(shown->operands == std::vector<std::string>{"a", "b", "c"});
+  CHECK(shown->is_quiet);
 }
 
 TEST_CASE("options that are wrong are named") {
