@@ -203,6 +203,13 @@ class Figures(unittest.TestCase):
         self.assertEqual(named(found, ITSELF)["value"], 40)
         self.assertFalse(named(found, ITSELF)["met"])
 
+    def test_a_cost_without_a_limit_is_nothing_but_a_ratio(self):
+        found = figures.of_row(row({BEST_PEER: 1.0}, load=None), server_results(
+            is_cost=True, bgfs=("ours", 40, 50), peer=("peer", 40, 50)))
+        self.assertEqual([(f["name"], f["value"], f["met"]) for f in found],
+                         [(BEST_PEER, 1.0, True)])
+        self.assertTrue(plot.is_ratio_row({"figures": found, "goals": {BEST_PEER: 1.0}}))
+
     def test_cpu_time_is_held_against_its_limit(self):
         ours = {"bgfs": figures.of_server("ours", rounds(100, 100, server=0.0079), False)}
         found = figures.of_row(row({SERVER_CPU: 8}), ours)
