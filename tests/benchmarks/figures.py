@@ -66,7 +66,7 @@ def of_row(row, by_server):
         if server["role"] in ("native", "reference"):
             add_ratio(NATIVE if server["role"] == "native" else name, name,
                       ratio(ours, server, row.is_cost))
-    if row.is_cost:
+    if ITSELF in row.goals:
         add_cost(ITSELF, ours["median"], row.unit)
     elif SERVER_CPU in row.goals:
         add_cost(SERVER_CPU, ours["server-us"]["median"], "us")

@@ -104,6 +104,12 @@ def create_qcow2(path, length, backing=None, backing_format=None):
     run("qemu-img", "create", "-q", "-f", "qcow2", *below, path, length)
 
 
+def write_patterns(path, writes):
+    """Writes (offset, length, byte) into a qcow2 image."""
+    run("qemu-io", "-f", "qcow2", path, input="".join(
+        f"write -q -P {byte} {offset} {length}\n" for offset, length, byte in writes))
+
+
 def copy(source, target):
     """A copy of its own: no extent is shared, holes stay holes, nothing waits to be written."""
     run("cp", "--sparse=always", "--reflink=never", source, target)

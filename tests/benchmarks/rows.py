@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 
+from .commands import Check, Commit, Compare, Convert, Map
 from .fio import Load
 from .stages import (Chain, EmptyImage, FullImage, Loop, Memory, MountTime, Overlay, Passthrough,
                      Stage)
@@ -61,6 +62,30 @@ def image_rows(stage, suffix, goals):
     )
     for name, title, load in clients:
         yield Row(name + suffix, f"qcow2, {title}", stage, load, goals.get(name, {}))
+
+
+def command_rows():
+    """Verbs of the command line beside qemu-img's."""
+    for name, title, stage in (
+            ("convert-to-qcow2", "convert raw, half of it data, to qcow2",
+             Convert("half_raw", "raw", "qcow2")),
+            ("convert-to-raw", "convert qcow2, half of it data, to raw",
+             Convert("half_qcow2", "qcow2", "raw")),
+            ("convert-compressing", "convert -c raw, text, to qcow2",
+             Convert("text_raw", "raw", "qcow2", "-c")),
+            ("convert-decompressing", "convert compressed qcow2, text, to raw",
+             Convert("text_qcow2", "qcow2", "raw")),
+            ("convert-chain", "convert 8 overlays over a base to one qcow2",
+             Convert("chain", "qcow2", "qcow2")),
+            ("convert-1t-to-qcow2", "convert qcow2 of 1 TiB, nearly empty, to qcow2",
+             Convert("sparse", "qcow2", "qcow2")),
+            ("convert-1t-to-raw", "convert qcow2 of 1 TiB, nearly empty, to raw",
+             Convert("sparse", "qcow2", "raw")),
+            ("compare", "compare raw with the same as qcow2", Compare()),
+            ("check-1t", "check qcow2 with all metadata of 1 TiB", Check()),
+            ("map-fragmented", "map qcow2 of 100000 extents", Map()),
+            ("commit", "commit scattered clusters of an overlay", Commit())):
+        yield Row(name, title, stage, None, {BEST_PEER: 1.0}, "s")
 
 
 def all_rows():
@@ -124,6 +149,7 @@ def all_rows():
               None, {ITSELF: 40}, "MiB")
     yield from image_rows(FullImage("disk"), "-disk", {})
     yield from image_rows(FullImage("disk", is_pinned=False), "-disk-unpinned", {})
+    yield from command_rows()
 
 
 def choose(patterns):

@@ -20,7 +20,7 @@ import xml.etree.ElementTree
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 sys.dont_write_bytecode = True
-from benchmarks import figures, fio, images, machine, main  # noqa: E402
+from benchmarks import commands_test, figures, fio, images, machine, main  # noqa: E402
 from benchmarks import measuring, plot, report, request_cost, rows, stages  # noqa: E402
 from benchmarks.fio import Load, Round  # noqa: E402
 from benchmarks.machine import Broken, MiB, Unavailable  # noqa: E402
@@ -160,6 +160,12 @@ class TheTable(unittest.TestCase):
             "loop-read-4k-qd32": {NATIVE: 0.4}, "loop-read-1m": {NATIVE: 0.4},
             "loop-fdatasync-4k": {NATIVE: 0.5}, "cached-read-4k": {NATIVE: 0.9},
             "mount-time": {ITSELF: 30}, "resident-memory": {ITSELF: 40},
+            "convert-to-qcow2": {BEST_PEER: 1.0}, "convert-to-raw": {BEST_PEER: 1.0},
+            "convert-compressing": {BEST_PEER: 1.0}, "convert-decompressing": {BEST_PEER: 1.0},
+            "convert-chain": {BEST_PEER: 1.0}, "convert-1t-to-qcow2": {BEST_PEER: 1.0},
+            "convert-1t-to-raw": {BEST_PEER: 1.0}, "compare": {BEST_PEER: 1.0},
+            "check-1t": {BEST_PEER: 1.0}, "map-fragmented": {BEST_PEER: 1.0},
+            "commit": {BEST_PEER: 1.0},
         })
 
     def test_rows_of_one_stage_stand_together(self):
@@ -202,6 +208,13 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(named(found, BEST_PEER)["value"], 0.5)
         self.assertEqual(named(found, ITSELF)["value"], 40)
         self.assertFalse(named(found, ITSELF)["met"])
+
+    def test_a_cost_without_a_limit_is_nothing_but_a_ratio(self):
+        found = figures.of_row(row({BEST_PEER: 1.0}, load=None), server_results(
+            is_cost=True, bgfs=("ours", 40, 50), peer=("peer", 40, 50)))
+        self.assertEqual([(f["name"], f["value"], f["met"]) for f in found],
+                         [(BEST_PEER, 1.0, True)])
+        self.assertTrue(plot.is_ratio_row({"figures": found, "goals": {BEST_PEER: 1.0}}))
 
     def test_cpu_time_is_held_against_its_limit(self):
         ours = {"bgfs": figures.of_server("ours", rounds(100, 100, server=0.0079), False)}
@@ -619,7 +632,8 @@ class ARealRow(unittest.TestCase):
 def run_all(pattern):
     loader = unittest.TestLoader()
     loader.testNamePatterns = [f"*{pattern}*"] if pattern else None
-    suite = loader.loadTestsFromModule(sys.modules[__name__])
+    suite = unittest.TestSuite(loader.loadTestsFromModule(module)
+                               for module in (sys.modules[__name__], commands_test))
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     bad = len(result.failures) + len(result.errors)
     print(f"{result.testsRun - bad - len(result.skipped)} passed, {bad} failed, "

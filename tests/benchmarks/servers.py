@@ -281,8 +281,9 @@ def peers_of(graph, needs_writes=False):
 
 
 def versions():
-    """{program that serves: its version, or nothing if it is not installed}."""
+    """{program that ours is compared with: its version, or nothing if it is not installed}."""
     return {"qemu-storage-daemon": machine.version_of("qemu-storage-daemon", "--version"),
             "nbdfuse": machine.version_of("nbdfuse", "--version"),
             "qemu-nbd": machine.version_of("qemu-nbd", "--version"),
-            "qcowmount": machine.version_of("qcowmount", "-V")}
+            "qcowmount": machine.version_of("qcowmount", "-V"),
+            "qemu-img": machine.version_of("qemu-img", "--version")}
