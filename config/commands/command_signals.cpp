@@ -43,14 +43,12 @@ command_signals::command_signals(bool is_watching) {
     ::sigaddset(&held, SIGUSR1);
   fd_ = ::signalfd(-1, &held, SFD_CLOEXEC | SFD_NONBLOCK);
   if (fd_ >= 0) // without a descriptor they do what they do by themselves
-    ::pthread_sigmask(SIG_BLOCK, &held, &before_);
+    ::pthread_sigmask(SIG_BLOCK, &held, nullptr);
 }
 
 command_signals::~command_signals() {
-  if (fd_ < 0)
-    return;
-  ::close(fd_);
-  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  if (fd_ >= 0)
+    ::close(fd_);
 }
 
 task<void> command_signals::watch(cancel_state& work) {

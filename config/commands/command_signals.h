@@ -23,13 +23,14 @@ public:
   [[nodiscard]] result<> run(loop& home, task<void> work);
   // Somebody asked for the progress since the last call.
   [[nodiscard]] bool take_progress_request() { return std::exchange(is_progress_wanted_, false); }
-  // The process ends by the signal that came, if one did.
+  // The process ends by the signal that came, if one did: for work that it has kept from its end.
+  // What has succeeded, just before or since, is not said to be interrupted: signals stay held back
+  // until the process ends.
   void end_as_asked() const;
 
 private:
   task<void> watch(cancel_state& work);
   int fd_ = -1; // a signalfd; -1: nothing is watched
-  sigset_t before_{};
   int caught_ = 0;
   bool is_progress_wanted_ = false;
 };

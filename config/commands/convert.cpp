@@ -96,7 +96,7 @@ private:
   task<void> to_stream() {
     stream_copy_target target(STDOUT_FILENO, "standard output");
     copy_plan plan = make_plan(target);
-    plan.is_in_order = true;
+    plan.order = write_order::finished;
     co_await copy_disks(session_.home(), std::move(plan));
   }
 
@@ -239,10 +239,18 @@ private:
     return *sources_.images.front()->top().skip_filters();
   }
 
+  // Compressed clusters are packed in the order in which they come: one piece after the other they
+  // take the least space, and each is compressed on all processors.
+  [[nodiscard]] write_order order() const {
+    if (options_.is_out_of_order)
+      return write_order::any;
+    return options_.is_compressed ? write_order::finished : write_order::begun;
+  }
+
   copy_plan make_plan(copy_target& to) {
     copy_plan plan{.to = &to,
                    .parallel = options_.parallel,
-                   .is_in_order = !options_.is_out_of_order,
+                   .order = order(),
                    .zero_unit = options_.sparse_unit,
                    .offloads = options_.offloads,
                    .bytes_per_second = options_.bytes_per_second,

@@ -41,8 +41,13 @@ void declare_images(arguments& known, convert_arguments& a) {
              o.target.is_options);
   known.flag('U', "force-share", "read sources even while somebody else is writing them",
              o.source.is_force_shared);
-  add_cache_option(known, 't', "target-cache", "how the host caches the target",
-                   a.options.target.cache);
+  // As scripts know it, and as cp(1) does: the source is there until the disk has got it all.
+  a.options.target.cache = host_cache::unsafe;
+  add_cache_option(
+      known, 't', "target-cache",
+      "how the host caches the target; unsafe if not given: nobody waits until it is on "
+      "disk, as writeback does",
+      a.options.target.cache);
   add_cache_option(known, 'T', "source-cache", "how the host caches the sources",
                    a.options.source.cache);
   add_session_options(known, a.session);

@@ -295,7 +295,7 @@ command_session::~command_session() = default;
 result<std::unique_ptr<command_session>>
 command_session::create(const registry& drivers, const allowed_references& allowed,
                         command_signals& signals, std::shared_ptr<const secret_store> secrets) {
-  BGFS_TRY(auto home, loop::create());
+  BGFS_TRY(auto home, loop::create({.has_one_task = true}));
   std::unique_ptr<command_session> made(
       new command_session(std::move(home), drivers, command_policy(allowed), signals));
   made->secrets_ = std::move(secrets);

@@ -83,7 +83,8 @@ int run_session(const command_call& call, session_options given,
   if (!outcome)
     complain(call, outcome.error().message());
   session->reset();
-  signals.end_as_asked();
+  if (!outcome)
+    signals.end_as_asked();
   return outcome ? 0 : 1;
 }
 

@@ -232,7 +232,7 @@ task<u64> file::length() {
 
 namespace {
 
-// lseek on an offload thread: a search for holes may read the file's metadata.
+// A search for holes may read the file's metadata, and most often finds them in memory.
 result<data_range> find_run(int fd, const std::string& name, u64 offset, u64 file_length) {
   const off_t data = lseek(fd, static_cast<off_t>(offset), SEEK_DATA);
   if (data < 0 && errno == ENXIO)
@@ -259,7 +259,7 @@ result<data_range> find_run(int fd, const std::string& name, u64 offset, u64 fil
 task<data_range> file::seek_run(u64 offset, u64 file_length) {
   BGFS_ASSERT(offset < file_length);
   result<data_range> run =
-      co_await offload([&] { return find_run(fd_.get(), name_, offset, file_length); });
+      co_await offload_brief([&] { return find_run(fd_.get(), name_, offset, file_length); });
   co_return co_await std::move(run);
 }
 

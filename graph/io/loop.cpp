@@ -34,7 +34,8 @@ u64 choose_seed(u64 asked) {
 } // namespace
 
 loop::loop(loop_options options)
-    : shuffle_seed_(choose_seed(options.shuffle_seed)), shuffle_(shuffle_seed_),
+    : has_one_task_(options.has_one_task), shuffle_seed_(choose_seed(options.shuffle_seed)),
+      shuffle_(shuffle_seed_),
       offloads_(
           std::make_unique<offload_pool>(options.offload_threads, std::move(options.processors))),
       buffers_(std::make_unique<buffer_pool>()) {}

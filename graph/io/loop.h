@@ -38,6 +38,9 @@ struct loop_options {
   // shows it in .bgfs/features, so that a run can be repeated.
   u64 shuffle_seed = 0;
   unsigned offload_threads = 4;
+  // All that runs here is for one caller, nobody else is held up by a short system call
+  // (offload_brief).
+  bool has_one_task = false;
   std::vector<unsigned> processors = {}; // of those threads; none: wherever the maker may run
 };
 
@@ -86,6 +89,7 @@ public:
   // Whether io_code::command can be submitted: its backend is io_uring with large entries.
   [[nodiscard]] bool takes_commands() const;
   [[nodiscard]] u64 shuffle_seed() const { return shuffle_seed_; }
+  [[nodiscard]] bool has_one_task() const { return has_one_task_; }
 
   // Where what runs here traces to; off until one is set, which stays as long as the loop runs.
   [[nodiscard]] const trace_log& log() const { return *log_; }
@@ -106,6 +110,7 @@ private:
   std::atomic<bool> stop_{false};
   int wake_fd_ = -1;
   const trace_log* log_ = &silent_log;
+  bool has_one_task_;
   u64 shuffle_seed_;
   std::mt19937_64 shuffle_;
   std::unique_ptr<offload_pool> offloads_;

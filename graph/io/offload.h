@@ -53,12 +53,18 @@ struct offload_await : run_item {
   loop* home = nullptr;
   std::coroutine_handle<> waiting;
 
-  explicit offload_await(F f) : function(std::move(f)) {}
+  bool is_brief;
+
+  offload_await(F f, bool brief) : function(std::move(f)), is_brief(brief) {}
   bool await_ready() const noexcept { return false; }
   template<class P>
-  void await_suspend(std::coroutine_handle<P> from) {
+  bool await_suspend(std::coroutine_handle<P> from) {
     home = from.promise().context.home;
     waiting = from;
+    if (is_brief && home->has_one_task()) {
+      value.emplace(function());
+      return false;
+    }
     run = [](run_item& self) {
       auto& me = static_cast<offload_await&>(self);
       me.value.emplace(me.function());
@@ -66,6 +72,7 @@ struct offload_await : run_item {
       me.home->post_remote(me);
     };
     home->offloads().submit(*this);
+    return true;
   }
   value_type await_resume() { return *std::move(value); }
 };
@@ -75,7 +82,14 @@ struct offload_await : run_item {
 // `f` takes nothing and returns a value (not void).
 template<class F>
 [[nodiscard]] detail::offload_await<F> offload(F f) {
-  return detail::offload_await<F>(std::move(f));
+  return detail::offload_await<F>(std::move(f), false);
+}
+
+// For a call that seldom waits and is over in less time than the way to another thread and back
+// takes: on a loop whose work is one task (loop_options::has_one_task) it is made at once.
+template<class F>
+[[nodiscard]] detail::offload_await<F> offload_brief(F f) {
+  return detail::offload_await<F>(std::move(f), true);
 }
 
 } // namespace bgfs

@@ -27,6 +27,12 @@ struct piece {
   u64 number = 0; // pieces are numbered in the order of their offsets
 };
 
+// What begins somewhere in a source, and for how long.
+struct answer {
+  u64 length = 0;
+  piece_kind kind = piece_kind::data;
+};
+
 struct unread {
   byte_range range; // of the source
   error why;        // of its first sector
@@ -65,18 +71,39 @@ private:
     const copy_source& source = plan_.sources[index];
     const byte_range rest{position_ - base + source.offset,
                           std::min(base + source.length - position_, run_length_max)};
-    const block_status status = co_await status_of(source, rest);
-    BGFS_ASSERT(status.length > 0, "M5: a status makes progress");
-    piece p{.range = {position_, std::min(rest.length, status.length)},
-            .kind = kind_of(status, source),
-            .number = taken_++};
+    const answer first = co_await answer_at(source, rest);
+    piece p{.range = {position_, first.length}, .kind = first.kind, .number = taken_++};
     if (p.kind == piece_kind::data)
-      p.range.length = std::min(p.range.length, piece_max() - p.range.offset % piece_max());
+      p.range.length =
+          co_await data_length(source, rest, first.length, piece_max() - position_ % piece_max());
     keep_to_units(p);
     position_ += p.range.length;
     if (p.kind == piece_kind::data && plan_.bytes_per_second != 0)
       co_await keep_rate(p.range.length);
     co_return p;
+  }
+
+  // Data of one layer often lie beside data of another: they are one piece.
+  task<u64> data_length(const copy_source& source, byte_range rest, u64 length, u64 length_max) {
+    while (length < std::min(length_max, rest.length)) {
+      const answer next =
+          co_await answer_at(source, byte_range::between(rest.offset + length, rest.end()));
+      if (next.kind != piece_kind::data)
+        break;
+      length += next.length;
+    }
+    co_return std::min({length, length_max, rest.length});
+  }
+
+  // The last one is kept: what ended one piece begins the next.
+  task<answer> answer_at(const copy_source& source, byte_range rest) {
+    if (last_answer_ && last_answer_->from == source.from && last_answer_->offset == rest.offset)
+      co_return last_answer_->what;
+    const block_status status = co_await status_of(source, rest);
+    BGFS_ASSERT(status.length > 0, "M5: a status makes progress");
+    const answer found{std::min(rest.length, status.length), kind_of(status, source)};
+    last_answer_ = {source.from, rest.offset, found};
+    co_return found;
   }
 
   // Of what has no status reading shows more.
@@ -144,10 +171,11 @@ private:
       content = home_.buffers().allocate(p.range.length);
       co_await read(p.range.offset, content.bytes(), lost);
     }
-    if (plan_.is_in_order) {
-      while (turn_ != p.number)
-        co_await turns_.wait();
-    }
+    while (plan_.order != write_order::any && turn_ != p.number)
+      co_await turns_.wait();
+    // The next one is woken when this one waits for its write, which it has begun.
+    if (plan_.order == write_order::begun)
+      pass_turn();
     tell_of(lost);
     if (p.kind == piece_kind::zero && !plan_.target_reads_zero)
       co_await write_zeroes(p.range);
@@ -155,6 +183,11 @@ private:
       co_await offload(p.range);
     else if (p.kind == piece_kind::data)
       co_await write_data(p.range.offset, content.bytes());
+    if (plan_.order == write_order::finished)
+      pass_turn();
+  }
+
+  void pass_turn() {
     turn_++;
     turns_.wake_all();
   }
@@ -270,6 +303,12 @@ private:
   async_mutex taking_;
   u64 position_ = 0; // in the target, of the next piece
   u64 taken_ = 0;
+  struct kept_answer {
+    const root* from;
+    u64 offset;
+    answer what;
+  };
+  std::optional<kept_answer> last_answer_;
   steady_time due_{}; // when the next data may be handed out
 
   u64 turn_ = 0; // the number of the piece that may be written

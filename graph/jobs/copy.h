@@ -56,12 +56,17 @@ struct copy_source {
   u64 offset = 0; // where in `from` its part begins
 };
 
+enum class write_order : u8 {
+  any,
+  begun,   // in the order of their offsets, which keeps a new image in order, too
+  finished // each when the one before it has ended: what is written from front to back
+};
+
 struct copy_plan {
   std::vector<copy_source> sources; // one behind the other in the target
   copy_target* to = nullptr;
   unsigned parallel = 8;
-  // Writes begin in the order of their offsets, which keeps a new image in order, too.
-  bool is_in_order = true;
+  write_order order = write_order::begun;
   // Zeroes of at least this many bytes are found in data, too, and not written as data. 0: every
   // byte is written, also where the source has a hole.
   u64 zero_unit = 4096;

@@ -71,7 +71,9 @@ DIFFERENCES = [
                lambda words, ours, theirs: "--allow-raw-references" in ours.err),
     Difference("exact lengths", "a raw file is as long as it is; the peer rounds up to sectors",
                lambda words, ours, theirs: ours.status == theirs.status == 0 and
-               ours.out != theirs.out and re.search(r"-f ?raw .*\.qcow2$", " ".join(words))),
+               re.search(r"-f ?raw .*\.qcow2", " ".join(words)) and
+               (ours.out != theirs.out or  # or where the second of two begins
+                words[0] == "convert" and sum(w.endswith(".qcow2") for w in words) > 1)),
     Difference("quiet bench", "-q prints nothing; the peer's prints its results all the same",
                lambda words, ours, theirs: words[0] == "bench" and ours.status == theirs.status and
                ours.out == "" and any("q" in w for w in words if re.match(r"-\w+$", w))),
@@ -215,13 +217,16 @@ class Lines:
                  *self.verbosity(), *self.cache("t"), *self.cache("T"), *self.some(.1, "-U"),
                  *self.some(.15, "-c"), *self.some(.15, "-S", self.pick("0", "4k", "512", "64k")),
                  *self.some(.1, "-m", self.pick("1", "4", "16", "17")), *self.some(.1, "-W"),
-                 *self.some(.05, "-C"), *self.some(.05, "-r", "100M")]
+                 *self.some(.05, "-C"), *self.some(.05, "-r", "100M"), *self.some(.15, "--bitmaps"),
+                 *self.some(.05, "--skip-broken-bitmaps"), *self.some(.1, "--salvage")]
         if self.rng.random() < .15:
             below, kind = self.existing()
             words += ["-B", below, *self.some(.9, "-F", kind)]
         if self.rng.random() < .15:
             target, kind = self.existing()
-            return ["convert", "-n", "-O", kind, *options, *self.verbosity(), name, target]
+            given = self.pick(["-O", kind, name, target], ["-O", kind, name, target],
+                              ["--target-image-opts", name, f"driver={kind},file.filename={target}"])
+            return ["convert", "-n", *options, *self.verbosity(), *self.some(.1, "--bitmaps"), *given]
         words += self.some(.1, "-l", self.pick("s1", "snapshot.name=s1", "nosuch"))
         return words + [name, *self.some(.05, self.existing()[0]), self.new()]
 
@@ -236,7 +241,7 @@ class Lines:
 
     def commit(self):
         options, name = self.image(fmt="qcow2")
-        return ["commit", *options, *self.some(.2, "-d"), *self.cache("t"), *self.verbosity(),
+        return ["commit", *options, *self.some(.2, "-d"), *self.some(.1, "-r", "100M"), *self.cache("t"), *self.verbosity(),
                 *self.some(.25, "-b", self.pick("a.qcow2", "over.qcow2", "nosuch")), name]
 
     def rebase(self):
@@ -266,6 +271,9 @@ class Lines:
         for _ in range(self.pick(1, 1, 2)):
             actions += self.pick(["--add"], ["--add"], ["--remove"], ["--clear"], ["--enable"], ["--disable"],
                                  ["--merge", self.pick("b1", "b2")])
+        if "--merge" in actions and self.rng.random() < .5:
+            source, kind = self.existing("qcow2")
+            actions += ["-b", source, *self.some(.7, "-F", kind)]
         return ["bitmap", *options, *actions, *self.some(.2, "-g", self.pick("64k", "4k", "1000", "512")),
                 name, self.pick("b1", "b2")]
 
@@ -276,6 +284,7 @@ class Lines:
         if self.rng.random() < .4:
             return words + ["--size", self.size()]
         options, name = self.image()
+        words += self.some(.1, "-l", self.pick("s1", "snapshot.name=s1", "nosuch"))
         return words + [*options, *self.some(.1, "-U"), name]
 
     def amend(self):

@@ -450,8 +450,29 @@ task<void> cluster_allocator::lower_step(freed& entry, std::vector<cluster_run>&
         fmt::format("the refcount of cluster {:#x}, which was in use, is 0", *underflow));
 }
 
+namespace {
+
+// In order, and as few as there can be.
+void join_runs(std::vector<cluster_run>& runs) {
+  std::ranges::sort(runs, {}, &cluster_run::first);
+  std::size_t count = 0;
+  for (const cluster_run run : runs) {
+    if (count > 0 && runs[count - 1].end() == run.first)
+      runs[count - 1].count += run.count;
+    else
+      runs[count++] = run;
+  }
+  runs.resize(count);
+}
+
+} // namespace
+
+// What is freed together often lay together, if not in the order in which it was freed: the host is
+// asked once for each run of it.
 task<void> cluster_allocator::apply_frees() {
   const u64 oldest = file_.oldest_request();
+  std::vector<cluster_run> emptied;
+  std::vector<cluster_run> emptied_data;
   const auto is_waiting = [&](const freed& f) { return f.tag >= oldest; };
   // frees_ may grow meanwhile only through the lock's holder, which we are.
   for (std::size_t i = 0; i < frees_.size(); i++) {
@@ -471,16 +492,17 @@ task<void> cluster_allocator::apply_frees() {
     }
     if (!policy_.passes(kept.reason))
       continue;
-    // Nobody allocates while we hold the lock, so the clusters are still nobody's.
-    for (const cluster_run run : unused) {
-      if (kept.is_discard_only) {
-        co_await file_.discard_data(run.bytes(header_.g));
-      } else {
-        co_await file_.discard(run.bytes(header_.g));
-      }
-    }
+    std::vector<cluster_run>& into = kept.is_discard_only ? emptied_data : emptied;
+    into.insert(into.end(), unused.begin(), unused.end());
   }
   std::erase_if(frees_, [](const freed& f) { return f.run.count == 0; });
+  // Nobody allocates while we hold the lock, so the clusters are still nobody's.
+  join_runs(emptied);
+  for (const cluster_run run : emptied)
+    co_await file_.discard(run.bytes(header_.g));
+  join_runs(emptied_data);
+  for (const cluster_run run : emptied_data)
+    co_await file_.discard_data(run.bytes(header_.g));
 }
 
 task<u64> cluster_allocator::find_used_end(u64 limit) {

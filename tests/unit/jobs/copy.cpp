@@ -48,10 +48,10 @@ written look(const test::memory_disk& disk) {
 
 TEST_CASE("a copy has the same bytes, whatever the parallelism and the order") {
   for (const unsigned parallel : {1U, 3U, 8U, 16U}) {
-    for (const bool is_in_order : {true, false}) {
+    for (const write_order order : {write_order::any, write_order::begun, write_order::finished}) {
       for (const bool reads_zero : {true, false}) {
         CAPTURE(parallel);
-        CAPTURE(is_in_order);
+        CAPTURE(static_cast<int>(order));
         CAPTURE(reads_zero);
         graph_bench bench({});
         test::memory_disk& from = bench.disk("from");
@@ -66,15 +66,23 @@ TEST_CASE("a copy has the same bytes, whatever the parallelism and the order") {
         copy_plan plan{.sources = {{&source, source.length(), nullptr}},
                        .to = &sink,
                        .parallel = parallel,
-                       .is_in_order = is_in_order,
+                       .order = order,
                        .target_reads_zero = reads_zero};
         bench.must(copy_disks(bench.home(), std::move(plan)));
         CHECK(to.bytes == from.bytes);
         const written w = look(to);
         CHECK(w.zeroed == (reads_zero ? 0 : 4 * MiB + 8192));
         CHECK(w.bytes == from.bytes.size() - 4 * MiB - 8192);
-        if (is_in_order)
+        if (order == write_order::finished)
           CHECK(std::ranges::is_sorted(w.offsets));
+        u64 furthest = 0;
+        u64 behind = 0;
+        for (const u64 offset : w.offsets) {
+          furthest = std::max(furthest, offset);
+          behind = std::max(behind, furthest - offset);
+        }
+        if (order == write_order::begun)
+          CHECK(behind <= 2 * MiB * parallel); // a piece for each that is under way
       }
     }
   }
@@ -134,7 +142,7 @@ TEST_CASE("a failure anywhere ends the copy with its place, and nothing is left 
   for (const row& r : std::initializer_list<row>{{"from", "read", " of the source: broken"},
                                                  {"to", "write", " of the target: broken"},
                                                  {"to", "zero", " of the target: broken"}}) {
-    for (const bool is_in_order : {true, false}) {
+    for (const write_order order : {write_order::any, write_order::begun, write_order::finished}) {
       graph_bench bench({});
       test::memory_disk& from = bench.disk("from");
       from.bytes = test::pattern(16 * MiB, 3);
@@ -148,9 +156,7 @@ TEST_CASE("a failure anywhere ends the copy with its place, and nothing is left 
       };
       root& source = open_disk(bench, "from", test::may_read);
       root_copy_target sink(open_disk(bench, "to", test::may_write), 0);
-      copy_plan plan{.sources = {{&source, source.length(), nullptr}},
-                     .to = &sink,
-                     .is_in_order = is_in_order};
+      copy_plan plan{.sources = {{&source, source.length(), nullptr}}, .to = &sink, .order = order};
       const result<> outcome = bench.run(copy_disks(bench.home(), std::move(plan)));
       REQUIRE(!outcome.has_value());
       CAPTURE(outcome.error().message());
@@ -162,9 +168,9 @@ TEST_CASE("a failure anywhere ends the copy with its place, and nothing is left 
 
 TEST_CASE("the host copies data where it can, and what it cannot is read and written") {
   for (const unsigned every : {0U, 1U, 3U}) { // so many of the copies fail
-    for (const bool is_in_order : {true, false}) {
+    for (const write_order order : {write_order::any, write_order::begun, write_order::finished}) {
       CAPTURE(every);
-      CAPTURE(is_in_order);
+      CAPTURE(static_cast<int>(order));
       graph_bench bench({});
       test::memory_disk& from = bench.disk("from");
       fill(from, 7);
@@ -183,7 +189,7 @@ TEST_CASE("the host copies data where it can, and what it cannot is read and wri
       root_copy_target sink(open_disk(bench, "to", test::may_write), 0);
       copy_plan plan{.sources = {{&source, source.length(), nullptr}},
                      .to = &sink,
-                     .is_in_order = is_in_order,
+                     .order = order,
                      .offloads = true};
       bench.must(copy_disks(bench.home(), std::move(plan)));
       CHECK(to.bytes == from.bytes);
