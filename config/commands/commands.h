@@ -49,6 +49,9 @@ int run_state(const command_call& call);
 int run_wait(const command_call& call);
 int run_export(const command_call& call);
 int run_point(const command_call& call);
+int run_flush(const command_call& call);
+int run_retry(const command_call& call);
+int run_backing(const command_call& call);
 
 // Text to standard output or, with "bgfs NAME: " before it and a newline behind, to standard error.
 void print(std::string_view text);

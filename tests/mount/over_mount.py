@@ -360,3 +360,38 @@ def resized(env):
                 equal((done.returncode, done.stdout), (1, ""), f"{words} is refused")
                 contains(done.stderr, sentence, "why")
             equal(pread(disk, MiB - 4, 8), b"tail", "what is at the end")
+
+
+@case("bgfs flush, retry and backing do what ctl does", needs=["qemu-img"])
+def verbs_of_roots(env):
+    for name, byte in (("one", 1), ("two", 2)):
+        run("qemu-io", "-c", f"write -P {byte} 0 1M", env.qcow2(f"{name}.qcow2", "4M"))
+    env.qcow2("web.qcow2", "4M")
+    nodes = [{"node-name": n, "driver": "qcow2", "file": {"driver": "file", "filename": str(env / f"{n}.qcow2")}}
+             for n in ("one", "two", "web", "late")]
+    nodes[2]["backing"] = "one"
+    exports = [{"name": n, "node-name": n, "writable": n == "web"} for n in ("web", "late")]
+    m = env.mount(env.graph(nodes, exports))
+    web, late = m / "web", m / "late"
+    equal(pread(web, 0, 1), b"\1", "before")
+    pwrite(web, MiB, b"new")
+    equal(well("flush", web), "", "flush")
+    equal(well("backing", web, "web", "two"), "", "backing")
+    equal((pread(web, 0, 1), pread(web, MiB, 3)), (b"\2", b"new"), "after")
+    for words, status, saying in (
+            (("backing", web, "web", "three"), 32, "there is no node 'three'"),
+            (("backing", web, "web"), 1, "the raw file of a root and the names of two nodes are expected"),
+            (("flush",), 1, "the raw file of a root is expected"),
+            (("flush", env / "one.qcow2"), 1, "is not the raw file of a root of a mount"),
+            (("flush", env / "none"), 1, "is not the raw file of a root of a mount"),
+            (("retry", late), 32, "late.qcow2"),
+            (("retry", web), 32, "retry")):
+        done = bgfs(*words)
+        equal((done.returncode, done.stdout), (status, ""), f"{words}: {done.stderr}")
+        contains(done.stderr, saying, f"{words}")
+    env.qcow2("late.qcow2", "1M")
+    equal(well("retry", late), "", "retry")
+    equal(os.stat(late).st_size, MiB, "the root that had failed")
+    equal(well("backing", web, "web", "none"), "", "no backing node")
+    equal(pread(web, 0, 1), b"\0", "without one")
+    m.umount()
