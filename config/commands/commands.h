@@ -53,6 +53,12 @@ int run_flush(const command_call& call);
 int run_retry(const command_call& call);
 int run_backing(const command_call& call);
 
+// How commands end that talk to a mount: as mount(8) does.
+namespace mount_status {
+inline constexpr int usage = 1;    // a wrong call, or what is no mount
+inline constexpr int refused = 32; // by the mount
+} // namespace mount_status
+
 // Text to standard output or, with "bgfs NAME: " before it and a newline behind, to standard error.
 void print(std::string_view text);
 void complain(const command_call& call, std::string_view message);

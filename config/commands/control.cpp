@@ -19,9 +19,6 @@
 namespace bgfs {
 namespace {
 
-constexpr int status_usage = 1;
-constexpr int status_refused = 32;
-
 // The mount that the first operand names; nothing: the command is over, with `status`.
 struct found_mount {
   std::optional<mount_client> mount;
@@ -31,18 +28,18 @@ struct found_mount {
 
 found_mount find_mount(const command_call& call, arguments& known, std::size_t more_count,
                        std::string_view expected) {
-  parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  parsed_arguments parsed = parse_arguments(call, known, mount_status::usage);
   if (parsed.is_over)
     return {.status = parsed.status};
   const std::size_t given = parsed.operands.size();
   if (given < 1 || given > 1 + more_count) {
     complain(call, fmt::format("{} expected; see 'bgfs {} --help'", expected, call.name));
-    return {.status = status_usage};
+    return {.status = mount_status::usage};
   }
   result<mount_client> mount = mount_client::find(parsed.operands[0]);
   if (!mount) {
     complain(call, mount.error().message());
-    return {.status = status_usage};
+    return {.status = mount_status::usage};
   }
   parsed.operands.erase(parsed.operands.begin());
   return {.mount = *std::move(mount), .more = std::move(parsed.operands)};
@@ -53,13 +50,13 @@ int show_plan(const command_call& call, const mount_client& mount) {
   if (!plan) {
     const std::string why = mount.last_sentence("open:reload-plan");
     complain(call, fmt::format("would be refused: {}", why.empty() ? plan.error().message() : why));
-    return status_refused;
+    return mount_status::refused;
   }
   print(*plan);
   // What keeps it from being applied is in the plan, on lines of its own.
   const bool is_refused = plan->starts_with("would be refused: ") ||
                           plan->find("\nwould be refused: ") != std::string::npos;
-  return is_refused ? status_refused : 0;
+  return is_refused ? mount_status::refused : 0;
 }
 
 } // namespace
@@ -84,7 +81,8 @@ int run_reload(const command_call& call) {
   const std::string& why = done.error().message();
   complain(call, why);
   const bool is_denied = done.error().kind() == error_kind::permission;
-  return is_denied && !why.ends_with("nothing was changed") ? status_usage : status_refused;
+  return is_denied && !why.ends_with("nothing was changed") ? mount_status::usage
+                                                            : mount_status::refused;
 }
 
 int run_events(const command_call& call) {
@@ -100,7 +98,7 @@ int run_events(const command_call& call) {
   result<event_reader> events = event_reader::of(*at.mount);
   if (!events) {
     complain(call, events.error().message());
-    return status_usage;
+    return mount_status::usage;
   }
   for (;;) {
     const result<std::string> lines = events->read_new();
@@ -108,13 +106,13 @@ int run_events(const command_call& call) {
       break;
     print(*lines);
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-      return status_usage; // run_program says it
+      return mount_status::usage; // run_program says it
     if (!is_following)
       return 0;
     waiter.wait(std::nullopt);
   }
   complain(call, fmt::format("the mount on '{}' has ended", at.mount->directory()));
-  return status_refused;
+  return mount_status::refused;
 }
 
 namespace {
@@ -191,7 +189,7 @@ int run_state(const command_call& call) {
   const result<std::vector<root_state>> states = read_states(*at.mount);
   if (!states) {
     complain(call, states.error().message());
-    return status_refused;
+    return mount_status::refused;
   }
   bool is_found = at.more.empty();
   bool has_failed = false;
@@ -204,9 +202,9 @@ int run_state(const command_call& call) {
   }
   if (!is_found) {
     complain(call, unknown_root(*states, at.more[0]));
-    return status_usage;
+    return mount_status::usage;
   }
-  return has_failed ? status_refused : 0;
+  return has_failed ? mount_status::refused : 0;
 }
 
 namespace {
@@ -243,23 +241,23 @@ int wait_for_root(const command_call& call, const mount_client& mount, const std
     if (!states) {
       complain(call, fmt::format("the mount on '{}' has ended: {}", mount.directory(),
                                  states.error().message()));
-      return status_refused;
+      return mount_status::refused;
     }
     const auto found = std::ranges::find(*states, name, &root_state::name);
     if (found == states->end()) {
       complain(call, unknown_root(*states, name));
-      return status_usage;
+      return mount_status::usage;
     }
     if (found->is_usable())
       return 0;
     if (found->is_hopeless()) {
       complain(call, fmt::format("root '{}' is {}{}{}", name, found->word,
                                  found->reason.empty() ? "" : ": ", found->reason));
-      return status_refused;
+      return mount_status::refused;
     }
     if (until && std::chrono::steady_clock::now() >= *until) {
       complain(call, fmt::format("root '{}' is still {}", name, found->word));
-      return status_refused;
+      return mount_status::refused;
     }
     waiter.wait(until);
   }
@@ -285,7 +283,7 @@ int run_wait(const command_call& call) {
   const result<std::string> root = root_to_wait_for(*at.mount, at.more);
   if (!root) {
     complain(call, root.error().message());
-    return status_usage;
+    return mount_status::usage;
   }
   return wait_for_root(call, *at.mount, *root, until);
 }

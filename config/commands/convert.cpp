@@ -217,7 +217,8 @@ private:
       plan.sources.front().shared_base = shared;
     has_begun_ = true;
     co_await copy_disks(session_.home(), std::move(plan));
-    co_await copy_bitmaps(source_image(), *to.top().skip_filters(), bitmaps_);
+    if (!bitmaps_.empty())
+      co_await copy_bitmaps(source_image(), *to.top().skip_filters(), bitmaps_);
     co_await context(to.disk().flush(), "flushing '{}'", options_.target.name);
   }
 

@@ -16,9 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int status_usage = 1;
-constexpr int status_refused = 32;
-
 struct export_arguments {
   std::string node_name;
   std::string format;
@@ -97,14 +94,14 @@ result<> check_combination(const export_arguments& a, bool has_image, bool has_n
 
 int refuse_usage(const command_call& call, std::string_view why) {
   complain(call, fmt::format("{}; see 'bgfs export --help'", why));
-  return status_usage;
+  return mount_status::usage;
 }
 
 int outcome(const command_call& call, const result<>& done) {
   if (done)
     return 0;
   complain(call, done.error().message());
-  return status_refused;
+  return mount_status::refused;
 }
 
 struct change {
@@ -181,7 +178,7 @@ int run_export(const command_call& call) {
       "fragment NAME.yaml where the graph file includes it, and applied by a reload;\n"
       "when that is refused, nothing is changed. Many callers may do this at once.");
   declare(known, a);
-  const parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  const parsed_arguments parsed = parse_arguments(call, known, mount_status::usage);
   if (parsed.is_over)
     return parsed.status;
   const std::string verb = parsed.operands.empty() ? std::string() : parsed.operands[0];

@@ -13,9 +13,6 @@ namespace bgfs {
 
 namespace {
 
-constexpr int status_usage = 1;
-constexpr int status_mount_failure = 32;
-
 struct mount_arguments {
   image_request image;
   std::string ready_fd_text;
@@ -109,7 +106,7 @@ int mount_parsed(const command_call& call, mount_arguments a, std::string direct
   result<graph_config> config = source.read(call.drivers);
   if (!config) {
     complain(call, config.error().message());
-    return status_mount_failure;
+    return mount_status::refused;
   }
   source = absolute_source(std::move(source), *config);
   source.secrets = config->secrets();
@@ -154,7 +151,7 @@ int remount(const command_call& call, const mount_arguments& a,
   if (operands.empty() || operands.size() > 2) {
     complain(call, "a directory, perhaps after what is mounted there, is expected; see 'bgfs mount "
                    "--help'");
-    return status_usage;
+    return mount_status::usage;
   }
   return call.mounts.remount({.source = operands.size() == 2 ? operands[0] : std::string(),
                               .directory = operands.back(),
@@ -174,7 +171,7 @@ int run_mount(const command_call& call) {
       "on an existing regular file, which is hidden until it is unmounted. -o remount makes a\n"
       "mount read-only (ro) or writable (rw) and reloads it.");
   declare(known, a);
-  parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  parsed_arguments parsed = parse_arguments(call, known, mount_status::usage);
   if (parsed.is_over)
     return parsed.status;
   for (const std::string& list : a.option_lists)
@@ -186,7 +183,7 @@ int run_mount(const command_call& call) {
     complain(call,
              "a graph file or an image, and a directory or file are expected; see 'bgfs mount "
              "--help'");
-    return status_usage;
+    return mount_status::usage;
   }
   a.image.filename = parsed.operands[0];
   a.is_graph = a.is_graph || is_yaml_name(a.image.filename);
@@ -195,7 +192,7 @@ int run_mount(const command_call& call) {
     ok = check_combination(a);
   if (!ok) {
     complain(call, ok.error().message());
-    return status_usage;
+    return mount_status::usage;
   }
   return mount_parsed(call, std::move(a), std::move(parsed.operands[1]));
 }
@@ -203,12 +200,12 @@ int run_mount(const command_call& call) {
 int run_umount(const command_call& call) {
   arguments known(call.name, "DIRECTORY|FILE",
                   "Ends a mount. Returns when every image is closed and unlocked.");
-  const parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  const parsed_arguments parsed = parse_arguments(call, known, mount_status::usage);
   if (parsed.is_over)
     return parsed.status;
   if (parsed.operands.size() != 1) {
     complain(call, "one directory is expected; see 'bgfs umount --help'");
-    return status_usage;
+    return mount_status::usage;
   }
   return call.mounts.umount(parsed.operands[0]);
 }

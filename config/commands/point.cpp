@@ -11,9 +11,6 @@
 namespace bgfs {
 namespace {
 
-constexpr int status_usage = 1;
-constexpr int status_refused = 32;
-
 // Where points are directories.
 struct points_place {
   control_tree control;
@@ -31,7 +28,7 @@ result<points_place> find_points(const std::string& given) {
 
 int refuse_usage(const command_call& call, const std::string& why) {
   complain(call, why + "; see 'bgfs point --help'");
-  return status_usage;
+  return mount_status::usage;
 }
 
 // "mon: ok", and why not. Of all roots together there is no state: the names alone.
@@ -54,7 +51,7 @@ int run_point(const command_call& call) {
                   "Freezes a disk at one instant, by copying what is written over, and begins a\n"
                   "bitmap NAME in the same instant; ends that, or lists such points. PLACE is the\n"
                   "raw file of a root, or the directory of a mount, for all of its roots at once.");
-  const parsed_arguments parsed = parse_arguments(call, known, status_usage);
+  const parsed_arguments parsed = parse_arguments(call, known, mount_status::usage);
   if (parsed.is_over)
     return parsed.status;
   constexpr std::string_view verbs[] = {"add", "remove", "list"};
@@ -72,7 +69,7 @@ int run_point(const command_call& call) {
   const result<points_place> at = find_points(given[1]);
   if (!at) {
     complain(call, at.error().message());
-    return status_usage;
+    return mount_status::usage;
   }
   result<> done;
   if (verb == "list")
@@ -84,7 +81,7 @@ int run_point(const command_call& call) {
   if (done)
     return 0;
   complain(call, done.error().message());
-  return status_refused;
+  return mount_status::refused;
 }
 
 } // namespace bgfs

@@ -238,6 +238,8 @@ private:
       const result<> done = co_await as_result(from.read(part.first, part.second));
       if (done)
         continue;
+      if (done.error().kind() == error_kind::cancelled)
+        co_await fail(done.error());
       if (part.second.size() > sector_length)
         co_await salvage(from, part.first, part.second, lost);
       else

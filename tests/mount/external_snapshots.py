@@ -160,17 +160,24 @@ def removed(env):
         equal((env / "copy.raw").read_bytes() == contents[root], True, f"{root} by its headers")
 
 
+def take_snapshots(disk, top, rng, count):
+    """s0, s1, ...; what each holds."""
+    then = {}
+    for n in range(count):
+        scribble(disk, rng)
+        os.mkdir(top / f"s{n}")
+        then[n] = whole(disk)
+    return then
+
+
 @case("reverting to an external snapshot, and back to a later one on another branch",
       needs=["qemu-img"], unpassed=True)
 def reverted(env):
     rng = random.Random(3)
     m = env.mount(graph_of(env))
     for root in ROOTS:
-        top, then = m / f"{root}.d/snapshots", {}
-        for n in range(3):
-            scribble(m / root, rng)
-            os.mkdir(top / f"s{n}")
-            then[n] = whole(m / root)
+        top = m / f"{root}.d/snapshots"
+        then = take_snapshots(m / root, top, rng, 3)
         scribble(m / root, rng)
         fd = os.open(m / root, os.O_RDONLY)
         with fails_with(errno.EBUSY):
@@ -201,11 +208,8 @@ def reverted_while_read(env):
     rng = random.Random(4)
     m = env.mount(graph_of(env))
     for root in ROOTS:
-        top, then = m / f"{root}.d/snapshots", {}
-        for n in range(4):
-            scribble(m / root, rng)
-            os.mkdir(top / f"s{n}")
-            then[n] = whole(m / root)
+        top = m / f"{root}.d/snapshots"
+        then = take_snapshots(m / root, top, rng, 4)
         reading = {}
         for n in (2, 1, 3, 0, 1, 0, 3, 2):
             for s in rng.sample(range(4), 2):
