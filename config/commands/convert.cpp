@@ -95,9 +95,7 @@ public:
 private:
   task<void> to_stream() {
     stream_copy_target target(STDOUT_FILENO, "standard output");
-    copy_plan plan = make_plan(target);
-    plan.order = write_order::finished;
-    co_await copy_disks(session_.home(), std::move(plan));
+    co_await copy_disks(session_.home(), make_plan(target));
   }
 
   task<void> to_image() {

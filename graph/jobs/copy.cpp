@@ -50,6 +50,8 @@ public:
   copier(loop& home, copy_plan plan)
       : home_(home), plan_(std::move(plan)), total_(length_of(plan_)),
         progress_(total_, plan_.progress) {
+    if (plan_.to->is_stream())
+      plan_.order = write_order::finished;
     if (plan_.write_unit > 1 && plan_.zero_unit != 0)
       plan_.zero_unit = plan_.write_unit;
   }

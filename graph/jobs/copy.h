@@ -15,6 +15,8 @@ public:
   virtual ~copy_target() = default;
   virtual task<void> write(u64 offset, std::span<const std::byte> bytes) = 0;
   virtual task<void> write_zeroes(byte_range range) = 0;
+  // Each write begins where the one before it has ended, whatever order the plan asks for.
+  [[nodiscard]] virtual bool is_stream() const { return false; }
   // Lets the host copy these bytes of `from`. After a failure they can still be written.
   virtual task<void> copy_from(root& from, byte_range range, u64 offset);
 };
@@ -38,6 +40,7 @@ private:
 class stream_copy_target final : public copy_target {
 public:
   stream_copy_target(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  [[nodiscard]] bool is_stream() const override { return true; }
   task<void> write(u64 offset, std::span<const std::byte> bytes) override;
   task<void> write_zeroes(byte_range range) override;
 
@@ -59,7 +62,7 @@ struct copy_source {
 enum class write_order : u8 {
   any,
   begun,   // in the order of their offsets, which keeps a new image in order, too
-  finished // each when the one before it has ended: what is written from front to back
+  finished // each when the one before it has ended
 };
 
 struct copy_plan {
