@@ -18,7 +18,8 @@ void offload_pool::submit(run_item& item) {
   item.next = nullptr;
   (last_ != nullptr ? last_->next : first_) = &item;
   last_ = &item;
-  if (idle_ == 0 && threads_.size() < thread_count_max_)
+  queued_++;
+  if (queued_ > idle_ && threads_.size() < thread_count_max_)
     threads_.emplace_back([this] { work(); });
   wake_.notify_one();
 }
@@ -38,6 +39,7 @@ void offload_pool::work() {
     first_ = item->next;
     if (first_ == nullptr)
       last_ = nullptr;
+    queued_--;
     hold.unlock();
     item->run(*item);
     hold.lock();

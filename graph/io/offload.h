@@ -38,7 +38,8 @@ private:
   std::condition_variable wake_;
   run_item* first_ = nullptr;
   run_item* last_ = nullptr;
-  unsigned idle_ = 0;
+  unsigned queued_ = 0;
+  unsigned idle_ = 0; // some of them may have been woken for what is queued
   bool stop_ = false;
   std::vector<std::thread> threads_;
 };

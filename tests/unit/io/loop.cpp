@@ -180,6 +180,41 @@ TEST_CASE("offloaded work runs on another thread and comes home") {
   }
 }
 
+namespace {
+// Ends when the other is running, too, or after a time in which it would have begun.
+struct meeting {
+  std::mutex mutex;
+  std::condition_variable came;
+  int count = 0;
+
+  bool meet() {
+    std::unique_lock hold(mutex);
+    count++;
+    came.notify_all();
+    return came.wait_for(hold, std::chrono::seconds(10), [this] { return count >= 2; });
+  }
+};
+task<void> meet_elsewhere(meeting& at, int& met) {
+  const bool has_met = co_await offload([&] { return at.meet(); });
+  met += has_met ? 1 : 0;
+}
+} // namespace
+
+TEST_CASE("what is offloaded at once runs at once, also when one thread waits for work") {
+  for (int round = 0; round < 20; round++) {
+    auto home = make(io_backend_kind::automatic);
+    CHECK(*run_to_end(*home, add_elsewhere(2, 3, std::this_thread::get_id())) == 5);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2)); // it waits again by now
+    meeting at;
+    int met = 0;
+    std::vector<task<void>> both;
+    both.push_back(meet_elsewhere(at, met));
+    both.push_back(meet_elsewhere(at, met));
+    CHECK(run_to_end(*home, when_all(std::move(both))));
+    REQUIRE(met == 2);
+  }
+}
+
 TEST_CASE("two loops run on two threads, and one stops the other") {
   auto a = make(io_backend_kind::automatic);
   std::thread other([] {
