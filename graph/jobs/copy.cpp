@@ -14,7 +14,7 @@ namespace bgfs {
 
 namespace {
 
-constexpr u64 piece_length_max = 2 * MiB;
+constexpr u64 piece_length_max = MiB; // eight of them stay in the cache of a processor
 constexpr u64 paced_piece_min = 64 * KiB;
 constexpr std::size_t sector_length = 512; // what is lost at least where something cannot be read
 
