@@ -313,10 +313,12 @@ private:
         d.fate = root_fate::changed;
       if (known->attached != nullptr) {
         const auto j = judged_.find(e.node_name);
+        node& top = known->attached->top();
         const bool has_other_top =
-            j->second.is_opened_anew() || j->second.live != &known->attached->top();
+            j->second.is_opened_anew() || j->second.live != &below_points(top);
         if (has_other_top || known->attached->as_edge().granted() != wanted)
-          plan_.edit.roots.push_back({known->attached, e.node_name, wanted});
+          plan_.edit.roots.push_back(
+              {known->attached, has_other_top ? e.node_name : top.name(), wanted});
       }
     }
     plan_.roots.push_back(std::move(d));
@@ -417,6 +419,13 @@ std::string_view to_string(node_fate fate) {
     return "closed";
   }
   return "unknown";
+}
+
+node& below_points(node& top) {
+  node* at = &top;
+  while (at->is_visitor() && at->as_frozen_disk() != nullptr)
+    at = &at->filtered_child()->child();
+  return *at;
 }
 
 result<reload_plan> plan_reload(std::span<graph* const> live, const graph_config& next,

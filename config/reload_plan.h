@@ -61,6 +61,9 @@ struct plan_rules {
   std::vector<const root*> beside = {};
 };
 
+// What a root is over, without the filters of its points: no configuration names those.
+[[nodiscard]] node& below_points(node& top);
+
 // `live`: the graphs of all loops of the mount, in none of which anything is opened or edited
 // meanwhile.
 [[nodiscard]] result<reload_plan> plan_reload(std::span<graph* const> live,

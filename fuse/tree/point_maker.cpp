@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Making points: space for what will be overwritten, then one edit for each graph, one inside the
-// other, so that all roots are drained while the filters take their places.
+// other, so that all roots are drained while the filters take their places. In that instant the
+// frozen disks get what the bitmaps say as bitmaps of their own; increments are made of those, and
+// of disks that do not change any more, when the roots are served again.
+#include "config/reload_plan.h"
 #include "fuse/tree/mount_state.h"
 #include "fuse/tree/root_points.h"
 #include "graph/io/offload.h"
@@ -52,25 +55,48 @@ result<node_spec> make_node(const registry& drivers, std::string name, std::stri
   return spec;
 }
 
-// What the root is over, without the filters of its points: a new one goes below them, since they
-// stay where they are while somebody looks at what they keep.
-node& below_points(node& top) {
-  node* at = &top;
-  while (at->is_visitor() && at->as_frozen_disk() != nullptr)
-    at = &at->filtered_child()->child();
-  return *at;
-}
-
 child_spec child(std::string slot, std::string node_name) {
   return {.slot = std::move(slot), .target = std::move(node_name), .mark = {}};
 }
+
+// What a bitmap says in the instant, for a frozen disk that the edit opens.
+struct bitmap_to_freeze {
+  std::string disk; // the name of its node
+  node* image;
+  std::string name;
+};
 
 // All that happens to one graph in the instant.
 struct graph_part {
   graph* of;
   graph_edit edit;
-  std::vector<bitmap_change> bitmaps;
+  std::vector<bitmap_change> begun;
+  std::vector<bitmap_to_freeze> frozen;
+
+  [[nodiscard]] std::vector<bitmap_change> bitmap_changes() const {
+    std::vector<bitmap_change> all;
+    for (const bitmap_to_freeze& f : frozen) {
+      node* const disk = of->find(f.disk);
+      BGFS_ASSERT(disk != nullptr, "the edit has opened it");
+      all.push_back({.what = bitmap_change::kind::add,
+                     .where = disk,
+                     .name = f.name,
+                     .granularity = f.image->bitmaps().find(f.name)->granularity(),
+                     .is_enabled = false});
+      all.push_back({.what = bitmap_change::kind::merge,
+                     .where = disk,
+                     .name = f.name,
+                     .source = f.image,
+                     .source_name = f.name});
+    }
+    all.insert(all.end(), begun.begin(), begun.end());
+    return all;
+  }
 };
+
+bitmap_change removal(node& of, std::string name) {
+  return {.what = bitmap_change::kind::remove, .where = &of, .name = std::move(name)};
+}
 
 class instant {
 public:
@@ -93,20 +119,23 @@ public:
 private:
   task<void> begin_bitmaps() {
     for (std::size_t i = 0; i < parts_.size(); i++) {
-      graph& of = *parts_[i].of;
       result<> begun =
-          co_await as_result(run_on(of.home(), of.change_bitmaps_held(parts_[i].bitmaps)));
+          co_await as_result(run_on(parts_[i].of->home(), change_bitmaps_of(parts_[i])));
       if (begun)
         continue;
       co_await undo_bitmaps(i);
       co_await fail(std::move(begun).error());
     }
   }
+  static task<void> change_bitmaps_of(const graph_part& part) {
+    co_await part.of->change_bitmaps_held(part.bitmap_changes());
+  }
+  // Those of frozen disks go with them.
   task<void> undo_bitmaps(std::size_t count) {
     for (std::size_t i = 0; i < count; i++) {
       std::vector<bitmap_change> back;
-      for (const bitmap_change& c : parts_[i].bitmaps)
-        back.push_back({.what = bitmap_change::kind::remove, .where = c.where, .name = c.name});
+      for (const bitmap_change& c : parts_[i].begun)
+        back.push_back(removal(*c.where, c.name));
       graph& of = *parts_[i].of;
       (void)co_await as_result(run_on(of.home(), of.change_bitmaps_held(std::move(back))));
     }
@@ -132,7 +161,7 @@ public:
 
 private:
   task<void> require_possible(exported_root& r) {
-    co_await r.open(0);
+    co_await r.require_medium();
     if (!r.is_writable())
       co_await fail(
           error{error_kind::permission,
@@ -174,6 +203,7 @@ private:
     made->name = name_;
     made->space = owned_fd(space.fd);
     made->filter = node_name(r, "filter");
+    made->limit = r.spec().points_limit;
     clock_gettime(CLOCK_REALTIME, &made->made);
     add_file(r, *made, "", "disk");
     std::vector<std::string> bitmaps = co_await r.place().run([&] { return usable_bitmaps(r); });
@@ -216,7 +246,7 @@ private:
       graph* const of = &roots_[i]->place().nodes();
       auto at = std::ranges::find(parts, of, &graph_part::of);
       if (at == parts.end())
-        at = parts.insert(parts.end(), {.of = of, .edit = {}, .bitmaps = {}});
+        at = parts.insert(parts.end(), {.of = of, .edit = {}, .begun = {}, .frozen = {}});
       co_await plan(*roots_[i], *points_[i], *at);
     }
     instant now(std::move(parts));
@@ -226,19 +256,33 @@ private:
     result<> shown = co_await as_result(show());
     if (shown)
       co_return;
-    for (std::size_t i = 0; i < roots_.size(); i++)
-      (void)co_await as_result(roots_[i]->points().end(points_[i]));
+    co_await undo();
     co_await std::move(shown);
   }
 
+  task<void> undo() {
+    for (std::size_t i = 0; i < roots_.size(); i++) {
+      exported_root& r = *roots_[i];
+      (void)co_await as_result(r.points().end(points_[i]));
+      // Of several roots over one image it is gone with the first.
+      (void)co_await as_result(
+          r.place().run([&] { return remove_bitmap(r.bitmaps().image(), name_); }));
+    }
+  }
+  static task<void> remove_bitmap(node& of, const std::string& name) {
+    return of.owner().change_bitmaps({removal(of, name)});
+  }
+
   [[nodiscard]] result<> plan(exported_root& r, const point_of_root& p, graph_part& into) const {
+    // A new filter goes below those of other points, which stay where they are while somebody looks
+    // at what they keep.
     node& top = below_points(r.disk()->top());
     node& image = r.bitmaps().image();
     // Of several roots over one node the filters stand one over the other, and all roots go over
     // the last: each sees every write.
     const auto step = std::ranges::find(into.edit.replaces, &top, &replace_step::from);
     const bool is_first = step == into.edit.replaces.end();
-    BGFS_TRY(node_spec filter, filter_of(r, p, top, is_first ? top.name() : step->to));
+    BGFS_TRY(node_spec filter, filter_of(p, top, is_first ? top.name() : step->to));
     into.edit.opens.push_back(std::move(filter));
     if (is_first)
       into.edit.replaces.push_back({.from = &top, .to = p.filter});
@@ -251,29 +295,23 @@ private:
              make_node(drivers, p.files.front().node_name, "snapshot-access", read_only));
     disk.children.push_back(child("file", p.filter));
     into.edit.opens.push_back(std::move(disk));
-    for (const point_file& f : p.files) {
-      if (f.bitmap.empty())
-        continue;
-      value given = read_only;
-      given.set("bitmap-node", image.name());
-      given.set("bitmap", f.bitmap);
-      BGFS_TRY(node_spec since, make_node(drivers, f.node_name, "qcow2-increment", given));
-      since.children.push_back(child("file", p.files.front().node_name));
-      into.edit.opens.push_back(std::move(since));
-    }
+    for (const point_file& f : p.files)
+      if (!f.bitmap.empty())
+        into.frozen.push_back(
+            {.disk = p.files.front().node_name, .image = &image, .name = f.bitmap});
     // Of several roots over one image it is the same bitmap.
-    if (std::ranges::find(into.bitmaps, &image, &bitmap_change::where) != into.bitmaps.end())
+    if (std::ranges::find(into.begun, &image, &bitmap_change::where) != into.begun.end())
       return {};
-    into.bitmaps.push_back({.what = bitmap_change::kind::add,
-                            .where = &image,
-                            .name = name_,
-                            .is_persistent = root_bitmaps::why_in_memory(image).empty()});
+    into.begun.push_back({.what = bitmap_change::kind::add,
+                          .where = &image,
+                          .name = name_,
+                          .is_persistent = root_bitmaps::why_in_memory(image).empty()});
     return {};
   }
 
   // With the options of what it is put over, so that roots find the same cache modes.
-  [[nodiscard]] static result<node_spec> filter_of(const exported_root& r, const point_of_root& p,
-                                                   const node& top, const std::string& below) {
+  [[nodiscard]] static result<node_spec> filter_of(const point_of_root& p, const node& top,
+                                                   const std::string& below) {
     const registry& drivers = top.owner().drivers();
     value kept = value::map();
     kept.set("filename", fmt::format("/proc/self/fd/{}", p.space.get()));
@@ -284,8 +322,8 @@ private:
     target.is_owned_by_parent = true;
     value given = value::map();
     given.set("on-cbw-error", "break-snapshot");
-    if (r.spec().points_limit)
-      given.set("kept-max", *r.spec().points_limit);
+    if (p.limit)
+      given.set("kept-max", *p.limit);
     BGFS_TRY(node_spec filter, make_node(drivers, p.filter, "copy-before-write", std::move(given)));
     filter.generic = top.generic();
     filter.generic.detect_zeroes = detect_zeroes_mode::off;
@@ -300,11 +338,27 @@ private:
   task<void> show() {
     for (std::size_t i = 0; i < roots_.size(); i++) {
       graph& of = roots_[i]->place().nodes();
-      for (const point_file& f : points_[i]->files)
+      for (const point_file& f : points_[i]->files) {
+        if (!f.bitmap.empty())
+          co_await roots_[i]->place().run([&] { return open_increment(of, *points_[i], f); });
         co_await roots_[i]->place().run([&] { return attach(of, f); });
+      }
       for (const point_file& f : points_[i]->files)
         f.disk->time().begin(points_[i]->made);
     }
+  }
+  // Others write meanwhile. Its driver keeps what it has read of the bitmap.
+  static task<void> open_increment(graph& of, const point_of_root& p, const point_file& f) {
+    const std::string& disk = p.files.front().node_name;
+    value given = value::map();
+    given.set("read-only", true);
+    given.set("bitmap-node", disk);
+    given.set("bitmap", f.bitmap);
+    node_spec since =
+        co_await make_node(of.drivers(), f.node_name, "qcow2-increment", std::move(given));
+    since.children.push_back(child("file", disk));
+    (void)co_await of.open(std::move(since));
+    co_await of.change_bitmaps({removal(*of.find(disk), f.bitmap)});
   }
   static task<void> attach(graph& of, const point_file& f) {
     node* const top = of.find(f.node_name);
@@ -320,6 +374,8 @@ private:
 
 task<void> create_points(mount_state& mount, std::vector<root_pointer> roots, std::string name) {
   co_await check_bitmap_name(name);
+  for (const root_pointer& r : roots)
+    co_await r->open(0);
   const auto guard = co_await mount.opening.lock();
   point_maker maker(mount, std::move(roots), std::move(name));
   co_await maker.run();

@@ -5,6 +5,7 @@
 
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
+#include "graph/model/migration.h"
 #include "graph/model/naming.h"
 
 #include <algorithm>
@@ -148,18 +149,6 @@ task<void> require_passable(const mount_state& mount, const graph_config& next,
   }
 }
 
-// The filters of points stand where the graph file says something else.
-result<> check_no_points(const mount_state& mount) {
-  for (const root_pointer& r : mount.roots)
-    if (!r->points().all().empty())
-      return fail(error_kind::busy,
-                  "the graph cannot be read again while '{}' has point '{}'; end it with rmdir "
-                  "{}.d/points/{}",
-                  r->name(), r->points().all().front()->name, r->name(),
-                  r->points().all().front()->name);
-  return {};
-}
-
 // The nodes of the mount that an edit changes or leads to.
 class touched_nodes {
 public:
@@ -207,6 +196,33 @@ private:
   std::vector<node*> all_;
 };
 
+// What a point keeps is the change of nodes that stay as they are, where they are.
+result<> check_points(mount_state& mount, const graph_config& next, const reload_plan& plan) {
+  const auto has_point = [](const root_pointer& r) { return !r->points().all().empty(); };
+  if (std::ranges::none_of(mount.roots, has_point))
+    return {};
+  std::set<const node*> touched;
+  for (node* n : touched_nodes(mount, plan.edit).all()) {
+    if (touched.contains(n))
+      continue;
+    const std::vector<node*> connected = component_of(*n);
+    touched.insert(connected.begin(), connected.end());
+  }
+  for (const root_pointer& r : mount.roots) {
+    if (!has_point(r))
+      continue;
+    const export_spec* const after = find_export(next, r->name());
+    const bool stays = after != nullptr && after->iothread == r->spec().iothread &&
+                       !touched.contains(&r->disk()->top());
+    if (!stays)
+      return fail(error_kind::busy,
+                  "root '{0}' and what it shares nodes with cannot be changed while '{0}' has "
+                  "point '{1}'; end it with rmdir {0}.d/points/{1}",
+                  r->name(), r->points().all().front()->name);
+  }
+  return {};
+}
+
 void trace_plan(const mount_state& mount, const reload_plan& plan) {
   const auto count = [&plan](root_fate fate) {
     return [&plan, fate] { return std::ranges::count(plan.roots, fate, &root_difference::fate); };
@@ -226,7 +242,6 @@ public:
     next_ = &next;
     const auto alone = co_await mount_.looking.lock();
     const auto no_opening = co_await mount_.opening.lock();
-    co_await check_no_points(mount_);
     for (const root_pointer& r : mount_.roots)
       co_await r->beside().close_unused_locked();
     if (!request_.is_forced)
@@ -257,6 +272,7 @@ private:
     co_await make_plan({});
     co_await check_passed_through(mount_, next, plan_.plan);
     co_await check_held_back(mount_, plan_.plan);
+    co_await check_points(mount_, next, plan_.plan);
     co_await require_passable(mount_, next, plan_.plan, false);
     co_await shielded(close_beside_removed());
     result<edit_outcome> applied = co_await as_result(apply());
@@ -530,12 +546,19 @@ task<void> write_backing_name(mount_state& mount, std::string overlay, u32 pid) 
 }
 
 namespace {
-task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
+struct plan_of_now {
+  reload_plan plan;
+  result<> stays_clear_of_points;
+};
+
+task<plan_of_now> plan_now(mount_state& mount, const graph_config& next) {
   const auto no_opening = co_await mount.opening.lock();
   const std::vector<live_root> roots = live_roots(mount);
-  reload_plan plan = co_await plan_reload(mount.graphs(), next, roots,
-                                          {.beside = roots_beside(mount, next)});
-  co_return plan;
+  plan_of_now now;
+  now.plan =
+      co_await plan_reload(mount.graphs(), next, roots, {.beside = roots_beside(mount, next)});
+  now.stays_clear_of_points = check_points(mount, next, now.plan);
+  co_return now;
 }
 } // namespace
 
@@ -551,8 +574,8 @@ task<void> change_state_locked(mount_state& mount, std::function<void(graph_stat
   {
     const auto looking = co_await mount.looking.lock_shared();
     const graph_config now = co_await read_again(mount, mount.request.source, nullptr);
-    const reload_plan plan = co_await plan_now(mount, now);
-    if (!plan.changes_nothing())
+    const plan_of_now difference = co_await plan_now(mount, now);
+    if (!difference.plan.changes_nothing())
       co_await fail(error_kind::busy,
                     "'{}' was edited since it was read; reload it first, so that only one thing "
                     "changes at a time",
@@ -589,7 +612,8 @@ task<void> change_backing_at_run_time(mount_state& mount, std::string overlay,
 
 task<std::string> describe_reload(mount_state& mount) {
   const graph_config next = co_await read_again(mount, mount.request.source, nullptr);
-  const reload_plan plan = co_await plan_now(mount, next);
+  const plan_of_now now = co_await plan_now(mount, next);
+  const reload_plan& plan = now.plan;
   std::string text = plan.to_text();
   for (const root_difference& d : plan.roots) {
     const bool is_opened = d.fate == root_fate::added || d.has_new_nodes;
@@ -601,7 +625,8 @@ task<std::string> describe_reload(mount_state& mount) {
       break;
     }
   }
-  for (const result<>& ok : {check_openers(mount, next), check_passed_through(mount, next, plan)})
+  for (const result<>& ok : {check_openers(mount, next), check_passed_through(mount, next, plan),
+                             now.stays_clear_of_points})
     if (!ok)
       text += fmt::format("would be refused: {}\n", ok.error().message());
   co_return text;

@@ -83,7 +83,7 @@ task<point_state> root_points::state(point_pointer of) {
   if (filter == nullptr)
     co_return fail(error_kind::not_found, "the point is gone");
   point_state s = co_await root_.place().look([&] { return look_at(*filter); });
-  s.limit = root_.spec().points_limit;
+  s.limit = of->limit;
   co_return s;
 }
 

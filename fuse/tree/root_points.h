@@ -31,6 +31,7 @@ struct point_of_root {
   std::timespec made{};
   std::string filter;            // the name of its node
   owned_fd space;                // the nameless file that old bytes go to
+  std::optional<u64> limit;      // of what it keeps, bytes
   std::vector<point_file> files; // the disk first
   std::list<opener> users;
 

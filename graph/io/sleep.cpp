@@ -26,4 +26,9 @@ task<void> sleep_for(std::chrono::nanoseconds duration) {
   co_await ring.sleepers.wait();
 }
 
+task<void> time_slice::next() {
+  co_await sleep_for(std::chrono::nanoseconds(0));
+  end_ = std::chrono::steady_clock::now() + length;
+}
+
 } // namespace bgfs

@@ -36,3 +36,29 @@ TEST_CASE("a timer that has fired is taken back when its sleeper is cancelled fi
     CHECK(outcome.error().message() == "broken");
   }
 }
+
+namespace {
+
+task<void> work_until(const bool& done) {
+  time_slice slice;
+  while (!done)
+    if (slice.is_used_up())
+      co_await slice.next();
+}
+
+task<void> say_done(bool& done) {
+  done = true;
+  co_return;
+}
+
+} // namespace
+
+TEST_CASE("work in slices lets others have their turn") {
+  auto home = loop::create();
+  REQUIRE(home.has_value());
+  bool done = false;
+  std::vector<task<void>> tasks;
+  tasks.push_back(work_until(done));
+  tasks.push_back(say_done(done));
+  CHECK(run_to_end(**home, when_all(std::move(tasks))).has_value());
+}

@@ -5,6 +5,7 @@
 // the node is opened.
 #include "drivers/format/qcow2/increment/increment_layout.h"
 #include "drivers/format/qcow2/qcow2.h"
+#include "graph/io/sleep.h"
 #include "graph/model/graph.h"
 
 #include <bit>
@@ -46,7 +47,7 @@ public:
 
 private:
   [[nodiscard]] extent at(byte_range range) const {
-    const increment_layout::place found = layout_.find(range.offset);
+    const increment_layout::place found = layout_.find(range);
     if (!found.guest)
       return {.length = found.length, .kind = extent_kind::encoded};
     const u64 left = disk_.length() > *found.guest ? disk_.length() - *found.guest : 0;
@@ -94,6 +95,7 @@ task<increment_content> classify(const edge& disk, const dirty_bitmap& bitmap) {
                             .cluster_bits = static_cast<unsigned>(std::countr_zero(cluster)),
                             .data = ranked_bits(clusters),
                             .zero = ranked_bits(clusters)};
+  time_slice slice; // there may be millions of runs, and requests beside
   u64 from = 0;
   for (;;) {
     const std::optional<byte_range> dirty = bitmap.next_dirty(from);
@@ -109,9 +111,11 @@ task<increment_content> classify(const edge& disk, const dirty_bitmap& bitmap) {
       const u64 whole = until == end ? end : align_down(until, cluster);
       const bool is_zero = s.is_zero && whole > at;
       const u64 next = is_zero ? whole : std::min(align_up(until, cluster), end);
-      for (u64 i = at / cluster; i < divide_up(next, cluster); i++)
-        (is_zero ? content.zero : content.data).set(i);
+      const u64 index = at / cluster;
+      (is_zero ? content.zero : content.data).set_run(index, divide_up(next, cluster) - index);
       at = next;
+      if (slice.is_used_up())
+        co_await slice.next();
     }
     from = end;
   }

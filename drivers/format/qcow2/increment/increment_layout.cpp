@@ -59,17 +59,18 @@ result<> increment_layout::make_header() {
   return {};
 }
 
-increment_layout::place increment_layout::find(u64 offset) const {
+increment_layout::place increment_layout::find(byte_range part) const {
   const u64 data = first_data_ * cluster();
-  if (offset < data)
-    return {.length = data - offset, .guest = std::nullopt};
-  const u64 rank = (offset - data) / cluster();
-  const u64 within = offset % cluster();
+  if (part.offset < data)
+    return {.length = data - part.offset, .guest = std::nullopt};
+  const u64 rank = (part.offset - data) / cluster();
+  const u64 within = part.offset % cluster();
   const u64 first = content_.data.select(rank);
-  u64 count = 1; // clusters that are neighbours in the disk, too
-  while (first + count < guest_clusters_ && content_.data.test(first + count))
-    count++;
-  return {.length = count * cluster() - within, .guest = first * cluster() + within};
+  const u64 end = std::min(first + divide_up(within + part.length, cluster()), guest_clusters_);
+  u64 next = first + 1; // clusters that are neighbours in the disk, too
+  while (next < end && content_.data.test(next))
+    next++;
+  return {.length = (next - first) * cluster() - within, .guest = first * cluster() + within};
 }
 
 void increment_layout::render(u64 offset, std::span<std::byte> into) const {

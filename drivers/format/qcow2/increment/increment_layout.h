@@ -31,12 +31,12 @@ public:
 
   [[nodiscard]] u64 length() const { return (first_data_ + content_.data.set_count()) * cluster(); }
   [[nodiscard]] u64 cluster() const { return g_.cluster(); }
-  // What is at an offset of the image: the disk's bytes from `guest` on, or metadata.
+  // What is at the beginning of a part of the image: the disk's bytes from `guest` on, or metadata.
   struct place {
-    u64 length = 0; // of the run with this answer
+    u64 length = 0; // of the run with this answer, which ends in the part's last cluster or before
     std::optional<u64> guest;
   };
-  [[nodiscard]] place find(u64 offset) const;
+  [[nodiscard]] place find(byte_range part) const;
   // Bytes of the metadata: those before the data.
   void render(u64 offset, std::span<std::byte> into) const;
 

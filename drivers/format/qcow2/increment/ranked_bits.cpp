@@ -12,6 +12,15 @@ u64 ones(u64 word) {
 }
 } // namespace
 
+void ranked_bits::set_run(u64 first, u64 count) {
+  const u64 end = first + count;
+  for (u64 at = first; at < end;) {
+    const u64 next = std::min(align_down(at, word_bits) + word_bits, end);
+    words_[at / word_bits] |= ~u64{0} >> (word_bits - (next - at)) << at % word_bits;
+    at = next;
+  }
+}
+
 void ranked_bits::seal() {
   before_.assign(words_.size() / block_words + 1, 0);
   total_ = 0;

@@ -14,6 +14,7 @@ public:
   explicit ranked_bits(u64 count) : words_(divide_up(count, word_bits)) {}
 
   void set(u64 index) { words_[index / word_bits] |= u64{1} << index % word_bits; }
+  void set_run(u64 first, u64 count);
   void seal();
   [[nodiscard]] bool test(u64 index) const {
     return (words_[index / word_bits] >> index % word_bits & 1) != 0;

@@ -2,6 +2,8 @@
 #include "drivers/format/qcow2/increment/increment_layout.h"
 
 #include "drivers/format/raw/raw.h"
+#include "graph/io/sleep.h"
+#include "graph/io/spawn.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
 #include "tests/unit/lib/bitmap_actions.h"
@@ -38,6 +40,7 @@ TEST_CASE("ranked bits: rank and select agree with counting") {
       CAPTURE(count);
       CAPTURE(density);
       ranked_bits bits(count);
+      ranked_bits of_runs(count);
       std::vector<u64> members;
       for (u64 i = 0; i < count; i++)
         if (random() % density == 0) {
@@ -46,6 +49,13 @@ TEST_CASE("ranked bits: rank and select agree with counting") {
         }
       bits.seal();
       REQUIRE(bits.set_count() == members.size());
+      for (std::size_t first = 0, next = 0; first < members.size(); first = next) {
+        for (next = first + 1; next < members.size() && members[next] == members[next - 1] + 1;)
+          next++;
+        of_runs.set_run(members[first], next - first);
+      }
+      for (u64 i = 0; i < count; i++)
+        REQUIRE(of_runs.test(i) == bits.test(i));
       for (u64 i = 0; i < members.size(); i++) {
         REQUIRE(bits.select(i) == members[i]);
         REQUIRE(bits.rank(members[i]) == i);
@@ -119,16 +129,52 @@ TEST_CASE("qcow2 increment: only what is dirty is in it, and a disk of 64 TiB co
   const auto layout = increment_layout::create(std::move(some));
   REQUIRE(layout.has_value());
   CHECK(layout->length() == (19 + 3 + 3) * 65536);
-  const increment_layout::place two = layout->find((19 + 3) * 65536 + 100);
+  const increment_layout::place two = layout->find({(19 + 3) * 65536 + 100, 200'000});
   CHECK(two.guest == 5 * 65536 + 100);
   CHECK(two.length == 2 * 65536 - 100);
-  CHECK(layout->find(0).guest == std::nullopt);
-  CHECK(layout->find((19 + 5) * 65536).guest == 900'000'000ULL * 65536);
+  CHECK(layout->find({(19 + 3) * 65536, 1}).length == 65536); // no further than is asked for
+  CHECK(layout->find({0, 1}).guest == std::nullopt);
+  CHECK(layout->find({(19 + 5) * 65536, 1}).guest == 900'000'000ULL * 65536);
   increment_content huge{
       .disk_length = 64 * TiB, .cluster_bits = 12, .data = sealed(1), .zero = sealed(1)};
   const auto refused = increment_layout::create(std::move(huge));
   REQUIRE(!refused.has_value());
   CHECK(refused.error().message().contains("too long for clusters of 4096"));
+}
+
+namespace {
+
+task<void> open_one(graph& in, node_spec spec, bool& is_open) {
+  (void)co_await in.open(std::move(spec));
+  is_open = true;
+}
+
+task<void> count_turns(const bool& until, u64& turns) {
+  while (!until) {
+    co_await sleep_for(std::chrono::nanoseconds(0));
+    turns++;
+  }
+}
+
+} // namespace
+
+TEST_CASE("qcow2 increment: whoever else has something to do gets turns while it is made") {
+  qcow2_bench b({&qcow2_increment_driver_type});
+  b.create("d", 1 * GiB);
+  b.open("d");
+  const bitmap_actions bitmaps{b.bench, b.top()};
+  b.bench.must(b.bench.graph().change_bitmaps({bitmaps.addition("mon", 4 * KiB)}));
+  for (u64 at = 0; at < 1 * GiB; at += 8 * KiB)
+    b.top().bitmaps().find("mon")->mark({at, 1});
+  bool is_open = false;
+  u64 turns = 0;
+  std::vector<task<void>> both;
+  both.push_back(
+      open_one(b.bench.graph(), increment_spec("img-d", "img-d", "mon").build(), is_open));
+  both.push_back(count_turns(is_open, turns));
+  b.bench.must(when_all(std::move(both)));
+  // 131,072 parts of the disk were asked about, and that took many slices.
+  CHECK(turns > 5);
 }
 
 TEST_CASE("qcow2 increment: a bitmap that cannot be trusted makes none, and says what to do") {
