@@ -215,11 +215,24 @@ private:
     if (effective_options(d, c_.context()).is_read_only)
       return wrong(e.writable_mark, "export '{}' is writable, but {} is read-only (see {})",
                    e.root.name, d.describe(), d.mark.to_string());
+    BGFS_CHECK(check_no_snapshot(e, d));
     for (const node_definition::child& child : d.children) {
       const node_definition* below = target_of(child);
       if (below != nullptr && (child.slot->roles & role::backing) == 0)
         BGFS_CHECK(check_writer(e, *below));
     }
+    return {};
+  }
+
+  [[nodiscard]] result<> check_no_snapshot(const parsed_export& e, const node_definition& d) const {
+    for (const auto& [root, snapshots] : c_.state.snapshots)
+      for (const external_snapshot& s : snapshots)
+        if (!d.node_name.empty() && s.node == d.node_name)
+          return wrong(e.writable_mark,
+                       "export '{0}' is writable, but {1} is snapshot '{2}' of '{3}', which must "
+                       "not change; make the export read-only, or delete the snapshot first: rmdir "
+                       "{3}.d/snapshots/{2}",
+                       e.root.name, d.describe(), s.name, root);
     return {};
   }
 

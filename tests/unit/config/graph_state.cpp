@@ -162,6 +162,22 @@ TEST_CASE("what became a backing node at run time is not opened for writing") {
   CHECK(load_message(dir, state) == "fine");
 }
 
+TEST_CASE("an export does not write to what a snapshot shows") {
+  const scratch dir;
+  constexpr std::string_view state =
+      "version: 1\nsnapshots: {web: [{id: '1', name: mon, node: two, length: 1, date-sec: 1, "
+      "date-nsec: 0}]}\n";
+  const std::string shown = std::string(graph_text) + "  - {name: old, node-name: two}\n";
+  CHECK(load_message(dir, state, shown) == "fine");
+  std::string written(graph_text);
+  written.insert(written.find("exports:"), "  - {node-name: over, driver: raw, file: two}\n");
+  written += "  - {name: old, node-name: over, writable: true}\n";
+  CHECK(load_message(dir, state, written) ==
+        "g.yaml:9:34: export 'old' is writable, but node 'two' is snapshot 'mon' of 'web', which "
+        "must not change; make the export read-only, or delete the snapshot first: rmdir "
+        "web.d/snapshots/mon");
+}
+
 TEST_CASE("a state file that cannot be written leaves the old one") {
   const scratch dir;
   graph_state state;
