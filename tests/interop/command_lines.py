@@ -28,6 +28,7 @@ from interop import PROGRAM, REPORT  # noqa: E402
 
 SAMPLE = 24  # seeds, where nothing else is asked for
 LINES = 10
+SECRET = "secret,id=key,data=open sesame"
 CACHES = ("none", "writeback", "writethrough", "directsync", "unsafe")
 
 
@@ -106,6 +107,23 @@ DIFFERENCES = [
     Difference("backing not needed", "what says nothing of the content below does not open it",
                lambda words, ours, theirs: words[0] in ("check", "snapshot", "bitmap", "resize") and
                ours.status == 0 and "Could not open backing file" in theirs.err),
+    Difference("names with a slash", "a new snapshot or bitmap has a name that a file can have",
+               lambda words, ours, theirs: words[0] in ("snapshot", "bitmap") and ours.status != 0 and
+               theirs.status == 0 and {"", "a/b"} & set(words) and "name" in ours.err),
+    Difference("size as an option", "-o size= beside an operand: the operand counts; the peer refuses",
+               lambda words, ours, theirs: words[0] == "create" and ours.status == 0 and
+               "size=2M" in ",".join(words) and theirs.status == 1),
+    Difference("no option at all", "-o '' asks for nothing; the peer refuses it",
+               lambda words, ours, theirs: "-o" in words and words[words.index("-o") + 1:][:1] == [""] and
+               ours.status == 0 and theirs.status == 1),
+    Difference("created line of what fails", "a value that is wrong is found before the line that says "
+               "what is being made", lambda words, ours, theirs: words[0] == "create" and
+               ours.status == theirs.status == 1 and ours.out == "" and theirs.out.startswith("Formatting")),
+    Difference("order of what is made", "the line names options in the order of their list, and a name "
+               "with commas as it is", lambda words, ours, theirs: words[0] == "create" and
+               ours.status == theirs.status == 0 and
+               re.search("data_file|encrypt|json:", " ".join(words)) and
+               sorted(re.split("[ ,]+", ours.out)) == sorted(re.split("[ ,]+", theirs.out))),
     Difference("unknown option value", "an option or a combination of options that means nothing is "
                "refused; the peer ignores it",
                ours_refuses("exclude each other|makes? no sense|-U looks at|beside him|"
@@ -134,7 +152,8 @@ class Lines:
 
     def existing(self, fmt=None):
         names = {"raw": ["a.raw", "b.raw"],
-                 "qcow2": ["a.qcow2", "b.qcow2", "over.qcow2", "top.qcow2", "old.qcow2", "z.qcow2"]}
+                 "qcow2": ["a.qcow2", "b.qcow2", "over.qcow2", "top.qcow2", "old.qcow2", "z.qcow2",
+                           "data.qcow2", "luks.qcow2"]}
         name = self.pick(*(names[fmt] if fmt else names["raw"] + 2 * names["qcow2"]))
         return name, "raw" if name.endswith(".raw") else "qcow2"
 
@@ -149,10 +168,15 @@ class Lines:
             name = "missing"
         how = draw(self.rng, {"given": 6, "probed": 3, "wrong": .3, "options": 1, "json": .5,
                               "prefix": .4})
+        secret = []
+        if name == "luks.qcow2" and self.rng.random() < .9:
+            secret = ["--object", SECRET]
+            how = self.pick("options", "json") if may_be_options else "json"
         if how == "options" and may_be_options:
-            return ["--image-opts"], f"driver={kind},file.filename={name}"
+            return ["--image-opts", *secret], options_of(name, kind)
         if how == "json":
-            return [], 'json:{"driver": "%s", "file": {"driver": "file", "filename": "%s"}}' % (kind, name)
+            return secret, 'json:{"driver": "%s", "file": {"driver": "file", "filename": "%s"}%s}' % (
+                kind, name, ', "encrypt": {"key-secret": "key"}' if secret else "")
         if how == "prefix":
             return [f"-{letter}", kind], "file:" + name
         if how == "probed":
@@ -179,7 +203,13 @@ class Lines:
             "lazy_refcounts=" + self.pick("on", "off"), "refcount_bits=" + self.pick("1", "16", "64"),
             "preallocation=" + self.pick("off", "metadata"), "compression_type=" + self.pick("zlib", "zstd"),
             "extended_l2=on", "nosuch=1") if self.rng.random() < (.02 if o.startswith("nosuch") else .1)]
-        return ["-o", ",".join(options)] if options else []
+        secret = []
+        if self.rng.random() < .05:
+            secret = ["--object", SECRET]
+            options += ["encrypt.format=luks", "encrypt.key-secret=key", "encrypt.iter-time=10"]
+        if self.rng.random() < .05:
+            options += [f"data_file=data{self.pick(1, 2)}", *self.some(.5, "data_file_raw=on")]
+        return [*secret, "-o", ",".join(options)] if options else []
 
     # -- the verbs
 
@@ -189,6 +219,7 @@ class Lines:
         if self.rng.random() < .3:
             name, kind = self.existing()
             words += ["-b", name, *self.some(.9, "-F", kind), *self.some(.2, "-u")]
+        words += self.some(.02, "-o", self.pick("size=2M", "", "compat=2", "compression_type=lz4"))
         return words + [self.new(), *self.some(.8, self.size())]
 
     def info(self):
@@ -223,7 +254,7 @@ class Lines:
         if self.rng.random() < .15:
             target, kind = self.existing()
             given = self.pick(["-O", kind, name, target], ["-O", kind, name, target],
-                              ["--target-image-opts", name, f"driver={kind},file.filename={target}"])
+                              ["--target-image-opts", name, options_of(target, kind)])
             return ["convert", "-n", *options, *self.verbosity(), *self.some(.1, "--bitmaps"), *given]
         words += self.some(.1, "-l", self.pick("s1", "snapshot.name=s1", "nosuch"))
         return words + [name, *self.some(.05, self.existing()[0]), self.new()]
@@ -258,9 +289,9 @@ class Lines:
 
     def snapshot(self):
         options, name = self.image()
-        action = self.pick(["-l"], [], ["-c", self.pick("s1", "s2")], ["-a", self.pick("s1", "s2", "1")],
+        action = self.pick(["-l"], [], ["-c", self.pick("s1", "s1", "s2", "s2", "a/b")], ["-a", self.pick("s1", "s2", "1")],
                            ["-d", self.pick("s1", "s2", "1")], ["-l", "-c", "s3"])
-        options = [w for w in options if w == "--image-opts"]  # the peer's takes no format
+        options = [w for w in options if w in ("--image-opts", "--object", SECRET)]  # no format
         return ["snapshot", *options, *action, *self.some(.1, "-q"), *self.some(.1, "-U"), name]
 
     def bitmap(self):
@@ -273,7 +304,7 @@ class Lines:
             source, kind = self.existing("qcow2")
             actions += ["-b", source, *self.some(.7, "-F", kind)]
         return ["bitmap", *options, *actions, *self.some(.2, "-g", self.pick("64k", "4k", "1000", "512")),
-                name, self.pick("b1", "b2")]
+                name, self.pick("b1", "b1", "b1", "b2", "b2", "b2", "a/b")]
 
     def measure(self):
         fmt = self.pick("raw", "qcow2")
@@ -321,6 +352,10 @@ class Lines:
         return words
 
 
+def options_of(name, kind):
+    return f"driver={kind},file.filename={name}" + (",encrypt.key-secret=key" if name == "luks.qcow2" else "")
+
+
 def run(folder, *words, check=True):
     done = subprocess.run(words, cwd=folder, capture_output=True, timeout=120, check=False)
     if check and done.returncode != 0:
@@ -339,7 +374,7 @@ def make_images(folder, rng):
             kind = rng.choice((f"-P {rng.randint(1, 3)}",) * 3 + ("-z", "-P 0"))
             words += ["-c", f"write -q {kind} {offset} {size}"]
         if words:
-            run(folder, "qemu-io", "-f", fmt, *words, name)
+            run(folder, "qemu-io", *words, *opened(folder, name, fmt))
 
     lengths = [1 << 20, 1 << 20, 1536 << 10, 700 << 10]
     image("a.raw", rng.choice(lengths))
@@ -354,6 +389,10 @@ def make_images(folder, rng):
     image("top.qcow2", rng.choice(lengths), "-b", "over.qcow2", "-F", "qcow2")
     image("old.qcow2", rng.choice(lengths), "-o", "compat=0.10")
     image("z.qcow2", 1 << 20, commands=0)
+    raw = rng.choice(("on", "off"))
+    image("data.qcow2", 1 << 20, "-o", f"data_file=data.file,data_file_raw={raw}")
+    image("luks.qcow2", 1 << 20, "--object", SECRET, "-o",
+          "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10")
 
 
 def digest(path):
@@ -368,6 +407,20 @@ def files(folder):
 def is_qcow2(path):
     with open(path, "rb") as f:
         return f.read(4) == b"QFI\xfb"
+
+
+def is_encrypted(path):
+    with open(path, "rb") as f:
+        return f.read(36)[32:] != bytes(4)
+
+
+def opened(folder, name, fmt="qcow2"):
+    """Words that have the peer open an image."""
+    path = os.path.join(folder, name)
+    if fmt == "qcow2" and is_qcow2(path) and is_encrypted(path):
+        return ["--object", SECRET, "--image-opts",
+                f"driver=qcow2,file.filename={name},encrypt.key-secret=key"]
+    return ["-f", fmt, name]
 
 
 def normal(words, out):
@@ -427,14 +480,14 @@ def describe(folder, name):
              "cluster-size": info["cluster-size"]}
     if has_loop(folder, name):
         return found
-    check = run(folder, "qemu-img", "check", "-f", "qcow2", "--output=json", name, check=False)
+    check = run(folder, "qemu-img", "check", "--output=json", *opened(folder, name), check=False)
     found["check"] = check.returncode
     raw = os.path.join(folder, "..", "content")
-    done = run(folder, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", name, raw, check=False)
+    done = run(folder, "qemu-img", "convert", "-O", "raw", *opened(folder, name), raw, check=False)
     if done.returncode != 0:
         return dict(found, content=done.stderr)
     found["content"] = digest(raw)
-    done = run(folder, "qemu-img", "map", "-f", "qcow2", "--output=json", name)
+    done = run(folder, "qemu-img", "map", "--output=json", *opened(folder, name))
     found["map"] = where_data_is(json.loads(done.stdout), raw)
     return found
 
@@ -524,8 +577,9 @@ class Case:
         name = self.named_in(words[-1])
         if words[0] != "map" or ours.status != theirs.status or not name:
             return False
+        fmt = "qcow2" if is_qcow2(self.folder(f"now/{name}")) else "raw"
         run(self.folder("now"), "qemu-img", "convert", "-O", "raw",
-            "-f", "qcow2" if is_qcow2(self.folder(f"now/{name}")) else "raw", name, "../content")
+            *opened(self.folder("now"), name, fmt), "../content")
         found, expected = (mapped_data(side.out, self.folder("content")) for side in (ours, theirs))
         if found is None or found != expected:
             return False

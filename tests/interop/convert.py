@@ -155,6 +155,26 @@ def case_salvage_gives_what_can_be_read():
         equal(bgfs("convert", "--salvage", image, "-").stdout, open("theirs", "rb").read(), "a stream")
 
 
+def case_a_target_that_is_zero_is_not_zeroed():
+    qemu_img("create", "-q", "-f", "qcow2", "a.qcow2", "8M")
+    qemu_io("-c", "write -q -P 1 1M 300k", "-c", "write -q -P 2 5M 512", "a.qcow2")
+    qemu_img("convert", "-O", "raw", "a.qcow2", "expected")
+    for target, kind in (("b.qcow2", "qcow2"), ("b.raw", "raw")):
+        qemu_img("create", "-q", "-f", kind, target, "8M")
+        bgfs("convert", "-n", "--target-is-zero", "-f", "qcow2", "-O", kind, "a.qcow2", target)
+        qemu_img("convert", "-f", kind, "-O", "raw", target, "content")
+        same_bytes("content", "expected")
+    # It is taken at its word: what was there shows where nothing was copied.
+    qemu_img("create", "-q", "-f", "raw", "c.raw", "8M")
+    qemu_io("-f", "raw", "-c", "write -q -P 7 3M 64k", "c.raw")
+    bgfs("convert", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", "a.qcow2", "c.raw")
+    with open("c.raw", "rb") as f:
+        f.seek(3 << 20)
+        equal(f.read(65536), b"\7" * 65536, "what was there")
+    bgfs("convert", "-n", "-f", "qcow2", "-O", "raw", "a.qcow2", "c.raw")
+    same_bytes("c.raw", "expected")
+
+
 def case_progress_for_programs():
     qemu_img("create", "-q", "a.raw", "64M")
     qemu_io("-f", "raw", "-c", "write -q -P 1 0 64M", "a.raw")
