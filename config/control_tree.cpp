@@ -124,6 +124,14 @@ result<std::vector<std::string>> control_tree::list(const std::string& name) con
   return names;
 }
 
+result<> control_tree::check_entry_name(std::string_view kind, std::string_view name) {
+  if (!name.empty() && name != "." && name != ".." && !name.contains('/'))
+    return {};
+  return fail(error_kind::invalid_argument,
+              "'{}' is no name for a {}: a name is not empty, has no '/', and is not '.' or '..'",
+              name, kind);
+}
+
 result<> control_tree::make_directory(const std::string& name) const {
   if (is_attributes_)
     return set_attribute(name, {});

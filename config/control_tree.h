@@ -23,6 +23,9 @@ public:
   [[nodiscard]] result<> command(const std::string& name, const std::string& text) const;
   // The names in a directory, sorted.
   [[nodiscard]] result<std::vector<std::string>> list(const std::string& name) const;
+  // What a directory is to be called: a name as it was given is one, and no way to somewhere else.
+  // `kind` is for messages: "snapshot".
+  [[nodiscard]] static result<> check_entry_name(std::string_view kind, std::string_view name);
   // mkdir(2) and rmdir(2) of a name; errors as of command().
   [[nodiscard]] result<> make_directory(const std::string& name) const;
   [[nodiscard]] result<> remove_directory(const std::string& name) const;

@@ -127,7 +127,8 @@ bool is_yaml_name(const std::string& name) {
 
 void declare(arguments& known, mount_arguments& a) {
   known.texts('o', "options", "OPTIONS",
-              "ro, strict, writable, format=..., allow-references=..., remount, and those of "
+              "ro, strict, writable, format=FORMAT, allow-references=DIR, export=NAME, writeback, "
+              "transport=auto|uring|dev, queues=N|auto, payload-budget=SIZE, remount, and those of "
               "mount(8) and FUSE",
               a.option_lists);
   known.flag('w', "writable", "let the image be written; needs -F", a.image.is_writable);

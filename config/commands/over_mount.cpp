@@ -62,8 +62,10 @@ result<> list_snapshots(const control_tree& control) {
 
 result<> change_snapshots(const control_tree& control, snapshot_action action,
                           const std::string& which) {
-  if (action == snapshot_action::create)
+  if (action == snapshot_action::create) {
+    BGFS_CHECK(control_tree::check_entry_name("snapshot", which));
     return control.make_directory("snapshots/" + which);
+  }
   BGFS_TRY(const std::string directory,
            find_directory(control, which, action == snapshot_action::apply));
   if (action == snapshot_action::apply)
@@ -89,6 +91,7 @@ namespace {
 
 result<> add_bitmap(const command_call& call, const control_tree& control,
                     const mounted_bitmap_change& wanted) {
+  BGFS_CHECK(control_tree::check_entry_name("bitmap", wanted.bitmap));
   const std::string directory = "bitmaps/" + wanted.bitmap;
   BGFS_CHECK(control.make_directory(directory));
   result<> done;
@@ -107,6 +110,16 @@ result<> add_bitmap(const command_call& call, const control_tree& control,
   return {};
 }
 
+result<> require_bitmap(const control_tree& control, const std::string& name) {
+  BGFS_TRY(const std::vector<std::string> names, control.list("bitmaps"));
+  if (std::ranges::find(names, escape_name(name)) != names.end())
+    return {};
+  if (names.empty())
+    return fail(error_kind::not_found, "there is no bitmap '{}', and no other one", name);
+  return fail(error_kind::not_found, "there is no bitmap '{}'; there are {}", name,
+              fmt::join(names, ", "));
+}
+
 result<> remove_all(const control_tree& control) {
   BGFS_TRY(const std::vector<std::string> names, control.list("bitmaps"));
   for (const std::string& name : names)
@@ -117,6 +130,8 @@ result<> remove_all(const control_tree& control) {
 result<> carry_out(const command_call& call, const control_tree& control, const asked_action& a,
                    const mounted_bitmap_change& wanted) {
   const std::string directory = "bitmaps/" + escape_name(wanted.bitmap);
+  if (a.what != bitmap_action::add && a.what != bitmap_action::remove_all)
+    BGFS_CHECK(require_bitmap(control, wanted.bitmap));
   switch (a.what) {
   case bitmap_action::add:
     return add_bitmap(call, control, wanted);

@@ -72,6 +72,12 @@ int run_point(const command_call& call) {
     return mount_status::usage;
   }
   result<> done;
+  if (verb != "list")
+    done = control_tree::check_entry_name("point", given[2]);
+  if (!done) {
+    complain(call, done.error().message());
+    return mount_status::usage;
+  }
   if (verb == "list")
     done = list(*at);
   else if (verb == "add")

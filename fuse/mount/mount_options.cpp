@@ -29,6 +29,11 @@ constexpr std::array<std::string_view, 30> dropped_names = {
     "lazytime", "nolazytime", "silent",   "loud",        "mand",          "nomand",
     "iversion", "noiversion", "user_id",  "group_id",    "rootmode",      "comment"};
 
+// Some of them the command line takes (config/commands/mount.cpp), since they say what to mount.
+constexpr std::array<std::string_view, 11> own_names = {
+    "ro",        "strict",    "writable", "format",         "allow-references", "export",
+    "writeback", "transport", "queues",   "payload-budget", "remount"};
+
 bool contains(name_list list, std::string_view name) {
   return std::ranges::find(list, name) != list.end();
 }
@@ -112,10 +117,11 @@ result<mount_options> parse_mount_options(std::span<const std::string> given) {
       options.for_kernel.push_back(option);
     } else {
       std::vector<std::string_view> known(passed_names.begin(), passed_names.end());
-      known.insert(known.end(), {"ro", "rw", "strict", "max_read", "transport", "queues",
-                                 "payload-budget", "export", "writeback"});
-      return fail(error_kind::invalid_argument, "mount option '{}' is not known{}", option,
-                  did_you_mean(name, known));
+      known.insert(known.end(), own_names.begin(), own_names.end());
+      known.insert(known.end(), {"rw", "max_read"});
+      return fail(error_kind::invalid_argument,
+                  "mount option '{}' is not known; there are {}, and those of mount(8) and FUSE{}",
+                  option, fmt::join(own_names, ", "), did_you_mean(name, known));
     }
   }
   if (options.is_writeback && options.only_export.empty())

@@ -81,9 +81,18 @@ task<reply> operations::rename(fuse_in_header request, ask::rename what) {
   co_return reply();
 }
 
+// Who deletes what is in a directory means to delete the directory as well: to what stands above it
+// he has looked inside.
+void operations::note_deleter(const directory& where, u32 pid) {
+  for (std::string path = where.path(); path.starts_with('/'); path.erase(path.rfind('/')))
+    if (const inode_pin above = inodes_.find(path); above && above->as_directory() != nullptr)
+      above->as_directory()->opened_by(pid);
+}
+
 task<reply> operations::unlink(fuse_in_header request, std::string name) {
   const inode_pin parent = co_await find(request);
   directory* const where = co_await directory_of(parent);
+  note_deleter(*where, request.pid);
   co_await note_failure(*where, request.pid, "unlink",
                         fail(where->refuse_unlink(name, request.pid)));
   co_return reply();

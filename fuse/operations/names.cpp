@@ -132,9 +132,11 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
   const bool changes_owner = ((in.valid & FATTR_UID) != 0 && in.uid != before.owner) ||
                              ((in.valid & FATTR_GID) != 0 && in.gid != before.group);
   if (changes_mode || changes_owner)
-    co_await fail(error_kind::permission,
-                  "mode and owner of '{}' come from its export ('mode', 'owner', 'group')",
-                  target->path());
+    co_await note_failure(
+        *target, request.pid, changes_mode ? "chmod" : "chown",
+        fail(error_kind::permission,
+             "mode and owner of '{}' come from its export ('mode', 'owner', 'group')",
+             target->path()));
   if (file != nullptr) {
     const disk_use use = co_await file->disk(request.pid);
     raw_disk* const disk = use.disk;
@@ -152,7 +154,13 @@ task<reply> operations::setattr(fuse_in_header request, fuse_setattr_in in) {
       target->root_of()->tell_other_views({});
     }
     const bool sets_time = (in.valid & (FATTR_MTIME | FATTR_MTIME_NOW)) != 0;
-    if (sets_time && disk->policy().is_writable) {
+    if (sets_time && !disk->policy().is_writable)
+      co_await note_failure(*target, request.pid, "utimens",
+                            fail(error{error_kind::permission,
+                                       fmt::format("'{}' is exported read-only, and so is its time",
+                                                   disk->policy().name),
+                                       EROFS}));
+    if (sets_time) {
       co_await place.look([&] {
         if ((in.valid & FATTR_MTIME_NOW) != 0) {
           disk->time().changed();

@@ -38,8 +38,10 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
   raw_disk* const disk = use.disk;
   const bool is_writing = opens_for_writing(flags);
   if (is_writing && !disk->policy().is_writable)
-    co_await fail(error{error_kind::permission,
-                        fmt::format("'{}' is exported read-only", disk->policy().name), EROFS});
+    co_await note_failure(
+        *target, request.pid, "open",
+        fail(error{error_kind::permission,
+                   fmt::format("'{}' is exported read-only", disk->policy().name), EROFS}));
   if (file->partition_number() != 0)
     co_return co_await open_partition(request, std::move(target), std::move(use), flags);
   if (is_writing && file->content() == shown_content::live)
@@ -114,12 +116,18 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   const view_subject about = co_await file->subject(request.pid);
   const view& what = file->what();
   const bool is_reading = opens_for_reading(flags);
+  const std::string verb = fmt::format("open:{}", what.name);
   if (opens_for_writing(flags) && what.write == nullptr)
-    co_await fail(error{error_kind::permission,
-                        fmt::format("'{}' cannot be written", target->path()), EACCES});
+    co_await note_failure(
+        *target, request.pid, verb,
+        fail(error{error_kind::permission,
+                   fmt::format("'{}' cannot be written; it only tells", target->path()), EACCES}));
   if (is_reading && !opens_for_writing(flags) && what.render == nullptr && what.lines == nullptr)
-    co_await fail(
-        error{error_kind::permission, fmt::format("'{}' cannot be read", target->path()), EACCES});
+    co_await note_failure(
+        *target, request.pid, verb,
+        fail(error{error_kind::permission,
+                   fmt::format("'{}' cannot be read; it only takes orders", target->path()),
+                   EACCES}));
   view_handle h{.what = &what, .place = file->where(), .log = &file->log()};
   if (is_reading && what.lines != nullptr)
     h.lines.emplace(what.lines(mount_));

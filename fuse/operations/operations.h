@@ -72,6 +72,7 @@ private:
   result<directory*> directory_of(const inode_pin& found) const;
   // Leaves a failure in the last-error of the directory that the request is about.
   task<void> note_failure(inode& where, u32 pid, std::string_view verb, result<> outcome);
+  void note_deleter(const directory& where, u32 pid);
   task<attributes> describe(inode& target);
   task<fuse_entry_out> entry_of(inode& target);
   task<reply> open_disk(fuse_in_header request, inode_pin target, u32 flags);

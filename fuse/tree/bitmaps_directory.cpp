@@ -87,8 +87,7 @@ public:
         *v, view_place{.mount = mount_, .root = root_.shared_from_this(), .bitmap = name_});
   }
   void opened_by(u32 pid) override { root_.bitmaps().note_lister(name_, pid); }
-  error refuse_unlink(const std::string& name, u32 pid) override {
-    root_.bitmaps().note_lister(name_, pid);
+  error refuse_unlink(const std::string& name, u32) override {
     return {error_kind::permission,
             fmt::format("'{}/{}' cannot be unlinked: a bitmap is removed as a whole, with rmdir of "
                         "its directory",

@@ -12,19 +12,19 @@ public:
       : mount_(mount), name_(std::move(name)) {}
 
   task<attributes> describe() override {
-    co_await require();
+    (void)co_await roots_with_it();
     co_return directory_attributes(mount_, nullptr);
   }
   task<std::vector<directory_entry>> list() override {
-    co_await require();
+    const std::vector<root_pointer> roots = co_await roots_with_it();
     std::vector<directory_entry> entries;
-    for (const root_pointer& r : group_roots(mount_))
+    for (const root_pointer& r : roots)
       entries.push_back({r->name(), S_IFLNK});
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string root_name) override {
-    co_await require();
-    for (const root_pointer& r : group_roots(mount_))
+    const std::vector<root_pointer> roots = co_await roots_with_it();
+    for (const root_pointer& r : roots)
       if (r->name() == root_name)
         co_return std::make_unique<link>(
             fmt::format("../../../{}.d/snapshots/{}", root_name, name_), mount_.owner, mount_.group,
@@ -33,8 +33,7 @@ public:
     co_return nullptr;
   }
   void opened_by(u32 pid) override { note_group_lister(mount_, name_, pid); }
-  error refuse_unlink(const std::string& name, u32 pid) override {
-    note_group_lister(mount_, name_, pid);
+  error refuse_unlink(const std::string& name, u32) override {
     return {
         error_kind::permission,
         fmt::format("'{}/{}' cannot be unlinked: a snapshot of all roots is deleted as a whole, "
@@ -43,10 +42,11 @@ public:
   }
 
 private:
-  task<void> require() {
-    const bool is_there = co_await is_group_name(mount_, name_);
-    if (!is_there)
+  task<std::vector<root_pointer>> roots_with_it() {
+    std::vector<root_pointer> roots = co_await group_with(mount_, name_);
+    if (roots.empty())
       co_await no_such_name(name_);
+    co_return roots;
   }
   mount_state& mount_;
   std::string name_;
@@ -70,16 +70,16 @@ public:
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
-    const bool is_there = co_await is_group_name(mount_, name);
-    if (!is_there)
+    const std::vector<root_pointer> roots = co_await group_with(mount_, name);
+    if (roots.empty())
       co_await no_such_name(name);
     co_return std::make_unique<group_snapshot_directory>(mount_, std::move(name));
   }
   [[nodiscard]] graph_change changes_graph() const override {
     return has_external_group(mount_) ? graph_change::by_itself : graph_change::none;
   }
-  task<void> make(std::string name, u32) override {
-    return create_group_snapshot(mount_, std::move(name));
+  task<void> make(std::string name, u32 pid) override {
+    return create_group_snapshot(mount_, std::move(name), pid);
   }
   task<void> remove(std::string name, u32 pid) override {
     return remove_group_snapshot(mount_, std::move(name), pid);

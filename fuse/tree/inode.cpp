@@ -19,10 +19,11 @@ fuse_attr to_wire(const attributes& a, u64 inode_number) {
 }
 
 task<void> directory::make(std::string name, u32) {
-  co_await fail(error_kind::permission,
-                "'{}' cannot be made in '{}/': directories are made in NAME.d/snapshots and "
-                "NAME.d/bitmaps, and in .bgfs/snapshots",
-                name, path());
+  co_await fail(
+      error_kind::permission,
+      "'{}' cannot be made in '{}/': directories are made in NAME.d/snapshots, points and "
+      "bitmaps, and in .bgfs/snapshots and points",
+      name, path());
 }
 
 task<void> directory::remove(std::string name, u32) {

@@ -102,7 +102,7 @@ public:
   [[nodiscard]] virtual graph_change changes_graph() const { return graph_change::none; }
   // Nothing is ever unlinked: what to do instead.
   virtual error refuse_unlink(const std::string& name, u32 pid);
-  // A process has opened it, to read its names.
+  // A process has opened it to read its names, or wanted to unlink something somewhere below.
   virtual void opened_by(u32) {}
   directory* as_directory() final { return this; }
 };

@@ -63,6 +63,10 @@ u64 inode_table::number_of(std::string_view path) const {
   }
 }
 
+inode_pin inode_table::find(std::string_view path) {
+  return find(number_of(path)); // of a path that is not known nobody has the number
+}
+
 inode_pin inode_table::intern(std::string path, std::unique_ptr<inode> made) {
   const u64 number = number_of(path);
   const auto known = by_number_.find(number);

@@ -27,6 +27,8 @@ public:
   // another type. Of another identity it gets another number: what the kernel knew stays what it
   // was.
   [[nodiscard]] inode_pin intern(std::string path, std::unique_ptr<inode> made);
+  // The inode of a path that the kernel knows; empty: it knows none.
+  [[nodiscard]] inode_pin find(std::string_view path);
   // The number that intern would give, for readdir.
   [[nodiscard]] u64 number_of(std::string_view path) const;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // NAME.d/points/: a directory for each point. mkdir freezes the root as it is now, rmdir lets the
-// instant go. .bgfs/points/: the same for all roots that are open and writable.
+// instant go. .bgfs/points/: the same for all writable roots.
 #include "fuse/tree/directory_common.h"
 #include "fuse/tree/group_snapshots.h"
 #include "fuse/tree/process.h"
@@ -153,8 +153,7 @@ public:
     co_return found;
   }
   void opened_by(u32 pid) override { root_.points().note_lister(point_->name, pid); }
-  error refuse_unlink(const std::string& name, u32 pid) override {
-    root_.points().note_lister(point_->name, pid);
+  error refuse_unlink(const std::string& name, u32) override {
     return {error_kind::permission,
             fmt::format("'{}/{}' cannot be unlinked: a point ends as a whole, with rmdir of its "
                         "directory",
@@ -262,11 +261,11 @@ public:
     co_return std::make_unique<group_point_directory>(mount_, std::move(name));
   }
   [[nodiscard]] graph_change changes_graph() const override { return graph_change::alone; }
-  task<void> make(std::string name, u32) override {
-    std::vector<root_pointer> roots = group_roots(mount_);
+  task<void> make(std::string name, u32 pid) override {
+    std::vector<root_pointer> roots = co_await open_group(mount_, pid);
     if (roots.empty())
       co_await fail(error_kind::not_found,
-                    "no root is open and writable, so that there is nothing to make a point of");
+                    "no root is writable, so that there is nothing to make a point of");
     co_await create_points(mount_, std::move(roots), std::move(name));
   }
   task<void> remove(std::string name, u32 pid) override {

@@ -168,8 +168,7 @@ public:
   }
 
   void opened_by(u32 pid) override { root_.snapshots().note_lister(key_, pid); }
-  error refuse_unlink(const std::string& name, u32 pid) override {
-    root_.snapshots().note_lister(key_, pid);
+  error refuse_unlink(const std::string& name, u32) override {
     return {error_kind::permission,
             fmt::format("'{}/{}' cannot be unlinked: a snapshot is deleted as a whole, with rmdir "
                         "of its directory",

@@ -73,10 +73,9 @@ task<std::string> render_mount(view_subject subject) {
                                  subject.mount.directory);
   text += "NAME is a disk as a raw file, NAME.d/ is about it (see NAME.d/help). Here:\n\n";
   add_views(text, views_of_mount());
-  text +=
-      "  points/       mkdir freezes all roots that are open and writable, at one instant, all or\n"
-      "                none; rmdir ends that of all of them\n";
-  text += "  snapshots/    mkdir takes a snapshot of all roots that are open and writable, at one\n"
+  text += "  points/       mkdir freezes all writable roots at one instant, all or\n"
+          "                none; rmdir ends that of all of them\n";
+  text += "  snapshots/    mkdir takes a snapshot of all writable roots at one\n"
           "                instant, all or none; rmdir deletes it from all of them\n";
   text += "\nUnmount with 'bgfs umount'; it returns when every image is closed.\n";
   co_return text;

@@ -164,6 +164,35 @@ def sentences(env):
     contains(m.read("disk.d/ctl"), "flush", "the list of verbs")
 
 
+@case("whatever is refused leaves its sentence, what the kernel asks by the way, too", unpassed=True)
+def every_refusal(env):
+    m = env.mount(env.graph(
+        [{"node-name": n, "driver": "raw",
+          "file": {"driver": "file", "filename": str(env.raw(f"{n}.raw", MiB))}}
+         for n in ("gold", "disk")],
+        [{"name": "gold", "node-name": "gold"},
+         {"name": "disk", "node-name": "disk", "writable": True}]))
+
+    def refused(number, sentence, action, root="disk"):
+        with fails_with(number):
+            action()
+        contains(m.read(f"{root}.d/last-error").splitlines()[-1], sentence, sentence)
+
+    refused(errno.EROFS, "open EROFS 'gold' is exported read-only",
+            lambda: os.open(m / "gold", os.O_WRONLY), "gold")
+    refused(errno.EROFS, "truncate EROFS", lambda: os.truncate(m / "gold", 0), "gold")
+    refused(errno.EROFS, "utimens EROFS 'gold' is exported read-only, and so is its time",
+            lambda: os.utime(m / "gold"), "gold")
+    refused(errno.EACCES, "open:state EACCES '/disk.d/state' cannot be written; it only tells",
+            lambda: os.open(m / "disk.d/state", os.O_WRONLY))
+    refused(errno.EPERM, "chmod EPERM mode and owner of '/disk' come from its export",
+            lambda: os.chmod(m / "disk", 0o777))
+    refused(errno.EPERM, "chown EPERM mode and owner of '/disk' come from its export",
+            lambda: os.chown(m / "disk", 12345, 12345))
+    os.utime(m / "disk", ns=(0, 10**18))
+    equal(os.stat(m / "disk").st_mtime_ns, 10**18, "the time of a writable one")
+
+
 @case("size grows the disk, and shrinks it only when told so")
 def resizing(env):
     image = env.raw("a.raw", MiB, pattern(MiB))

@@ -100,6 +100,44 @@ def after_an_unlink(env):
     contains(m.read("disk.d/last-error"), "rmdir ENOTEMPTY", "last-error")
 
 
+# As BLIND, of what lies further down: who wanted to delete that wanted to delete all of it.
+BLIND_BELOW = """
+import os, sys
+where, below = sys.argv[1:]
+try: os.unlink(os.path.join(where, below))
+except OSError: pass
+os.rmdir(where)
+"""
+
+
+@case("a process that was refused an unlink anywhere below does not delete it either",
+      needs=["qemu-img"])
+def after_an_unlink_below(env):
+    _, m = tree(env)
+    os.mkdir(m / "disk.d/bitmaps/old")
+    os.mkdir(m / "disk.d/points/p")
+    os.mkdir(m / ".bgfs/snapshots/all")
+    os.mkdir(m / ".bgfs/points/all")
+    for where, below in (("disk.d/points/p", "disk"), ("disk.d/points/p", "since/old.qcow2"),
+                         ("disk.d/points/p", "partitions/table"),
+                         (".bgfs/points/all", "disk"), (".bgfs/points/all", "disk/since/old.qcow2"),
+                         ("disk.d/snapshots/one", "partitions/table"),
+                         (".bgfs/snapshots/all", "disk"),
+                         (".bgfs/snapshots/all", "disk/partitions/table")):
+        done = run(INTERPRETER, "-c", BLIND_BELOW, m / where, below, ok=False)
+        contains(done.stderr, "Directory not empty", f"rmdir of {where} after {below}")
+    for where in ("disk.d/points/p", ".bgfs/points/all", "disk.d/snapshots/one",
+                  ".bgfs/snapshots/all"):
+        check(os.path.isdir(m / where), where, "is there")
+    for delete in DELETERS.values():
+        for where in ("disk.d/points/p", "disk.d/points", ".bgfs/points/all", ".bgfs/points"):
+            delete(env, str(m / where))
+            shutil.rmtree(env / "moved", ignore_errors=True)
+            equal(sorted(os.listdir(m / "disk.d/points")), ["all", "p"], "points")
+    for name in ("all", "p"):
+        run("rmdir", m / f"disk.d/points/{name}")
+
+
 @case("looking in one process and deleting in another is deliberate",
       needs=["qemu-img", "ls", "find", "rmdir"])
 def deliberate(env):

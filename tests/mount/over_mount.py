@@ -122,6 +122,37 @@ def bitmaps(env):
     m.umount()
 
 
+@case("a name that is a way to somewhere else, or to nothing, is refused", needs=["qemu-img"],
+      unpassed=True)
+def names(env):
+    m = env.mount(env.simple(env.qcow2("a.qcow2", MiB), "qcow2"))
+
+    def there():
+        return {kind: sorted(os.listdir(m / f"disk.d/{kind}"))
+                for kind in ("snapshots", "bitmaps", "points")}
+
+    os.mkdir(m / "disk.d/bitmaps/known")
+    before = there()
+    for name in ("../bitmaps/x", "../snapshots/x", "a/b", "", ".", ".."):
+        for kind, words in (("snapshot", ("snapshot", "-c", name, m / "disk")),
+                            ("bitmap", ("bitmap", "--add", m / "disk", name)),
+                            ("point", ("point", "add", m / "disk", name)),
+                            ("point", ("point", "remove", m / "disk", name)),
+                            ("point", ("point", "add", m.path, name))):
+            done = bgfs(*words)
+            check(done.returncode != 0, words, "is refused")
+            contains(done.stderr, f"'{name}' is no name for a {kind}: a name is not empty, has no "
+                     "'/', and is not '.' or '..'", f"{words}")
+    for action in ("--remove", "--clear", "--enable", "--disable"):
+        done = bgfs("bitmap", action, m / "disk", "nosuch")
+        check(done.returncode != 0, action, "is refused")
+        contains(done.stderr, "there is no bitmap 'nosuch'; there are known", action)
+    equal(there(), before, "nothing was made or removed")
+    run("rmdir", m / "disk.d/bitmaps/known")
+    contains(bgfs("bitmap", "--clear", m / "disk", "nosuch").stderr,
+             "there is no bitmap 'nosuch', and no other one", "of none")
+
+
 @case("bgfs info and map print of a raw file what they print of its image", needs=["qemu-img"])
 def info_and_map(env):
     base = env.qcow2("base.qcow2", "8M")

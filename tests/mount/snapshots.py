@@ -739,6 +739,45 @@ def group(env):
             (env / f"{n}.qcow2").unlink()
 
 
+@case("all roots are those that nobody has opened yet, too, and one that cannot be opened is told",
+      needs=["qemu-img"])
+def all_of_them(env):
+    nodes, exports = three_roots(env)
+    exports[1]["open"] = "on-demand"
+    m = env.mount(env.graph(nodes, exports))
+    os.mkdir(m / ".bgfs/snapshots/s")
+    os.mkdir(m / ".bgfs/points/p")
+    for n in "abc":
+        equal(os.listdir(m / f"{n}.d/snapshots"), ["s"], f"snapshots of {n}")
+        equal(os.listdir(m / f"{n}.d/points"), ["p"], f"points of {n}")
+    run("rmdir", m / ".bgfs/points/p")
+    # One that comes later has none of what was made of all that there were.
+    image = env.qcow2("d.qcow2", "1M")
+    nodes.append({"node-name": "d", "driver": "qcow2",
+                  "file": {"driver": "file", "filename": str(image)}})
+    exports.append({"name": "d", "node-name": "d", "writable": True})
+    env.graph(nodes, exports)
+    m.command(".bgfs/reload", "1")
+    equal(os.listdir(m / ".bgfs/snapshots"), ["s"], "still a name of several")
+    equal(sorted(os.listdir(m / ".bgfs/snapshots/s")), ["a", "b", "c"], "of those that have it")
+    run("rmdir", m / ".bgfs/snapshots/s")
+    for n in "abcd":
+        equal(os.listdir(m / f"{n}.d/snapshots"), [], f"snapshots of {n}")
+    with fails_with(errno.ENOENT):
+        os.rmdir(m / ".bgfs/snapshots/s")
+    m.umount()
+    image.rename(env / "away")
+    m = env.mount(env.graph(nodes, exports))
+    for what in ("snapshots", "points"):
+        with fails_with(errno.ENOMEDIUM):
+            os.mkdir(m / f".bgfs/{what}/x")
+        contains(m.read(".bgfs/last-error").splitlines()[-1],
+                 "all writable roots are in it, or none: 'd' could not be opened: ", what)
+        for n in "abc":
+            equal(os.listdir(m / f"{n}.d/{what}"), [], f"{what} of {n}")
+    m.umount()
+
+
 @case("a snapshot of all roots is made in all or in none", needs=["qemu-img"])
 def all_or_none(env):
     nodes, exports = three_roots(env)

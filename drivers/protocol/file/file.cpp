@@ -19,7 +19,7 @@ namespace bgfs {
 namespace {
 
 constexpr std::string_view locking_choices[] = {"auto", "on", "off"};
-constexpr std::string_view aio_choices[] = {"io_uring", "threads"};
+constexpr std::string_view aio_choices[] = {"io_uring", "threads", "native"};
 constexpr std::string_view preallocation_choices[] = {"off", "falloc", "full"};
 
 constexpr option open_option_list[] = {
@@ -37,7 +37,9 @@ constexpr option open_option_list[] = {
      .is_mutable = true},
     {.name = "aio",
      .type = option_type::choice,
-     .help = "how requests reach the kernel: the event loop's ring, or a pool of threads",
+     .help = "how requests reach the kernel: the event loop's ring (native is another name of it), "
+             "or a pool "
+             "of threads",
      .default_text = "io_uring",
      .choices = aio_choices,
      .is_mutable = true},

@@ -90,8 +90,13 @@ TEST_CASE("the budget of payloads is a size within bounds") {
 TEST_CASE("an unknown option is an error that names it") {
   const auto o = parse({"alow_other"});
   REQUIRE_FALSE(o.has_value());
-  CHECK(o.error().message() ==
-        "mount option 'alow_other' is not known; did you mean 'allow_other'?");
+  CHECK(
+      o.error().message() ==
+      "mount option 'alow_other' is not known; there are ro, strict, writable, format, "
+      "allow-references, export, writeback, transport, queues, payload-budget, remount, and those "
+      "of mount(8) and FUSE; did you mean 'allow_other'?");
+  CHECK(parse({"writeable"}).error().message().ends_with("; did you mean 'writable'?"));
+  CHECK(parse({"formatt=raw"}).error().message().ends_with("; did you mean 'format'?"));
   CHECK_FALSE(parse({"ro=1"}).has_value());
   CHECK_FALSE(parse({"max_read"}).has_value());
   CHECK_FALSE(parse({"remount"}).has_value()); // never comes here
