@@ -42,11 +42,13 @@ result<value> parse_json_name(const std::string& name) {
   return nest_dotted_keys(*parsed, name);
 }
 
+// Names within names, such as those of filters, are taken apart to this depth.
+constexpr unsigned name_depth_max = 16;
+
 const driver_type* find_protocol(std::string_view prefix, const registry& drivers) {
   const auto all = drivers.all();
-  const auto found = std::ranges::find_if(all, [&](const driver_type* type) {
-    return type->kind == driver_kind::protocol && type->protocol_prefix == prefix;
-  });
+  const auto found = std::ranges::find_if(
+      all, [&](const driver_type* type) { return type->protocol_prefix == prefix; });
   return found == all.end() ? nullptr : *found;
 }
 
@@ -74,7 +76,33 @@ value define_host_file(const std::string& path, const registry& drivers) {
   return v;
 }
 
-result<value> parse_image_name(const std::string& name, const registry& drivers) {
+namespace {
+
+result<value> parse_name(const std::string& name, const registry& drivers, unsigned depth);
+
+// Of a driver that knows the form of its names; a child that it names is a name again.
+result<value> parse_with(const driver_type& type, const std::string& name, std::string_view rest,
+                         const registry& drivers, unsigned depth) {
+  if (depth == name_depth_max)
+    return fail(error_kind::invalid_argument, "'{}...' names more than {} layers",
+                name.substr(0, 80), name_depth_max);
+  result<value> parsed = type.parse_name(rest);
+  if (!parsed)
+    return context(std::move(parsed), "'{}'", name);
+  for (const child_slot& slot : type.children) {
+    const value* child = parsed->find(slot.name);
+    if (child == nullptr || child->as_text() == nullptr)
+      continue;
+    result<value> below = parse_name(*child->as_text(), drivers, depth + 1);
+    if (!below)
+      return context(std::move(below), "'{}'", name);
+    parsed->set(std::string(slot.name), *std::move(below));
+  }
+  parsed->set("driver", type.name);
+  return parsed;
+}
+
+result<value> parse_name(const std::string& name, const registry& drivers, unsigned depth) {
   if (name.empty())
     return fail(error_kind::invalid_argument, "an empty file name names no image");
   if (name.starts_with(json_prefix))
@@ -88,6 +116,8 @@ result<value> parse_image_name(const std::string& name, const registry& drivers)
                 "'{}': there is no protocol '{}'; a file with that name is written './{}'", name,
                 prefix, name);
   const std::string rest = name.substr(prefix.size() + 1);
+  if (protocol->parse_name != nullptr)
+    return parse_with(*protocol, name, rest, drivers, depth);
   if (protocol->name == "file")
     return define_host_file(rest, drivers);
   value v = value::map();
@@ -101,6 +131,12 @@ result<value> parse_image_name(const std::string& name, const registry& drivers)
   }
   v.set("filename", rest);
   return v;
+}
+
+} // namespace
+
+result<value> parse_image_name(const std::string& name, const registry& drivers) {
+  return parse_name(name, drivers, 0);
 }
 
 result<const driver_type*> probe_host_file(const std::string& path, const registry& drivers) {

@@ -68,7 +68,8 @@ public:
 private:
   result<const driver_type*> find_driver(const value& given, const node_definition& d) const {
     BGFS_TRY(std::string name, read_name(given, "driver", d.describe()));
-    if (name.empty() && rules_.has_implied_drivers && slot_ != nullptr && slot_->name == "file")
+    if (name.empty() && rules_.has_implied_drivers && slot_ != nullptr &&
+        (slot_->roles & role::primary) != 0)
       name = "file";
     const std::vector<std::string_view> names = rules_.drivers.names();
     if (name.empty())

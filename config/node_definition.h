@@ -32,7 +32,7 @@ struct definition_rules {
   const registry& drivers;
   // What host paths are relative to; empty: they stay as they are.
   std::string directory = {};
-  // json: names and command lines may leave out the driver of a child: `file` is a host file.
+  // json: names and command lines may leave out the driver of a primary child: a host file.
   bool has_implied_drivers = false;
 };
 

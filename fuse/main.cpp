@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The only file that sees drivers: which ones this program has.
 #include "config/program.h"
+#include "drivers/filter/blkdebug/blkdebug.h"
 #include "drivers/filter/copy_before_write/copy_before_write.h"
 #include "drivers/filter/copy_on_read/copy_on_read.h"
 #include "drivers/format/bitmap_view/bitmap_view.h"
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
       &bgfs::internal_snapshot_driver_type,
       &bgfs::snapshot_access_driver_type,
       &bgfs::bitmap_view_driver_type,
+      &bgfs::blkdebug_driver_type,
       &bgfs::copy_on_read_driver_type,
       &bgfs::copy_before_write_driver_type,
   });

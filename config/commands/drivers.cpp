@@ -23,6 +23,9 @@ std::string_view type_name(option_type type) {
     return "choice";
   case option_type::duration:
     return "duration";
+  case option_type::choices:
+  case option_type::groups:
+    return "list";
   }
   return "";
 }
@@ -31,20 +34,29 @@ std::string describe_values(const option& o) {
   std::string choices;
   for (const std::string_view c : o.choices)
     choices += fmt::format("{}{}", choices.empty() ? "" : ", ", c);
+  if (o.type == option_type::choices)
+    return fmt::format("list of {}", choices);
   return choices.empty() ? std::string(type_name(o.type)) : choices;
+}
+
+// The members of a group stand below it, further in.
+void print_option(const option& o, unsigned indent) {
+  print(fmt::format("{:{}}{} ({}{}{}{})\n", "", indent, o.name, describe_values(o),
+                    o.is_required ? ", required" : "",
+                    o.default_text.empty() ? "" : fmt::format(", default {}", o.default_text),
+                    o.is_mutable ? ", may change while open" : ""));
+  print(fmt::format("{:{}}{}\n", "", indent + 4, o.help));
+  if (o.members != nullptr)
+    for (const option& member : o.members->options)
+      print_option(member, indent + 4);
 }
 
 void print_options(std::string_view title, const option_schema* schema) {
   if (schema == nullptr || schema->options.empty())
     return;
   print(fmt::format("\n{}:\n", title));
-  for (const option& o : schema->options) {
-    print(fmt::format("  {} ({}{}{}{})\n", o.name, describe_values(o),
-                      o.is_required ? ", required" : "",
-                      o.default_text.empty() ? "" : fmt::format(", default {}", o.default_text),
-                      o.is_mutable ? ", may change while open" : ""));
-    print(fmt::format("      {}\n", o.help));
-  }
+  for (const option& o : schema->options)
+    print_option(o, 2);
 }
 
 void print_driver(const driver_type& type) {

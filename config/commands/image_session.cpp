@@ -32,8 +32,31 @@ result<host_cache> parse_host_cache(const std::string& name) {
 
 namespace {
 
-// The path of a protocol definition, if it is a file of the host.
-std::string host_path_of(const value& definition) {
+const driver_type* type_of(const value& definition, const registry& drivers) {
+  const value* driver = definition.find("driver");
+  const std::string* name = driver == nullptr ? nullptr : driver->as_text();
+  return name == nullptr ? nullptr : drivers.find(*name);
+}
+
+bool is_filter(const driver_type* type) {
+  return type != nullptr && type->kind == driver_kind::filter;
+}
+
+// The slot of a filter that holds what it filters.
+std::string_view filtered_slot(const driver_type& filter) {
+  for (const child_slot& slot : filter.children)
+    if ((slot.roles & role::filtered) != 0)
+      return slot.name;
+  return {};
+}
+
+// The path of a protocol definition, if it is a file of the host, or what filters it.
+std::string host_path_of(const value& definition, const registry& drivers) {
+  if (const driver_type* type = type_of(definition, drivers); is_filter(type)) {
+    const value* below = definition.find(filtered_slot(*type));
+    return below == nullptr || below->as_map() == nullptr ? std::string()
+                                                          : host_path_of(*below, drivers);
+  }
   const value* driver = definition.find("driver");
   const value* filename = definition.find("filename");
   const bool is_file =
@@ -50,7 +73,7 @@ result<std::string> find_format(const image_choice& choice, const value& protoco
                                 const registry& drivers) {
   if (!choice.format.empty())
     return choice.format;
-  const std::string path = host_path_of(protocol);
+  const std::string path = host_path_of(protocol, drivers);
   if (path.empty())
     return fail(error_kind::invalid_argument,
                 "the format of '{}' must be given, with -f or 'driver'", choice.name);
@@ -80,8 +103,10 @@ result<value> wrap(const image_choice& choice, value inner, const registry& driv
   const std::string* name = driver == nullptr ? nullptr : driver->as_text();
   const driver_type* type = name == nullptr ? nullptr : drivers.find(*name);
   const bool is_plain = !choice.is_options && !choice.name.starts_with("json:");
-  if (type != nullptr &&
-      (type->kind != driver_kind::protocol || (!is_plain && choice.format.empty()))) {
+  // A plain name stands for a protocol, be it with filters in front: the format is above them.
+  const bool is_protocol =
+      type != nullptr && (type->kind == driver_kind::protocol || (is_plain && is_filter(type)));
+  if (type != nullptr && (!is_protocol || (!is_plain && choice.format.empty()))) {
     if (!choice.format.empty() && choice.format != type->name)
       return fail(error_kind::invalid_argument,
                   "the format of '{}' is given twice: as '{}' and, with -f, as '{}'", choice.name,
@@ -104,18 +129,35 @@ result<value> wrap(const image_choice& choice, value inner, const registry& driv
   return whole;
 }
 
-void set_if_absent(value& definition, std::string_view name, value v) {
+// Also where a part of the way is a node's name, below which nothing can be set.
+bool is_there(const value& definition, std::string_view name) {
   const auto dot = name.find('.');
   const value* outer = definition.find(name.substr(0, dot));
-  const bool is_there = dot == std::string_view::npos
-                            ? outer != nullptr
-                            : outer != nullptr && (outer->as_map() == nullptr ||
-                                                   outer->find(name.substr(dot + 1)) != nullptr);
-  if (!is_there)
+  if (dot == std::string_view::npos || outer == nullptr || outer->as_map() == nullptr)
+    return outer != nullptr;
+  return is_there(*outer, name.substr(dot + 1));
+}
+
+void set_if_absent(value& definition, std::string_view name, value v) {
+  if (!is_there(definition, name))
     (void)set_nested(definition, name, std::move(v)); // nothing is there that could be in the way
 }
 
-void add_options(const image_choice& choice, value& definition, const driver_type& type) {
+// Where an option of the protocol stands in the definition of a format over it.
+std::string place_in_protocol(const value& definition, std::string_view name,
+                              const registry& drivers) {
+  std::string place = "file";
+  const value* at = definition.find("file");
+  while (at != nullptr && at->as_map() != nullptr && is_filter(type_of(*at, drivers))) {
+    const std::string_view slot = filtered_slot(*type_of(*at, drivers));
+    place += fmt::format(".{}", slot);
+    at = at->find(slot);
+  }
+  return fmt::format("{}.{}", place, name);
+}
+
+void add_options(const image_choice& choice, value& definition, const driver_type& type,
+                 const registry& drivers) {
   if (!choice.is_writable)
     definition.set("read-only", true);
   if (choice.is_force_shared)
@@ -125,7 +167,7 @@ void add_options(const image_choice& choice, value& definition, const driver_typ
   if (choice.cache == host_cache::unsafe)
     set_if_absent(definition, "cache.no-flush", true);
   if (!choice.aio.empty())
-    set_if_absent(definition, "file.aio", choice.aio);
+    set_if_absent(definition, place_in_protocol(definition, "aio", drivers), choice.aio);
   if (choice.discards)
     set_if_absent(definition, "discard", "unmap");
   if (!choice.needs_backing && type.supports_backing)
@@ -163,7 +205,7 @@ result<value> define_image(const image_choice& asked, const registry& drivers) {
   const std::string* name = driver == nullptr ? nullptr : driver->as_text();
   const driver_type* type = name == nullptr ? nullptr : drivers.find(*name);
   if (type != nullptr)
-    add_options(choice, whole, *type);
+    add_options(choice, whole, *type, drivers);
   for (const auto& [key, v] : *extra.as_map())
     whole.set(key, v);
   if (!choice.overlay_path.empty())

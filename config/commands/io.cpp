@@ -4,6 +4,7 @@
 #include "config/commands/verb_frame.h"
 
 #include "graph/io/offload.h"
+#include "graph/io/spawn.h"
 
 #include <iostream>
 #include <unistd.h>
@@ -64,6 +65,8 @@ task<void> run_lines(io_session& session, const io_arguments& a) {
 constexpr std::size_t misalignment = 16; // bytes; less than any logical block
 
 task<void> run_and_close(io_session& session, const io_arguments& a) {
+  const task_context here = co_await current_context();
+  session.let_pass_once_cancelled(here.cancel);
   result<> outcome = co_await as_result(run_lines(session, a));
   co_await session.release();
   co_await std::move(outcome);
@@ -109,6 +112,8 @@ result<> finish(io_arguments& a, const std::vector<std::string>& operands) {
                 a.discard);
   if (a.is_uncached)
     a.image.cache = host_cache::none;
+  else
+    a.image.cache = host_cache::writethrough; // as scripts expect of a write that has succeeded
   if (!a.cache.empty()) {
     BGFS_TRY(a.image.cache, context(parse_host_cache(a.cache), "option '-t'"));
   }

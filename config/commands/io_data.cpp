@@ -364,7 +364,7 @@ task<bool> io_aio_write(io_session& session, std::vector<std::string> words) {
 }
 
 task<bool> io_aio_flush(io_session& session, std::vector<std::string>) {
-  co_await session.in_flight().join();
+  co_await session.join_in_flight();
   co_return true;
 }
 

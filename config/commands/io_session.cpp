@@ -47,6 +47,11 @@ constexpr io_command command_table[] = {
     {"close", "c", 0, 0, true, "", "close the current open file", io_close},
     {"reopen", "", 0, -1, true, "[(-r|-w)] [-c cache] [-o options]",
      "reopens an image with new options", io_reopen},
+    {"break", "", 2, 2, true, "event tag",
+     "sets a breakpoint on event and tags the stopped request as tag", io_break},
+    {"remove_break", "", 1, 1, true, "tag", "remove a breakpoint by tag", io_remove_break},
+    {"resume", "", 1, 1, true, "tag", "resumes the request tagged as tag", io_resume},
+    {"wait_break", "", 1, 1, true, "tag", "waits for the suspension of a request", io_wait_break},
     {"sleep", "", 1, 1, false, "milliseconds", "waits for the given value in milliseconds",
      io_sleep},
     {"abort", "", 0, 0, false, "", "simulate a program crash", io_abort},
@@ -94,7 +99,11 @@ void io_complain(std::string_view message) {
 }
 
 bool report_failure(std::string_view what, const error& e) {
-  print(fmt::format("{} failed: {}\n", what, os_words(e)));
+  return report_refusal(fmt::format("{} failed", what), e);
+}
+
+bool report_refusal(std::string_view what, const error& e) {
+  print(fmt::format("{}: {}\n", what, os_words(e)));
   io_complain(fmt::format("bgfs io: {}", e.message()));
   return false;
 }
@@ -198,11 +207,19 @@ task<bool> io_session::open_image_of(image_choice choice) {
   co_return true;
 }
 
+task<void> io_session::join_in_flight() {
+  std::optional<breakpoints_off> passing;
+  if (image_ != nullptr)
+    passing.emplace(image_->top());
+  co_await in_flight_.join();
+}
+
 task<bool> io_session::close_image() {
-  result<> finished = co_await as_result(in_flight_.join());
+  result<> finished = co_await as_result(join_in_flight());
   (void)finished; // each request has reported its own failure
   if (image_ == nullptr)
     co_return true;
+  passing_.reset();
   result<> closed = co_await as_result(image_->release());
   image_.reset();
   if (closed)

@@ -24,12 +24,28 @@ struct io_command {
 
 [[nodiscard]] std::span<const io_command> io_commands();
 
+// Prints what breakpoints do, as it happens.
+class suspension_printer final : public event_sink {
+public:
+  void emit(std::string_view type, value data) override;
+};
+
 class io_session {
 public:
   // Buffers of requests begin `misalignment` bytes behind what is aligned.
   io_session(command_session& session, image_choice defaults, std::size_t misalignment)
       : session_(session), defaults_(std::move(defaults)), misalignment_(misalignment),
-        in_flight_(session.home()) {}
+        in_flight_(session.home()) {
+    session_.nodes().set_events(&printer_);
+  }
+  ~io_session() { session_.nodes().set_events(nullptr); }
+  io_session(const io_session&) = delete;
+  io_session& operator=(const io_session&) = delete;
+
+  // Once the command is cancelled, breakpoints keep nobody: what waits at one could not end.
+  void let_pass_once_cancelled(cancel_state* cancel) {
+    interruption_.attach(cancel, [this] { let_pass(); });
+  }
 
   // Runs one line. Errors have been said; nothing ends the session but `quit`.
   task<void> run_line(std::string line);
@@ -40,7 +56,9 @@ public:
   task<bool> open_image_of(image_choice choice);
   task<bool> close_image();
 
-  [[nodiscard]] open_image& image() { return *image_; }
+  [[nodiscard]] open_image& image() const { return *image_; }
+  // Waits for what is in flight; breakpoints keep none of it.
+  task<void> join_in_flight();
   // What commands about the image as a whole are about: not the filter of -C.
   [[nodiscard]] node& subject() {
     node& top = image_->top();
@@ -57,8 +75,15 @@ public:
   void fail_once() { has_failed_ = true; }
 
 private:
+  void let_pass() {
+    if (image_ != nullptr)
+      passing_.emplace(image_->top());
+  }
   task<std::unique_ptr<open_image>> open_over_overlay(image_choice choice);
   command_session& session_;
+  suspension_printer printer_;
+  cancel_hook interruption_;
+  std::optional<breakpoints_off> passing_;
   image_choice defaults_; // of `open`
   std::size_t misalignment_;
   std::unique_ptr<open_image> image_;
@@ -71,6 +96,8 @@ private:
 void io_complain(std::string_view message);
 // Prints what went wrong as scripts know it, and the whole story for people; returns false.
 bool report_failure(std::string_view what, const error& e);
+// The same, "what: why".
+bool report_refusal(std::string_view what, const error& e);
 // Parses the flags; what is wrong is said, with the usage.
 [[nodiscard]] std::optional<io_words> take_words(std::string_view command,
                                                  const std::vector<std::string>& given,
@@ -97,6 +124,11 @@ task<bool> io_info(io_session& session, std::vector<std::string> words);
 task<bool> io_open(io_session& session, std::vector<std::string> words);
 task<bool> io_close(io_session& session, std::vector<std::string> words);
 task<bool> io_reopen(io_session& session, std::vector<std::string> words);
+// io_debug.cpp
+task<bool> io_break(io_session& session, std::vector<std::string> words);
+task<bool> io_remove_break(io_session& session, std::vector<std::string> words);
+task<bool> io_resume(io_session& session, std::vector<std::string> words);
+task<bool> io_wait_break(io_session& session, std::vector<std::string> words);
 // io_session.cpp
 task<bool> io_sleep(io_session& session, std::vector<std::string> words);
 task<bool> io_abort(io_session& session, std::vector<std::string> words);

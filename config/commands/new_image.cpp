@@ -350,6 +350,9 @@ std::string_view placeholder(const option& o) {
     return "<str>";
   case option_type::duration:
     return "<duration>";
+  case option_type::choices:
+  case option_type::groups:
+    return "<list>";
   }
   return "";
 }

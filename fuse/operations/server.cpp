@@ -5,6 +5,7 @@
 #include "fuse/operations/kept_storage.h"
 #include "fuse/protocol/opcode_name.h"
 #include "fuse/transport/backing.h"
+#include "fuse/tree/passing.h"
 #include "graph/io/processors.h"
 #include "graph/io/sleep.h"
 
@@ -88,6 +89,8 @@ task<void> server::run() {
   event taken;
   spawn(*here.home, stoppable(take_all()), &stopping_, [&taken](result<>) { taken.set(); });
   co_await shielded(taken.wait());
+  // Nobody can resume what a breakpoint keeps any more.
+  const std::vector<breakpoints_off> passing = co_await let_requests_pass(mount_.roots);
   // What waits for a lock or for the end of a drain is answered before the images are closed.
   while (running_ > 0 || by_lease_.running() > 0)
     co_await idle_.wait();

@@ -3,6 +3,7 @@
 
 #include "config/glance.h"
 #include "fuse/tree/mount_state.h"
+#include "fuse/tree/passing.h"
 #include "graph/io/offload.h"
 #include "graph/io/spawn.h"
 #include "graph/model/reach.h"
@@ -252,6 +253,7 @@ task<void> exported_root::close() {
     co_await opened_.wait();
   if (phase_ != root_phase::open)
     co_return;
+  const std::optional<breakpoints_off> passing = co_await let_requests_pass(*this);
   co_await through_kernel_.abandon();
   phase_ = root_phase::closing;
   result<> flushed;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/tree/relocate.h"
 
+#include "fuse/tree/passing.h"
 #include "graph/model/migration.h"
 
 #include <algorithm>
@@ -29,6 +30,11 @@ task<void> move_component(mount_state& mount, node& any_of_it, graph& to) {
   if (&from == &to)
     co_return;
   const std::vector<exported_root*> roots = roots_above(mount, component_of(any_of_it));
+  std::vector<std::optional<breakpoints_off>> passing; // who is there may be kept at one
+  for (exported_root* r : roots) {
+    std::optional<breakpoints_off> one = co_await let_requests_pass(*r);
+    passing.push_back(std::move(one));
+  }
   std::deque<residence::closure> closed;
   for (exported_root* r : roots)
     closed.emplace_back(r->place());

@@ -84,6 +84,7 @@ inline constexpr std::size_t partitions_looked_into_max = 256;
 [[nodiscard]] std::span<const view* const> views_of_bitmap();     // NAME.d/bitmaps/NAME/
 [[nodiscard]] std::span<const view* const> views_of_point();      // NAME.d/points/NAME/ alone
 [[nodiscard]] std::span<const view* const> views_of_node();       // NAME.d/nodes/NAME/
+[[nodiscard]] std::span<const view* const> views_of_debug();      // NAME.d/nodes/NAME/debug/
 [[nodiscard]] std::span<const view* const> views_of_partitions(); // .../partitions/
 
 // Finds by name; null: none.

@@ -59,6 +59,9 @@ task<std::string> render_root(view_subject subject) {
   text += "  nodes/NAME/   one for each node below the root, with links to its children\n";
   for (const view* v : views_of_node())
     add_row(text, v->name, v->summary);
+  add_row(text, "debug/", "of a blkdebug node alone: what it does to requests");
+  for (const view* v : views_of_debug())
+    text += fmt::format("      {:<12}{}\n", v->name, v->summary);
   text += fmt::format("\nEach of these is also the attribute user.bgfs.NAME of {}, such as "
                       "user.bgfs.nodes/NAME/driver.\n",
                       name);

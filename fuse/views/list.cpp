@@ -20,6 +20,8 @@ extern const view partitions_table_view, partitions_table_json_view;
 extern const view node_driver_view, node_options_view, node_limits_view, node_permissions_view,
     node_requests_view, node_threshold_view, node_stats_view, node_stats_json_view,
     node_active_view, node_blockers_view, node_filename_view, node_definition_view;
+extern const view debug_rules_view, debug_state_view, debug_breakpoints_view, debug_suspended_view,
+    debug_events_view, debug_ctl_view;
 extern const view graph_yaml_view, graph_json_view, graph_dot_view, graph_svg_view, version_view,
     features_view, exports_view, files_view, pid_view, outcome_fd_view, mount_help_view,
     reload_view, reload_plan_view;
@@ -48,6 +50,10 @@ constexpr std::array node_views = {
     &node_driver_view,   &node_options_view,   &node_limits_view,   &node_permissions_view,
     &node_requests_view, &node_threshold_view, &node_stats_view,    &node_stats_json_view,
     &node_active_view,   &node_blockers_view,  &node_filename_view, &node_definition_view,
+};
+constexpr std::array debug_views = {
+    &debug_rules_view,     &debug_state_view,  &debug_breakpoints_view,
+    &debug_suspended_view, &debug_events_view, &debug_ctl_view,
 };
 constexpr std::array mount_views = {
     &graph_yaml_view, &graph_json_view, &graph_dot_view,   &graph_svg_view, &version_view,
@@ -81,6 +87,9 @@ std::span<const view* const> views_of_point() {
 }
 std::span<const view* const> views_of_node() {
   return node_views;
+}
+std::span<const view* const> views_of_debug() {
+  return debug_views;
 }
 std::span<const view* const> views_of_partitions() {
   return partitions_views;

@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 namespace bgfs {
 
@@ -39,6 +40,22 @@ const std::string& options::text(std::string_view name) const {
   static const std::string absent;
   const auto* s = std::get_if<std::string>(&at(name).data);
   return s == nullptr ? absent : *s;
+}
+
+std::span<const std::string> options::texts(std::string_view name) const {
+  const auto* all = std::get_if<std::vector<std::string>>(&at(name).data);
+  return all == nullptr ? std::span<const std::string>() : *all;
+}
+
+std::span<const options> options::groups(std::string_view name) const {
+  const auto* all = std::get_if<std::vector<options>>(&at(name).data);
+  return all == nullptr ? std::span<const options>() : *all;
+}
+
+bool operator==(const options& a, const options& b) {
+  return std::ranges::equal(a.entries_, b.entries_, [](const auto& one, const auto& other) {
+    return one.first == other.first && one.second.data == other.second.data;
+  });
 }
 
 const source_mark& options::mark(std::string_view name) const {
@@ -194,14 +211,34 @@ private:
                      "options '{}' and '{}' contradict each other: one is a part of "
                      "the other",
                      other, o.name);
-    result<option_data> read = read_option(o, given);
-    if (!read)
-      return wrong(given.mark, "option '{}' {}", o.name, read.error().message());
-    e.data = *std::move(read);
+    if (o.type == option_type::groups) {
+      BGFS_TRY(e.data, read_groups(o, given));
+    } else {
+      result<option_data> read = read_option(o, given);
+      if (!read)
+        return wrong(given.mark, "option '{}' {}", o.name, read.error().message());
+      e.data = *std::move(read);
+    }
     e.type = o.type;
     e.is_given = true;
     e.mark = given.mark;
     return {};
+  }
+
+  // Here and not in read_option, since members say themselves where they stand.
+  result<option_data> read_groups(const option& o, const value& given) const {
+    const result<std::vector<value>> members = list_members(given);
+    if (!members)
+      return wrong(given.mark, "option '{}' {}", o.name, members.error().message());
+    const std::array<const option_schema*, 1> schemas = {o.members};
+    std::vector<options> all;
+    for (const value& member : *members) {
+      const std::string place = fmt::format("{}{}entry {} of '{}'", subject_,
+                                            subject_.empty() ? "" : ": ", all.size(), o.name);
+      BGFS_TRY(options group, validate_options(schemas, member, {}, place));
+      all.push_back(std::move(group));
+    }
+    return option_data(std::move(all));
   }
 
   result<> add_absent(const source_mark& mark) {

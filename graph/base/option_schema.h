@@ -18,7 +18,11 @@ enum class option_type : u8 {
   text,
   choice,   // one of `choices`
   duration, // 5s, 10ms, 0
+  choices,  // a list of `choices`
+  groups,   // a list of maps, each of which passes the schema `members`
 };
+
+struct option_schema;
 
 struct option {
   std::string_view name; // nested ones with dots: "cache.direct" is `cache: {direct: ...}` in YAML
@@ -35,6 +39,7 @@ struct option {
   // Bounds of integers, sizes and durations (in milliseconds), inclusive.
   u64 minimum = 0;
   u64 maximum = ~u64{0} >> 1;
+  const option_schema* members = nullptr; // of groups
 };
 
 struct option_schema {
@@ -42,9 +47,12 @@ struct option_schema {
   std::span<const option> options;
 };
 
+class options;
+
 // An option's value once its type is known: number for integers, sizes and durations
-// (milliseconds), text for text and choices.
-using option_data = std::variant<std::monostate, bool, u64, std::string>;
+// (milliseconds), text for text and choices; lists of them.
+using option_data = std::variant<std::monostate, bool, u64, std::string, std::vector<std::string>,
+                                 std::vector<options>>;
 
 // Options that have passed their schema. Asking for one that the schema does not have is a bug.
 class options {
@@ -56,6 +64,8 @@ public:
   [[nodiscard]] std::optional<u64> maybe_number(std::string_view name) const;
   [[nodiscard]] const std::string&
   text(std::string_view name) const; // text and choices; "" if absent
+  [[nodiscard]] std::span<const std::string> texts(std::string_view name) const; // of `choices`
+  [[nodiscard]] std::span<const options> groups(std::string_view name) const;
   [[nodiscard]] const source_mark& mark(std::string_view name) const;
   // Whether both come to the same, given or by default.
   [[nodiscard]] bool is_same(const options& other, std::string_view name) const;
@@ -64,6 +74,8 @@ public:
   [[nodiscard]] value given() const;
   // Everything, defaults included.
   [[nodiscard]] value effective() const;
+  // Whether all come to the same, given or by default.
+  friend bool operator==(const options& a, const options& b);
 
 private:
   friend class options_builder;
@@ -78,6 +90,8 @@ private:
   std::map<std::string, entry, std::less<>> entries_;
 };
 
+// Lists are also maps with the members 0, 1, 2, ... - what "name.0=a,name.1=b" becomes.
+//
 // Holds a map against one or more schemas at once (a driver's own and the generic ones of every
 // node). Nested maps are flattened to dotted names. Keys in `taken` are somebody else's (children,
 // driver, node-name). Unknown keys fail with the place, the owner's name and the nearest known

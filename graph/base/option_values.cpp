@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "graph/base/option_values.h"
 
+#include "graph/base/assert.h"
 #include "graph/base/text.h"
 
 #include <fmt/ranges.h>
@@ -26,6 +27,9 @@ std::string_view describe(option_type type) {
     return "a choice";
   case option_type::duration:
     return "a duration (5s, 500ms, ...)";
+  case option_type::choices:
+  case option_type::groups:
+    return "a list";
   }
   return "";
 }
@@ -64,6 +68,16 @@ result<option_data> read_choice(const option& o, const value& given) {
     return fail(error_kind::invalid_argument, "is one of {}, not '{}'{}", choices, *s,
                 did_you_mean(*s, o.choices));
   return option_data(*s);
+}
+
+result<option_data> read_choices(const option& o, const value& given) {
+  BGFS_TRY(const std::vector<value> members, list_members(given));
+  std::vector<std::string> all;
+  for (const value& member : members) {
+    BGFS_TRY(option_data one, read_choice(o, member));
+    all.push_back(std::get<std::string>(std::move(one)));
+  }
+  return option_data(std::move(all));
 }
 
 result<u64> parse_integer(const std::string& text) {
@@ -117,6 +131,25 @@ result<option_data> read_number(const option& o, const value& given) {
 
 } // namespace
 
+result<std::vector<value>> list_members(const value& given) {
+  if (const value::list* list = given.as_list())
+    return *list;
+  if (given.as_map() == nullptr)
+    return is_not(option_type::groups, given.kind_name());
+  std::vector<value> members;
+  for (std::size_t i = 0; i < given.as_map()->size(); i++) {
+    const value* member = given.find(std::to_string(i));
+    if (member == nullptr)
+      return fail(
+          error_kind::invalid_argument,
+          "is a list of {} entries, but has none with the number {}; they are numbered from "
+          "0",
+          given.as_map()->size(), i);
+    members.push_back(*member);
+  }
+  return members;
+}
+
 result<option_data> read_option(const option& o, const value& given) {
   switch (o.type) {
   case option_type::boolean:
@@ -129,6 +162,10 @@ result<option_data> read_option(const option& o, const value& given) {
     return read_text(given);
   case option_type::choice:
     return read_choice(o, given);
+  case option_type::choices:
+    return read_choices(o, given);
+  case option_type::groups:
+    BGFS_ASSERT(false, "groups are read by options_builder");
   }
   return option_data();
 }
@@ -138,6 +175,14 @@ value write_option(option_type type, const option_data& data) {
     return *b;
   if (const auto* s = std::get_if<std::string>(&data))
     return *s;
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&data))
+    return value(value::list(texts->begin(), texts->end()));
+  if (const auto* groups = std::get_if<std::vector<options>>(&data)) {
+    value::list all;
+    for (const options& group : *groups)
+      all.push_back(group.given());
+    return all;
+  }
   const auto* n = std::get_if<u64>(&data);
   if (n == nullptr)
     return {};

@@ -29,7 +29,7 @@ task<void> node::copy_to(byte_range range, const edge& to, u64 to_offset) {
     account(operation::read, range.length, request.since(), {});
     co_return;
   }
-  if (mappable_ == nullptr && (readable_ != nullptr || !is_filter()))
+  if (mappable_ == nullptr ? readable_ != nullptr || !is_filter() : is_read_directly())
     co_await must_be_read(*this); // somebody wants to see what is read
   co_await copy_mapped(range, to, to_offset);
   account(operation::read, range.length, request.since(), {});

@@ -82,10 +82,12 @@ task<void> node::copy_up_piece(tracked_request& request, byte_range piece,
   co_await read_aligned(piece.offset, bytes);
   if (is_broken_)
     co_return;
+  if (debuggable_ != nullptr)
+    co_await debuggable_->happened(debug_event::cor_write);
   if (can_write_zeroes() && is_zero(bytes)) {
     co_await zero_untracked(request, piece, write_flag::unchanged);
   } else {
-    co_await write_aligned({request, piece.offset, bytes, write_flag::unchanged});
+    co_await write_pieces({request, piece.offset, bytes, write_flag::unchanged});
   }
 }
 

@@ -108,10 +108,14 @@ struct driver_type {
   // Whether an image made with these options takes compressed writes (face compressible), and if
   // not, why. null: none of this type does. Pure.
   result<> (*takes_compressed)(const options& given) = nullptr;
-  // Whether an image made with these options can hold dirty bitmaps (face bitmap_store), and if not,
-  // why. null: none of this type can. Pure.
+  // Whether an image made with these options can hold dirty bitmaps (face bitmap_store), and if
+  // not, why. null: none of this type can. Pure.
   result<> (*takes_bitmaps)(const options& given) = nullptr;
-  std::string_view protocol_prefix = {}; // "file" opens "file:NAME"; protocols only
+  // "file" opens "file:NAME"; of protocols, and of filters that parse the rest of the name.
+  std::string_view protocol_prefix = {};
+  // The definition that the rest of such a name stands for, without its driver; a child given as
+  // text is a name again. null: the rest is option `filename`. Pure.
+  result<value> (*parse_name)(std::string_view rest) = nullptr;
   // Takes out of `before`, options of an earlier open by dotted name, what giving `next` replaces
   // although the names differ; null: nothing (join_options.h).
   void (*drop_replaced)(flat_options& before, const flat_options& next) = nullptr;
@@ -176,8 +180,9 @@ public:
   [[nodiscard]] virtual value statistics_specific() const { return {}; }
   // A host path if one exists; for files and protocols.
   [[nodiscard]] virtual std::string host_path() const { return {}; }
-  // For protocols: a plain name that opens what this is; empty if there is none, since options that
-  // decide what bytes are seen were given. Formats are named after their file (naming.h).
+  // For protocols, and filters with a prefix: a plain name that opens what this is; empty if there
+  // is none, since options that decide what bytes are seen were given. Formats are named after
+  // their file (naming.h).
   [[nodiscard]] virtual std::string exact_filename() const { return host_path(); }
   // For protocols: where relative names in the header of an image in this file begin, with a slash
   // at the end. Ends a sentence when it fails: "which has no directory".

@@ -15,6 +15,7 @@
 #include "graph/base/value.h"
 #include "graph/io/task.h"
 #include "graph/model/check.h"
+#include "graph/model/debug_event.h"
 #include "graph/model/extent.h"
 #include "graph/model/permission.h"
 #include "graph/model/snapshot.h"
@@ -23,6 +24,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 namespace bgfs {
 
@@ -350,6 +353,41 @@ struct vmstate_store {
   virtual ~vmstate_store() = default;
   virtual task<void> read_vmstate(u64 position, std::span<std::byte> bytes) = 0;
   virtual task<void> write_vmstate(u64 position, std::span<const std::byte> bytes) = 0;
+};
+
+struct debug_breakpoint {
+  debug_event event = debug_event::none;
+  std::string tag;
+};
+
+// So many can be set at one node: who sets them may be anybody.
+inline constexpr std::size_t breakpoints_max = 1024;
+
+// Filters that make chosen requests fail or wait: told of what happens inside the formats above
+// them (node::tell). Everything but `happened` returns at once.
+struct debuggable {
+  virtual ~debuggable() = default;
+  // Rules for the event come into force, and breakpoints keep the request that it belongs to until
+  // somebody resumes it. Never fails by itself: the requests that follow do.
+  virtual task<void> happened(debug_event event) = 0;
+
+  // The next request that reaches the event waits, once. A tag may be given many times.
+  virtual void set_breakpoint(debug_breakpoint wanted) = 0;
+  // Takes all with this tag away, and resumes what they keep. False: there was none that had not
+  // been reached yet.
+  virtual bool remove_breakpoint(std::string_view tag) = 0;
+  // Lets the one that has waited longest go on. False: none waits.
+  virtual bool resume(std::string_view tag) = 0;
+  [[nodiscard]] virtual bool is_suspended(std::string_view tag) const = 0;
+  // Until the token is gone breakpoints keep nobody, and whom they keep goes on: for who waits for
+  // requests that nobody may be there to resume.
+  [[nodiscard]] virtual std::shared_ptr<const void> let_all_pass() = 0;
+
+  // For people, in the order in which they were given or reached.
+  [[nodiscard]] virtual u64 state() const = 0;
+  [[nodiscard]] virtual std::vector<std::string> describe_rules() const = 0;
+  [[nodiscard]] virtual std::vector<debug_breakpoint> breakpoints() const = 0;
+  [[nodiscard]] virtual std::vector<debug_breakpoint> suspended() const = 0;
 };
 
 // Drivers that hold locks outside the process follow the permissions of their node.

@@ -55,9 +55,13 @@ task<void> node::flush() {
 
 task<void> node::flush_once(u64 generation) {
   const flush_trace traced(owner_->home().log(), name_, generation, flushed_generation_);
+  if (tells_primary())
+    co_await tell_primary(debug_event::flush_to_os);
   if (flushable_ != nullptr)
     co_await flushable_->write_back();
   const bool goes_to_disk = !generic_.cache_no_flush && flushed_generation_ < generation;
+  if (goes_to_disk && tells_primary())
+    co_await tell_primary(debug_event::flush_to_disk);
   if (goes_to_disk && flushable_ != nullptr)
     co_await flushable_->flush_to_disk();
   std::optional<error> first;

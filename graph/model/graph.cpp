@@ -296,6 +296,7 @@ task<void> graph::dismantle(node& n) {
   BGFS_ASSERT(n.parents_.empty(), "M1: parents go first");
   result<> outcome;
   if (n.driver_ && !n.is_driver_closed_) {
+    const breakpoints_off passing(n);
     co_await n.requests_.wait_idle();
     if (n.is_active())
       outcome = co_await as_result(n.flush());

@@ -3,6 +3,7 @@
 // has one home loop; all of its methods run there.
 #pragma once
 
+#include "graph/model/debugging.h"
 #include "graph/model/events.h"
 #include "graph/model/lease.h"
 #include "graph/model/node.h"
@@ -321,6 +322,7 @@ private:
   graph* graph_;
   std::vector<root*> roots_;
   std::vector<node*> nodes_; // told to their drivers; those closed meanwhile are taken out
+  std::vector<breakpoints_off> passing_; // what is waited for below the roots is not kept
   bool is_released_ = false;
 };
 

@@ -29,8 +29,13 @@ bool has_strong_options(const node& n) {
 
 // Options may have come from anywhere; the path they led to is absolute.
 value place_of(const node& n, const option& o, const value& given) {
-  const std::string path = o.is_host_path ? n.instance().host_path() : std::string();
-  return path.empty() ? given : value(path);
+  if (!o.is_host_path)
+    return given;
+  const std::string path = n.instance().host_path();
+  if (!path.empty())
+    return path;
+  const std::string* text = given.as_text(); // a file beside what the node shows
+  return text == nullptr ? given : value(std::filesystem::absolute(*text).string());
 }
 
 std::string normal_path(std::string_view path) {
@@ -59,12 +64,11 @@ bool is_found_again(const node& n, const edge& e) {
 } // namespace
 
 std::string exact_filename(const node& n) {
-  if (n.type().kind == driver_kind::protocol)
+  if (n.type().kind != driver_kind::format)
     return n.instance().exact_filename();
-  // A filter's own file name would say nothing of the filter.
   const edge* file = n.child("file");
-  if (n.type().kind != driver_kind::format || file == nullptr || has_strong_options(n) ||
-      is_backing_overridden(n) || file->child().type().kind != driver_kind::protocol)
+  if (file == nullptr || has_strong_options(n) || is_backing_overridden(n) ||
+      file->child().type().kind == driver_kind::format)
     return {};
   for (const auto& e : n.children())
     if (e.get() != file && !e->has_role(role::backing) && !e->is_named_by_image())

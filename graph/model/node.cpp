@@ -39,6 +39,7 @@ void node::find_faces() {
   amendable_ = dynamic_cast<amendable*>(d);
   frozen_disk_ = dynamic_cast<frozen_disk*>(d);
   emptiable_ = dynamic_cast<emptiable*>(d);
+  debuggable_ = dynamic_cast<debuggable*>(d);
   quiescable_ = dynamic_cast<quiescable*>(d);
   transparent_ = dynamic_cast<transparent*>(d);
   child_keeper_ = dynamic_cast<child_keeper*>(d);

@@ -222,6 +222,21 @@ public:
   [[nodiscard]] emptiable* as_emptiable() const { return emptiable_; }
   // Null: it keeps no instant of its own.
   [[nodiscard]] frozen_disk* as_frozen_disk() const { return frozen_disk_; }
+
+  // --- debug events (debug_event.h, debugging.cpp) ---------------------------------------------
+  // Null: it injects no faults.
+  [[nodiscard]] debuggable* as_debuggable() const { return debuggable_; }
+  // Whom parents tell of events: this driver, or the one that it filters. As a rule there is none,
+  // which takes one look to see.
+  [[nodiscard]] debuggable* listener() const {
+    return debuggable_ != nullptr || type_->kind != driver_kind::filter ? debuggable_
+                                                                        : filtered_listener();
+  }
+  // Tells it; the request that the event belongs to may be kept.
+  task<void> tell(debug_event event) const;
+  // Where breakpoints for this node are set: the first driver on the way down the primary children
+  // that takes them; null: none does.
+  [[nodiscard]] debuggable* find_debuggable() const;
   // For drivers opened with auto-read-only that could not open for writing. Only during open.
   void become_read_only() { generic_.is_read_only = true; }
 
@@ -256,6 +271,16 @@ private:
       bitmaps_.mark(range);
   }
   [[nodiscard]] result<> check_bitmaps_follow(u64 length) const;
+  [[nodiscard]] debuggable* filtered_listener() const;
+  [[nodiscard]] bool tells_primary() const {
+    return primary_ != nullptr && primary_->child().listener() != nullptr;
+  }
+  task<void> tell_primary(debug_event event) const;
+  task<void> read_told(extent e, u64 at, std::span<std::byte> part);
+  // Its driver reads all of it, whatever else it says about where bytes are.
+  [[nodiscard]] bool is_read_directly() const {
+    return readable_ != nullptr && (mappable_ == nullptr || type_->kind != driver_kind::format);
+  }
   task<void> cut_padding(u64 padded_end, u64 wanted_end);
   task<extent> map(byte_range range);
   task<void> read_aligned(u64 offset, std::span<std::byte> bytes);
@@ -272,7 +297,17 @@ private:
   task<void> write_compressed(write_piece what);
   task<void> write_aligned(write_piece what);
   task<void> write_unaligned(write_piece what);
+  task<void> write_pieces(write_piece what);
+  task<void> write_told(write_piece what);
   task<void> write_merged(write_piece what);
+  struct merged_block {
+    byte_range blocks; // that are read, written to and written
+    bool has_head = false;
+    bool has_tail = false; // that stay as they are
+  };
+  task<void> read_around(merged_block what, std::span<std::byte> into);
+  task<void> read_end(byte_range block, debug_event before, debug_event after,
+                      std::span<std::byte> into);
   task<void> write_driver(write_piece what);
   task<void> flush_writes();
   task<void> copy_mapped(byte_range range, const edge& to, u64 to_offset);
@@ -288,6 +323,8 @@ private:
   [[nodiscard]] result<> check_no_fallback(write_flags flags) const;
   task<void> zero_untracked(tracked_request& request, byte_range range, write_flags flags);
   task<void> zero_blocks(zero_piece what);
+  task<void> zero_pieces(zero_piece what);
+  task<void> zero_told(zero_piece what);
   task<void> zero_driver(zero_piece what);
   task<void> zero_by_writing(zero_piece what);
   task<void> discard_untracked(tracked_request& request, byte_range range);
@@ -339,6 +376,7 @@ private:
   amendable* amendable_ = nullptr;
   emptiable* emptiable_ = nullptr;
   frozen_disk* frozen_disk_ = nullptr;
+  debuggable* debuggable_ = nullptr;
   quiescable* quiescable_ = nullptr;
   transparent* transparent_ = nullptr;
   child_keeper* child_keeper_ = nullptr;

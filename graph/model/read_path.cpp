@@ -65,7 +65,7 @@ task<void> node::read_aligned(u64 offset, std::span<std::byte> bytes) {
   const edge* below = filtered_child();
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min<u64>(bytes.size(), step));
-    if (readable_ != nullptr && (mappable_ == nullptr || type_->kind == driver_kind::protocol)) {
+    if (is_read_directly()) {
       co_await readable_->read(offset, part);
     } else if (mappable_ == nullptr && is_filter() && below != nullptr) {
       co_await below->read(offset, part);
@@ -96,8 +96,11 @@ task<extent> node::map(byte_range range) {
 // Parts that lie apart are read side by side. Their places stay theirs until this request ends
 // (request_list::oldest), so that it does not matter which is read first.
 task<void> node::read_mapped(u64 offset, std::span<std::byte> bytes) {
+  const bool tells = type_->kind == driver_kind::format && tells_primary();
   // Not a coroutine: the usual case takes no frame of its own.
-  const auto read_part = [this](const extent& e, u64 at, std::span<std::byte> part) {
+  const auto read_part = [this, tells](const extent& e, u64 at, std::span<std::byte> part) {
+    if (tells) [[unlikely]]
+      return read_told(e, at, part);
     if (e.kind == extent_kind::data)
       return e.where->read(e.offset, part);
     return e.kind == extent_kind::encoded ? readable_->read(at, part) : read_backing(at, part);

@@ -198,6 +198,10 @@ task<void> wait_until_idle(const unsigned& in_flight, wait_queue& idle) {
 } // namespace
 
 task<void> root::release() {
+  if (in_flight_ > 0 && edge_ != nullptr) {
+    const breakpoints_off passing(top());
+    co_await shielded(wait_until_idle(in_flight_, idle_));
+  }
   co_await shielded(wait_until_idle(in_flight_, idle_));
   if (edge_ == nullptr)
     co_return;
@@ -273,6 +277,8 @@ task<std::unique_ptr<graph::drained>> graph::drain(std::vector<node*> nodes,
       home_.log(), [&] { return names_of(nodes); }, held.size(),
       [&] { return count_in_flight(held); });
   auto made = std::make_unique<drained>(*this, std::move(held), std::move(told));
+  for (const root* r : made->roots_)
+    made->passing_.emplace_back(r->top());
   for (root* r : made->roots_)
     co_await shielded(wait_until_idle(r->in_flight_, r->idle_));
   for (root* r : made->roots_) {
@@ -316,6 +322,7 @@ task<void> graph::drained::release() {
     if (--n->drains_ == 0 && n->is_active() && n->quiescable_ != nullptr)
       n->quiescable_->end_drain();
   graph_->drains_.remove(this);
+  passing_.clear();
   is_released_ = true;
   for (root* r : roots_) {
     if (--r->quiesced_ == 0) {

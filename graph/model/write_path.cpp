@@ -141,18 +141,46 @@ task<void> node::write_merged(write_piece what) {
   const buffer bounce = owner_->home().buffers().allocate(blocks.length);
   const u64 head = range.offset - blocks.offset;
   const u64 tail = blocks.end() - range.end();
-  if (head != 0 && tail != 0 && blocks.length <= 2 * unit) {
-    co_await read_aligned(blocks.offset, bounce.bytes());
-  } else {
-    if (head != 0 || blocks.length == unit)
-      co_await read_aligned(blocks.offset, bounce.bytes().first(unit));
-    if (tail != 0 && blocks.length > unit)
-      co_await read_aligned(blocks.end() - unit, bounce.bytes().last(unit));
-  }
+  co_await read_around({blocks, head != 0, tail != 0}, bounce.bytes());
   std::memcpy(bounce.data() + head, what.bytes.data(), what.bytes.size());
   co_await write_aligned({what.request, blocks.offset, bounce.bytes(), what.flags});
   // Not to be interrupted: the padding would stay.
   co_await shielded(cut_padding(blocks.end(), range.end()));
+}
+
+// The first block, the last, or both at once where nothing lies between.
+task<void> node::read_around(merged_block what, std::span<std::byte> into) {
+  using enum debug_event;
+  const u64 unit = limits_.request_alignment;
+  const bool is_one_read =
+      what.has_head && what.has_tail ? what.blocks.length <= 2 * unit : what.blocks.length == unit;
+  if (is_one_read) {
+    if (debuggable_ != nullptr && what.has_head)
+      co_await debuggable_->happened(pwritev_rmw_head);
+    if (debuggable_ != nullptr && what.has_tail)
+      co_await debuggable_->happened(pwritev_rmw_tail);
+    co_await read_aligned(what.blocks.offset, into);
+    if (debuggable_ != nullptr && what.has_head)
+      co_await debuggable_->happened(pwritev_rmw_after_head);
+    if (debuggable_ != nullptr && what.has_tail)
+      co_await debuggable_->happened(pwritev_rmw_after_tail);
+    co_return;
+  }
+  if (what.has_head)
+    co_await read_end({what.blocks.offset, unit}, pwritev_rmw_head, pwritev_rmw_after_head,
+                      into.first(unit));
+  if (what.has_tail)
+    co_await read_end({what.blocks.end() - unit, unit}, pwritev_rmw_tail, pwritev_rmw_after_tail,
+                      into.last(unit));
+}
+
+task<void> node::read_end(byte_range block, debug_event before, debug_event after,
+                          std::span<std::byte> into) {
+  if (debuggable_ != nullptr)
+    co_await debuggable_->happened(before);
+  co_await read_aligned(block.offset, into);
+  if (debuggable_ != nullptr)
+    co_await debuggable_->happened(after);
 }
 
 // A file whose length is no multiple of the alignment (O_DIRECT) has grown by the padding. Nobody
@@ -164,8 +192,13 @@ task<void> node::cut_padding(u64 padded_end, u64 wanted_end) {
   co_await resizable_->truncate(end, {});
 }
 
-// Durable pieces are durable each, or all of them are flushed after the last.
+// Not a coroutine: the usual case takes no frame of its own.
 task<void> node::write_aligned(write_piece what) {
+  return debuggable_ == nullptr ? write_pieces(what) : write_told(what);
+}
+
+// Durable pieces are durable each, or all of them are flushed after the last.
+task<void> node::write_pieces(write_piece what) {
   const write_flags supported = writable_ != nullptr ? writable_->supported_write_flags()
                                                      : write_flag::durable | write_flag::unchanged;
   const bool needs_flush = (what.flags & ~supported & write_flag::durable) != 0;

@@ -70,8 +70,13 @@ task<void> node::zero_untracked(tracked_request& request, byte_range range, writ
     co_await flush_writes();
 }
 
-// A run of whole blocks: split so that the driver gets pieces on its zero alignment where possible.
+// Not a coroutine: the usual case takes no frame of its own.
 task<void> node::zero_blocks(zero_piece what) {
+  return debuggable_ == nullptr ? zero_pieces(what) : zero_told(what);
+}
+
+// A run of whole blocks: split so that the driver gets pieces on its zero alignment where possible.
+task<void> node::zero_pieces(zero_piece what) {
   if (zeroable_ == nullptr) {
     const edge* below = is_filter() ? filtered_child() : nullptr;
     requests_.enter_driver(what.request);
@@ -82,7 +87,7 @@ task<void> node::zero_blocks(zero_piece what) {
     }
     co_return;
   }
-  const piece_rule rule = zero_pieces(limits_);
+  const piece_rule rule = bgfs::zero_pieces(limits_);
   byte_range left = what.range;
   while (!left.is_empty()) {
     const byte_range piece{left.offset, rule.length_of_first(left)};

@@ -22,6 +22,8 @@ cluster_allocator::cluster_allocator(host_file& file, metadata_store& store, hea
 task<void> cluster_allocator::load_table() {
   const geometry& g = header_.g;
   std::vector<std::byte> bytes(u64{header_.refcount_table_clusters} << g.cluster_bits);
+  if (file_.tells())
+    co_await file_.tell(debug_event::reftable_load);
   co_await file_.read_structure(header_.refcount_table, bytes, "the refcount table");
   table_.resize(bytes.size() / 8);
   for (u64 i = 0; i < table_.size(); i++) {
@@ -103,6 +105,8 @@ task<bool> cluster_allocator::ensure_blocks(cluster_run run) {
 }
 
 task<void> cluster_allocator::create_block(u64 block, u64 cluster) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::refblock_alloc);
   const bool is_own = cluster / entries() == block;
   co_await file_.check_room((cluster + 1) << header_.g.cluster_bits);
   if (!is_own)
@@ -126,6 +130,10 @@ task<void> cluster_allocator::write_block(u64 block, u64 cluster, bool is_own, b
   if (is_own)
     store_refcount(bytes, g.refcount_order, cluster % entries(), 1);
   store_.forget({at.value, g.cluster()});
+  if (file_.tells()) {
+    co_await file_.tell(debug_event::refblock_alloc_write);
+    co_await file_.tell(debug_event::refblock_update_part); // as of every block
+  }
   co_await file_.write_structure(at, bytes, metadata_kind::refcount_block);
   if (!is_own)
     co_await store_.write_refcounts();
@@ -135,6 +143,8 @@ task<void> cluster_allocator::write_block(u64 block, u64 cluster, bool is_own, b
   co_await file_.flush();
   std::array<std::byte, 8> entry;
   store(std::span<std::byte>(entry), be64(at.value));
+  if (file_.tells())
+    co_await file_.tell(debug_event::refblock_alloc_hookup);
   is_unknown = true;
   co_await file_.write_structure(header_.refcount_table + block * 8, entry,
                                  metadata_kind::refcount_table);
@@ -147,6 +157,8 @@ task<void> cluster_allocator::write_block(u64 block, u64 cluster, bool is_own, b
 // R7. The new table lies behind everything the old one could describe, together with the blocks
 // that describe that place.
 task<void> cluster_allocator::grow_table(u64 entries_least) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::reftable_grow);
   const geometry& g = header_.g;
   const u64 first = table_.size() * entries();
   const u64 per_cluster = g.cluster() / 8;
@@ -184,7 +196,11 @@ task<void> cluster_allocator::grow_table(u64 entries_least) {
     store(std::span(table_bytes), be64(table[i]), i * 8);
   const byte_range blocks_range{blocks_at.value, bytes.size()};
   store_.forget({blocks_at.value, bytes.size() + table_bytes.size()});
+  if (file_.tells())
+    co_await file_.tell(debug_event::refblock_alloc_write_blocks);
   co_await file_.write_structure(blocks_at, bytes, metadata_kind::refcount_block);
+  if (file_.tells())
+    co_await file_.tell(debug_event::refblock_alloc_write_table);
   co_await file_.write_structure(table_at, table_bytes, metadata_kind::refcount_table);
   // If we stop here, the old table is in force and does not know of the new one.
   co_await file_.flush();
@@ -197,6 +213,8 @@ task<void> cluster_allocator::grow_table(u64 entries_least) {
                                             header_.refcount_table_clusters};
   std::array<std::byte, sizeof before> old_field;
   store(std::span<std::byte>(old_field), before);
+  if (file_.tells())
+    co_await file_.tell(debug_event::refblock_alloc_switch_table);
   // If we stop at this, either table is in force, and both describe all that is used.
   co_await file_.write_location(header_at::refcount_table_offset, field, old_field);
   const cluster_run old{header_.refcount_table.value >> g.cluster_bits,
@@ -244,6 +262,8 @@ task<new_clusters> cluster_allocator::take(u64 from, u64 least, u64 most) {
 }
 
 task<new_clusters> cluster_allocator::allocate(u64 wanted) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::cluster_alloc);
   const cluster_run first = co_await find_free(first_free_, 1, 1);
   first_free_ = first.first;
   new_clusters taken = co_await take(first_free_, 1, wanted);
@@ -251,11 +271,15 @@ task<new_clusters> cluster_allocator::allocate(u64 wanted) {
 }
 
 task<new_clusters> cluster_allocator::allocate_exactly(u64 count) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::cluster_alloc);
   new_clusters taken = co_await take(first_free_, count, count);
   co_return taken;
 }
 
 task<new_clusters> cluster_allocator::allocate_at_end(u64 count) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::cluster_alloc);
   new_clusters taken = co_await take(fresh_from_, count, count);
   co_return taken;
 }
@@ -271,6 +295,8 @@ task<u64> cluster_allocator::packed_room() {
 }
 
 task<byte_range> cluster_allocator::allocate_packed(u64 length) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::cluster_alloc_bytes);
   const geometry& g = header_.g;
   const u64 room = co_await packed_room();
   byte_range place{packed_at_, length};
@@ -359,6 +385,8 @@ task<void> cluster_allocator::add_references(cluster_run run, u64& added) {
 }
 
 task<void> cluster_allocator::free_unlinked(cluster_run run) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::cluster_free);
   // Nothing on the disk or in memory refers to it, so there is nothing to wait for.
   freed entry{run, 0, free_reason::other, false};
   std::vector<cluster_run> unused;
@@ -470,6 +498,8 @@ void join_runs(std::vector<cluster_run>& runs) {
 // What is freed together often lay together, if not in the order in which it was freed: the host is
 // asked once for each run of it.
 task<void> cluster_allocator::apply_frees() {
+  if (file_.tells() && has_ready_frees())
+    co_await file_.tell(debug_event::cluster_free);
   const u64 oldest = file_.oldest_request();
   std::vector<cluster_run> emptied;
   std::vector<cluster_run> emptied_data;

@@ -86,6 +86,10 @@ public:
     return has_data_file() ? *options_.data_file : *options_.file;
   }
   [[nodiscard]] node* self() const { return options_.self; }
+  // Tells whoever injects faults below (debug_event.h) of an instant. As a rule nobody does, which
+  // `tells` finds out with one look.
+  [[nodiscard]] bool tells() const { return options_.file->child().listener() != nullptr; }
+  task<void> tell(debug_event event) const { return options_.file->child().tell(event); }
   // Reads tagged by this node's requests; see request_list::newest.
   [[nodiscard]] u64 newest_request() const;
   [[nodiscard]] u64 oldest_request() const;

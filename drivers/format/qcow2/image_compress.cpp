@@ -203,6 +203,8 @@ task<void> image::write_streams(packed_streams streams, std::span<const byte_ran
     byte_range together = places[i++];
     while (i < places.size() && places[i].offset == together.end())
       together.length += places[i++].length;
+    if (file_.tells())
+      co_await file_.tell(debug_event::write_compressed);
     co_await file_.write_data(host_offset(together.offset), streams.bytes.first(together.length));
     streams.bytes = streams.bytes.subspan(together.length);
   }
@@ -210,6 +212,8 @@ task<void> image::write_streams(packed_streams streams, std::span<const byte_ran
 
 // As link_plan.
 task<void> image::link_streams(guest_offset at, std::span<const byte_range> places) {
+  if (file_.tells())
+    co_await file_.tell(debug_event::l2_update_compressed);
   const host_offset slice_at = slice_of(at);
   const std::span<std::byte> slice = co_await store_->load_l2(slice_at, metadata_lock::held);
   const u64 index = index_in_slice(at);

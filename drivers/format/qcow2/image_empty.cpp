@@ -31,10 +31,14 @@ task<void> image::empty_at_once() {
   const cluster_run former_place = clusters_of(g(), {header_.l1.value, former.size() * 8});
   reference_walk check{.step = walk_step::check_dropping, .whose = "the disk"};
   co_await walk_references(former, check);
+  if (file_.tells())
+    co_await file_.tell(debug_event::empty_image_prepare);
   const cluster_run place = co_await place_for(former.size() * 8);
   snapshot nothing;
   nothing.disk_length = header_.disk_length;
   reference_walk adding{.step = walk_step::add, .whose = "the empty disk"};
+  if (file_.tells())
+    co_await file_.tell(debug_event::l1_update);
   result<> switched =
       co_await as_result(switch_disk(nothing, std::vector<u64>(former.size()), place, adding));
   if (!switched) {

@@ -267,6 +267,8 @@ task<void> image::read_guest(disk_state disk, guest_offset at, std::span<std::by
     const auto part = bytes.first(std::min<u64>(run.length, bytes.size()));
     switch (run.kind) {
     case subcluster_kind::normal:
+      if (file_.tells())
+        co_await file_.tell(debug_event::read_aio);
       co_await read_stored(at, run.host, part);
       break;
     case subcluster_kind::zero:
@@ -306,8 +308,11 @@ task<void> image::read_backing(guest_offset at, std::span<std::byte> bytes) {
   const u64 below = backing_length();
   const u64 inside = at.value >= below ? 0 : std::min<u64>(bytes.size(), below - at.value);
   std::memset(bytes.data() + inside, 0, bytes.size() - inside);
-  if (inside > 0)
-    co_await backing_->read(at.value, bytes.first(inside));
+  if (inside == 0)
+    co_return;
+  if (file_.tells())
+    co_await file_.tell(debug_event::read_backing_aio);
+  co_await backing_->read(at.value, bytes.first(inside));
 }
 
 task<void> image::read_compressed(l2_entry entry, u64 within, std::span<std::byte> bytes) {
@@ -335,6 +340,8 @@ task<void> image::inflate(l2_entry entry, std::span<std::byte> cluster) {
                   file_.length());
   // At most two clusters (spec: the count of sectors has cluster_bits - 8 bits).
   const buffer stream = home_->buffers().allocate(host.length);
+  if (file_.tells())
+    co_await file_.tell(debug_event::read_compressed);
   co_await file_.read_data(host_offset(host.offset), stream.bytes());
   const compression_type type = header_.compression;
   result<> done = co_await offload([&] { return decompress(type, stream.bytes(), cluster); });

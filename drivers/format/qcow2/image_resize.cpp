@@ -83,10 +83,14 @@ task<void> image::grow_l1(u64 entries) {
   for (u64 i = 0; i < l1_.size(); i++)
     store(std::span(bytes), be64(l1_[i]), i * 8);
   const cluster_run old = clusters_of(g(), {header_.l1.value, l1_.size() * 8});
+  if (file_.tells())
+    co_await file_.tell(debug_event::l1_grow_alloc_table);
   const new_clusters place =
       co_await allocator_->allocate_exactly(divide_up(bytes.size(), g().cluster()));
   const host_offset at = place.run.offset(g());
   store_->forget(place.run.bytes(g()));
+  if (file_.tells())
+    co_await file_.tell(debug_event::l1_grow_write_table);
   co_await file_.write_structure(at, bytes, metadata_kind::active_l1);
   co_await store_->write_refcounts();
   // If we stop here, the old table is in force and the new one leaks.
@@ -99,6 +103,8 @@ task<void> image::grow_l1(u64 entries) {
   const l1_location_wire before{static_cast<u32>(l1_.size()), header_.l1.value};
   std::array<std::byte, sizeof before> old_field;
   store(std::span<std::byte>(old_field), before);
+  if (file_.tells())
+    co_await file_.tell(debug_event::l1_grow_activate_table);
   co_await file_.write_location(header_at::l1_entries, field, old_field);
   file_.overlaps().remove(metadata_kind::active_l1, {header_.l1.value, l1_.size() * 8});
   file_.overlaps().add(metadata_kind::active_l1, {at.value, size * 8});
@@ -186,6 +192,8 @@ task<void> image::shrink(u64 length) {
 // R6: the L1 entries are gone from the disk before the tables are freed (Q6).
 task<void> image::drop_l2_tables(u64 first_kept) {
   co_await store_->write_tables(!is_lazy_);
+  if (file_.tells())
+    co_await file_.tell(debug_event::l1_shrink_write_table);
   for (u64 i = first_kept; i < l1_.size(); i++) {
     const u64 table = l1_[i] & entry_offset_mask;
     if (l1_[i] == 0)
@@ -197,6 +205,8 @@ task<void> image::drop_l2_tables(u64 first_kept) {
     file_.overlaps().remove(metadata_kind::active_l2, {table, g().cluster()});
     allocator_->free_later({table >> g().cluster_bits, 1}, free_reason::resize);
   }
+  if (file_.tells()) // the refcounts are lowered by what comes next
+    co_await file_.tell(debug_event::l1_shrink_free_l2_clusters);
 }
 
 // Best effort: the file may stay longer than it needs to be.

@@ -14,7 +14,9 @@ u64 image::vmstate_offset(u64 disk_length) const {
 }
 
 task<void> image::read_vmstate(u64 position, std::span<std::byte> bytes) {
-  return read_vmstate_of(live(), position, bytes);
+  if (file_.tells())
+    co_await file_.tell(debug_event::vmstate_load);
+  co_await read_vmstate_of(live(), position, bytes);
 }
 
 // No backing file has any of it. Of an encrypted image whole sectors are read.
@@ -51,6 +53,8 @@ task<void> image::write_vmstate(u64 position, std::span<const std::byte> bytes) 
                   "the state of a machine up to {:#x} does not fit behind a disk of {:#x} bytes: "
                   "the L1 table would have {} entries, more than {}",
                   position + bytes.size(), header_.disk_length, entries, l1_bytes_max / 8);
+  if (file_.tells())
+    co_await file_.tell(debug_event::vmstate_save);
   co_await shielded(make_vmstate_room(entries));
   while (!bytes.empty()) {
     const u64 length = std::min<u64>(bytes.size(), g().cluster() - position % g().cluster());
@@ -71,7 +75,7 @@ task<void> image::write_vmstate_cluster(u64 position, std::span<const std::byte>
   const u64 first = align_down(position, g().cluster());
   const buffer whole = home_->buffers().allocate(g().cluster());
   if (bytes.size() < g().cluster())
-    co_await read_vmstate(first, whole.bytes());
+    co_await read_vmstate_of(live(), first, whole.bytes());
   std::memcpy(whole.data() + (position - first), bytes.data(), bytes.size());
   const guest_offset at(vmstate_offset(header_.disk_length) + first);
   for (u64 done = 0; done < g().cluster();) {
@@ -79,6 +83,8 @@ task<void> image::write_vmstate_cluster(u64 position, std::span<const std::byte>
     const std::optional<guest_run> run = lookup(at + done, rest.size(), split_at::kind_and_copied);
     if (run && run->kind == subcluster_kind::normal && run->is_copied) {
       const u64 length = std::min<u64>(run->length, rest.size());
+      if (file_.tells())
+        co_await file_.tell(debug_event::write_aio);
       co_await write_stored(at + done, run->host, rest.first(length));
       done += length;
     } else {

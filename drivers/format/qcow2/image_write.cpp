@@ -58,6 +58,8 @@ task<void> image::write_guest(guest_offset at, write_content data) {
       // In place. Should the cluster be freed while we write, nobody gets it before we have ended
       // (Q6), because the node's request that we serve is still on its list.
       const u64 length = std::min<u64>(run->length, data.size());
+      if (file_.tells()) [[unlikely]]
+        co_await file_.tell(debug_event::write_aio);
       co_await write_stored(at, run->host, data.first(length));
       at += length;
       data = data.from(length);
@@ -105,6 +107,8 @@ task<void> image::link_then_write(const write_plan& plan, async_mutex::guard loc
     co_await fail(std::move(linked).error());
   }
   lock.unlock();
+  if (file_.tells())
+    co_await file_.tell(debug_event::write_aio);
   // In place from here on: Q6 keeps the clusters for us should they be freed.
   const u64 within = plan.at.within(g().cluster());
   result<> written =
@@ -272,6 +276,8 @@ task<void> image::write_plan_data(const write_plan& plan) {
   if (needs_head)
     co_await write_edge(head, plan);
   const u64 base = align_down(plan.at.value, g().cluster());
+  if (file_.tells())
+    co_await file_.tell(debug_event::write_aio);
   co_await write_stored(plan.at, plan.clusters.offset(g()) + (plan.at.value - base), plan.data);
   if (needs_tail)
     co_await write_edge(tail, plan);
@@ -282,11 +288,17 @@ task<void> image::write_edge(byte_range guest, const write_plan& plan) {
   host_offset to = plan.clusters.offset(g()) + (guest.offset - base);
   const bool zero = co_await reads_as_zero(guest);
   if (zero) {
+    if (file_.tells())
+      co_await file_.tell(debug_event::cluster_alloc_space);
     co_await write_stored_zeroes(guest_offset(guest.offset), to, guest.length);
     co_return;
   }
   const buffer copy = home_->buffers().allocate(guest.length); // at most a cluster
+  if (file_.tells())
+    co_await file_.tell(debug_event::cow_read);
   co_await read_guest(guest_offset(guest.offset), copy.bytes());
+  if (file_.tells())
+    co_await file_.tell(debug_event::cow_write);
   co_await write_stored(guest_offset(guest.offset), to, copy.bytes());
 }
 
@@ -296,6 +308,10 @@ task<void> image::write_merged(const write_plan& plan) {
   const u64 before = plan.at.value - plan.written.offset;
   co_await read_around(plan, whole.bytes());
   std::memcpy(whole.data() + before, plan.data.bytes().data(), plan.data.size());
+  if (file_.tells()) { // one write for both
+    co_await file_.tell(debug_event::write_aio);
+    co_await file_.tell(debug_event::cow_write);
+  }
   co_await write_stored(guest_offset(plan.written.offset),
                         plan.clusters.offset(g()) + (plan.written.offset - base), whole.bytes());
 }
@@ -305,6 +321,8 @@ task<void> image::write_merged(const write_plan& plan) {
 task<void> image::read_around(const write_plan& plan, std::span<std::byte> whole) {
   const u64 before = plan.at.value - plan.written.offset;
   const u64 after = before + plan.data.size();
+  if (file_.tells())
+    co_await file_.tell(debug_event::cow_read);
   if (before > 0 && after < whole.size() && plan.data.size() <= whole.size() / 2) {
     const result<> read = co_await as_result(read_guest(guest_offset(plan.written.offset), whole));
     if (read)
@@ -312,6 +330,8 @@ task<void> image::read_around(const write_plan& plan, std::span<std::byte> whole
   }
   if (before > 0)
     co_await read_guest(guest_offset(plan.written.offset), whole.first(before));
+  if (before > 0 && after < whole.size() && file_.tells())
+    co_await file_.tell(debug_event::cow_read);
   if (after < whole.size())
     co_await read_guest(plan.at + plan.data.size(), whole.subspan(after));
 }
@@ -400,6 +420,8 @@ task<std::vector<std::byte>> image::copy_l2(host_offset table) {
   std::vector<std::byte> bytes(g().cluster());
   if (table.value == 0)
     co_return bytes;
+  if (file_.tells())
+    co_await file_.tell(debug_event::l2_alloc_cow_read);
   const u64 step = store_->slice_bytes();
   for (u64 at = 0; at < bytes.size(); at += step) {
     const std::span<const std::byte> slice =
@@ -413,12 +435,18 @@ task<void> image::install_l2(u64 l1_index, new_clusters place, std::vector<std::
                              bool& is_unknown) {
   const host_offset at = place.run.offset(g());
   store_->forget(place.run.bytes(g()));
+  if (file_.tells()) {
+    co_await file_.tell(debug_event::l2_alloc_write);
+    co_await file_.tell(debug_event::l2_update); // as of every table
+  }
   co_await file_.write_structure(at, bytes, metadata_kind::active_l2);
   if (!is_lazy_)
     co_await store_->write_refcounts();
   // If we stop here, the cluster holds a table that nothing refers to. After the flush it is there
   // and counted, and the L1 entry may refer to it.
   co_await store_->flush_file();
+  if (file_.tells())
+    co_await file_.tell(debug_event::l1_update);
   is_unknown = true;
   co_await write_l1_entry(l1_index, at.value | entry_copied);
   is_unknown = false;

@@ -20,6 +20,14 @@ metadata_kinds kind_on_disk(table_kind kind) {
                                       : metadata_kind::refcount_block;
 }
 
+debug_event event_of_load(table_kind kind) {
+  return kind == table_kind::l2_slice ? debug_event::l2_load : debug_event::refblock_load;
+}
+
+debug_event event_of_update(table_kind kind) {
+  return kind == table_kind::l2_slice ? debug_event::l2_update : debug_event::refblock_update_part;
+}
+
 } // namespace
 
 metadata_store::metadata_store(host_file& file, std::unique_ptr<metadata_region> region)
@@ -67,11 +75,16 @@ task<std::span<std::byte>> metadata_store::load(table_cache& cache, host_offset 
   }
 }
 
+task<void> metadata_store::read_page(table_cache& cache, u32 page, host_offset at) {
+  if (file_.tells())
+    co_await file_.tell(event_of_load(cache.kind()));
+  co_await file_.read_structure(at, cache.bytes(page), to_string(cache.kind()));
+}
+
 // False if the part was forgotten while it was read.
 task<bool> metadata_store::fill(table_cache& cache, u32 page, host_offset at) {
   cache.bind(page, at, page_state::loading);
-  result<> read =
-      co_await as_result(file_.read_structure(at, cache.bytes(page), to_string(cache.kind())));
+  result<> read = co_await as_result(read_page(cache, page, at));
   load_ended_.wake_all();
   const bool is_kept = cache.is_bound(page, at);
   if (!is_kept) {
@@ -180,6 +193,8 @@ task<void> metadata_store::write_pages(table_cache& cache) {
 task<void> metadata_store::write_adjacent(table_cache& cache, std::vector<u32> pages) {
   const host_offset at = cache.place(pages.front());
   const metadata_kinds kind = kind_on_disk(cache.kind());
+  if (file_.tells())
+    co_await file_.tell(event_of_update(cache.kind()));
   if (pages.size() == 1) {
     co_await file_.write_structure(at, cache.bytes(pages.front()), kind);
   } else {

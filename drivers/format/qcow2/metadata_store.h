@@ -72,6 +72,7 @@ public:
 
 private:
   task<std::span<std::byte>> load(table_cache& cache, host_offset at, metadata_lock holds);
+  task<void> read_page(table_cache& cache, u32 page, host_offset at);
   task<bool> fill(table_cache& cache, u32 page, host_offset at);
   task<void> make_room(table_cache& cache, metadata_lock holds);
   task<void> write_pages(table_cache& cache);

@@ -106,6 +106,8 @@ task<refcount_table> cluster_allocator::write_wide(const wide_blocks& plan, unsi
   for (u64 i = 0; i < plan.indices.size(); i++) {
     const host_offset at = blocks_at + (i << g.cluster_bits);
     co_await fill_block(block, order, plan.indices[i]);
+    if (file_.tells())
+      co_await file_.tell(debug_event::refblock_update);
     co_await file_.write_structure(at, block, metadata_kind::refcount_block);
     next.set(plan.indices[i], at.value);
     if (progress)
@@ -113,6 +115,8 @@ task<refcount_table> cluster_allocator::write_wide(const wide_blocks& plan, unsi
   }
   std::vector<std::byte> bytes(plan.table_clusters << g.cluster_bits);
   next.for_each([&](u64 i, u64 at) { store(std::span(bytes), be64(at), i * 8); });
+  if (file_.tells())
+    co_await file_.tell(debug_event::reftable_update);
   co_await file_.write_structure(table_at, bytes, metadata_kind::refcount_table);
   co_return next;
 }

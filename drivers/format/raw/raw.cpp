@@ -99,7 +99,9 @@ public:
   void abort_reopen() noexcept override { next_.reset(); }
 
   task<void> write(u64 offset, std::span<const std::byte> bytes, write_flags flags) override {
-    return below_.write(window_.offset + offset, bytes, flags);
+    return below_.child().listener() == nullptr
+               ? below_.write(window_.offset + offset, bytes, flags)
+               : write_told(window_.offset + offset, bytes, flags);
   }
   [[nodiscard]] write_flags supported_write_flags() const override {
     return write_flag::durable | write_flag::unchanged;
@@ -129,6 +131,10 @@ public:
   }
 
 private:
+  task<void> write_told(u64 at, std::span<const std::byte> bytes, write_flags flags) {
+    co_await below_.child().tell(debug_event::write_aio);
+    co_await below_.write(at, bytes, flags);
+  }
   // Permissions are planned for what comes after a reopen.
   [[nodiscard]] const window& coming() const { return next_ ? *next_ : window_; }
   [[nodiscard]] extent at(byte_range range) const {
