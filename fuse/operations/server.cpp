@@ -88,6 +88,7 @@ task<void> server::run() {
   event taken;
   spawn(*here.home, stoppable(take_all()), &stopping_, [&taken](result<>) { taken.set(); });
   co_await shielded(taken.wait());
+  mount_.jobs.stop(); // nobody can look at them any more, and who waits for them is answered
   // What waits for a lock or for the end of a drain is answered before the images are closed.
   while (running_ > 0 || by_lease_.running() > 0)
     co_await idle_.wait();

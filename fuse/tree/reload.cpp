@@ -160,6 +160,22 @@ result<> check_no_points(const mount_state& mount) {
   return {};
 }
 
+std::unexpected<error> in_the_way(const job& which) {
+  return fail(error_kind::busy, "job '{}' works on what would be changed; {}", which.id(),
+              how_to_end(which));
+}
+
+// Of roots that change there are no nodes in the edit, if those stay as they are.
+result<> check_jobs(const mount_state& mount, const reload_plan& plan, std::vector<node*> touched) {
+  for (const root_difference& d : plan.roots)
+    if (const exported_root* const root = mount.find_root(d.name);
+        root != nullptr && root->attached() != nullptr && d.fate != root_fate::kept)
+      touched.push_back(&root->attached()->top());
+  if (const job* const which = mount.jobs.in_the_way_of(touched))
+    return in_the_way(*which);
+  return {};
+}
+
 // The nodes of the mount that an edit changes or leads to.
 class touched_nodes {
 public:
@@ -227,6 +243,8 @@ public:
     const auto alone = co_await mount_.looking.lock();
     const auto no_opening = co_await mount_.opening.lock();
     co_await check_no_points(mount_);
+    if (const job* const which = mount_.jobs.on_another_loop(mount_.home))
+      co_await in_the_way(*which);
     for (const root_pointer& r : mount_.roots)
       co_await r->beside().close_unused_locked();
     if (!request_.is_forced)
@@ -255,6 +273,7 @@ private:
     for (const export_spec& e : next.exports())
       (void)co_await mount_.graph_of(e.iothread);
     co_await make_plan({});
+    co_await check_jobs(mount_, plan_.plan, touched_nodes(mount_, plan_.plan.edit).all());
     co_await check_passed_through(mount_, next, plan_.plan);
     co_await check_held_back(mount_, plan_.plan);
     co_await require_passable(mount_, next, plan_.plan, false);
@@ -533,8 +552,8 @@ namespace {
 task<reload_plan> plan_now(mount_state& mount, const graph_config& next) {
   const auto no_opening = co_await mount.opening.lock();
   const std::vector<live_root> roots = live_roots(mount);
-  reload_plan plan = co_await plan_reload(mount.graphs(), next, roots,
-                                          {.beside = roots_beside(mount, next)});
+  reload_plan plan =
+      co_await plan_reload(mount.graphs(), next, roots, {.beside = roots_beside(mount, next)});
   co_return plan;
 }
 } // namespace
@@ -552,6 +571,7 @@ task<void> change_state_locked(mount_state& mount, std::function<void(graph_stat
     const auto looking = co_await mount.looking.lock_shared();
     const graph_config now = co_await read_again(mount, mount.request.source, nullptr);
     const reload_plan plan = co_await plan_now(mount, now);
+    co_await check_jobs(mount, plan, touched_nodes(mount, plan.edit).all());
     if (!plan.changes_nothing())
       co_await fail(error_kind::busy,
                     "'{}' was edited since it was read; reload it first, so that only one thing "
@@ -601,7 +621,9 @@ task<std::string> describe_reload(mount_state& mount) {
       break;
     }
   }
-  for (const result<>& ok : {check_openers(mount, next), check_passed_through(mount, next, plan)})
+  const std::vector<node*> touched = touched_nodes(mount, plan.edit).all();
+  for (const result<>& ok : {check_openers(mount, next), check_passed_through(mount, next, plan),
+                             check_jobs(mount, plan, touched)})
     if (!ok)
       text += fmt::format("would be refused: {}\n", ok.error().message());
   co_return text;
