@@ -93,7 +93,10 @@ result<> control_tree::set_attribute(const std::string& name, const std::string&
 result<> control_tree::command(const std::string& name, const std::string& text) const {
   if (is_attributes_)
     return set_attribute(name, text);
-  const owned_fd fd(::open(path(name).c_str(), O_RDWR | O_CLOEXEC));
+  owned_fd fd(::open(path(name).c_str(), O_RDWR | O_CLOEXEC));
+  const bool may_read = fd.is_open() || errno != EACCES;
+  if (!may_read) // what can only be written
+    fd = owned_fd(::open(path(name).c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd.is_open())
     return fail_errno(errno, "cannot open '{}'", path(name));
   ssize_t written = 0;
@@ -103,7 +106,7 @@ result<> control_tree::command(const std::string& name, const std::string& text)
   if (written >= 0)
     return {};
   const int os_error = errno;
-  return refused(os_error, name, sentence_of(fd.get()));
+  return refused(os_error, name, may_read ? sentence_of(fd.get()) : last_sentence(log_of(name)));
 }
 
 result<std::vector<std::string>> control_tree::list(const std::string& name) const {

@@ -56,6 +56,10 @@ result<> mount_client::command(const std::string& name, const std::string& text)
   return tree_.command(name_in_tree(name), text);
 }
 
+result<std::vector<std::string>> mount_client::list(const std::string& name) const {
+  return tree_.list(name_in_tree(name));
+}
+
 std::string mount_client::last_sentence(std::string_view verb) const {
   return tree_.last_sentence(name_in_tree(".bgfs/last-error"), verb);
 }

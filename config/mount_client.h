@@ -18,6 +18,8 @@ public:
   [[nodiscard]] result<std::string> read(const std::string& name) const;
   // Writes one command to a control file. The error is the sentence that the mount gives for it.
   [[nodiscard]] result<> command(const std::string& name, const std::string& text) const;
+  // The names in a directory, sorted.
+  [[nodiscard]] result<std::vector<std::string>> list(const std::string& name) const;
   // What the mount has said about this process last, "" if it said nothing.
   [[nodiscard]] std::string last_sentence(std::string_view verb) const;
   // For messages; of a mount of one file it cannot be opened.

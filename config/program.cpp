@@ -21,6 +21,7 @@ constexpr command command_table[] = {
     {"events", "print what happens in a mount", run_events},
     {"export", "add a root to a mounted graph for good, or remove one", run_export},
     {"point", "freeze a disk of a mount, or all of them, at one instant", run_point},
+    {"job", "list, pause, slow down or cancel the long work of a mount", run_job},
     {"flush", "make what was written to a root of a mount durable", run_flush},
     {"retry", "try again to open a root of a mount that failed", run_retry},
     {"backing", "give a node of a mount another backing node", run_backing},

@@ -11,11 +11,11 @@ namespace {
 // What read, write, open and their like may be told. Others (EBADF, EFAULT, EAGAIN, ENOSYS, ...)
 // say something about our own calls, would be misread by the kernel, or make it stop asking.
 constexpr std::array passed_on = {
-    EPERM,     ENOENT,      EIO,     ENXIO,        E2BIG,        EACCES,       EBUSY,
-    EEXIST,    EXDEV,       ENODEV,  ENOTDIR,      EISDIR,       EINVAL,       ENOTTY,
-    ETXTBSY,   EFBIG,       ENOSPC,  EROFS,        ERANGE,       ENODATA,      EOPNOTSUPP,
-    ENOMEDIUM, EMEDIUMTYPE, EDQUOT,  ENAMETOOLONG, ESTALE,       ETIMEDOUT,    ENOTEMPTY,
-    ENOLCK,    EREMOTEIO,   EUCLEAN, EILSEQ,       ECONNREFUSED, EHOSTUNREACH, EINTR,
+    EPERM,        ENOENT,       EIO,       ENXIO,     E2BIG,      EACCES,    EBUSY,       EEXIST,
+    EXDEV,        ENODEV,       ENOTDIR,   EISDIR,    EINVAL,     ENOTTY,    ETXTBSY,     EFBIG,
+    ENOSPC,       EROFS,        ERANGE,    ENODATA,   EOPNOTSUPP, ENOMEDIUM, EMEDIUMTYPE, EDQUOT,
+    ENAMETOOLONG, ESTALE,       ETIMEDOUT, ENOTEMPTY, ENOLCK,     EREMOTEIO, EUCLEAN,     EILSEQ,
+    ECONNREFUSED, EHOSTUNREACH, EINTR,     ECANCELED,
 };
 
 int errno_of(error_kind kind) {

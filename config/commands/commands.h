@@ -49,6 +49,7 @@ int run_state(const command_call& call);
 int run_wait(const command_call& call);
 int run_export(const command_call& call);
 int run_point(const command_call& call);
+int run_job(const command_call& call);
 int run_flush(const command_call& call);
 int run_retry(const command_call& call);
 int run_backing(const command_call& call);

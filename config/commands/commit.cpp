@@ -112,13 +112,14 @@ int run_commit(const command_call& call) {
   if (!take_image(call, parsed.operands, a.image))
     return 1;
   if (const auto served = find_mounted_root(a.image)) {
-    if (!a.base.empty() || a.keeps_content || a.bytes_per_second != 0) {
-      complain(call, fmt::format("-b, -d and -r are not for '{}', which is mounted: its content "
-                                 "goes to the next layer down, at once",
-                                 a.image.name));
+    if (!a.base.empty() || a.keeps_content) {
+      complain(call,
+               fmt::format("-b and -d are not for '{}', which is mounted: its content goes to "
+                           "the next layer down, and it is empty afterwards",
+                           a.image.name));
       return 1;
     }
-    return commit_over_mount(call, *served, a.is_quiet);
+    return commit_over_mount(call, *served, a.bytes_per_second, a.is_quiet);
   }
   a.image.is_writable = true;
   a.session.ends_in_order = true;

@@ -297,10 +297,13 @@ int check_over_mount(const command_call& call, const result<mounted_root>& root,
 
 // --- commit ------------------------------------------------------------------------------------
 
-int commit_over_mount(const command_call& call, const result<mounted_root>& root, bool is_quiet) {
+int commit_over_mount(const command_call& call, const result<mounted_root>& root,
+                      u64 bytes_per_second, bool is_quiet) {
   if (!root)
     return refuse(call, root.error());
-  const result<> done = root->control().command("ctl", "commit");
+  const std::string speed =
+      bytes_per_second == 0 ? std::string() : fmt::format(" speed={}", bytes_per_second);
+  const result<> done = root->control().command("ctl", "commit" + speed);
   if (!done)
     return refuse(call, done.error());
   if (!is_quiet)

@@ -64,6 +64,8 @@ struct mounted_check_request {
 int check_over_mount(const command_call& call, const result<mounted_root>& root,
                      const mounted_check_request& wanted);
 
-int commit_over_mount(const command_call& call, const result<mounted_root>& root, bool is_quiet);
+// `bytes_per_second` 0: as fast as it goes.
+int commit_over_mount(const command_call& call, const result<mounted_root>& root,
+                      u64 bytes_per_second, bool is_quiet);
 
 } // namespace bgfs

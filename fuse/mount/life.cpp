@@ -232,6 +232,7 @@ void mount_life::closing_failed(const error& e) {
 }
 
 task<bool> mount_life::close_roots() {
+  co_await mount_.jobs.end();
   (void)co_await as_result(mount_.closing.join()); // each has logged what went wrong
   for (const auto& root : mount_.roots) {
     const result<> closed = co_await as_result(root->close());

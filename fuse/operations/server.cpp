@@ -91,6 +91,7 @@ task<void> server::run() {
   co_await shielded(taken.wait());
   // Nobody can resume what a breakpoint keeps any more.
   const std::vector<breakpoints_off> passing = co_await let_requests_pass(mount_.roots);
+  mount_.jobs.stop(); // nobody can look at them any more, and who waits for them is answered
   // What waits for a lock or for the end of a drain is answered before the images are closed.
   while (running_ > 0 || by_lease_.running() > 0)
     co_await idle_.wait();

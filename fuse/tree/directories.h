@@ -29,6 +29,7 @@ make_group_points_directory(mount_state& mount); // .bgfs/points
 [[nodiscard]] std::unique_ptr<inode> make_nodes_directory(mount_state& mount, exported_root& root);
 
 // In .bgfs.
+[[nodiscard]] std::unique_ptr<inode> make_jobs_directory(mount_state& mount);
 [[nodiscard]] std::unique_ptr<inode> make_group_snapshots_directory(mount_state& mount);
 // partitions/ of the disk that `whole` shows, which is of that root.
 [[nodiscard]] std::unique_ptr<inode> make_partitions_directory(mount_state& mount,

@@ -287,11 +287,25 @@ task<void> freeze_for_merging(mount_state& mount, const std::vector<root_pointer
     });
 }
 
+task<void> merge(mount_state& mount, const root_pointer& root) {
+  if (!has_overlays_to_merge(mount))
+    co_return;
+  const job_pointer begun = co_await mount.jobs.start(
+      {.what = {.id = "merge-" + root->name(),
+                .type = "merge",
+                .has_pause_points = true,
+                .when_cancelled = "it goes on when the next snapshot is deleted",
+                .has_audience = true},
+       .root = root},
+      [&mount](job& control) { return merge_overlays(mount, control); });
+  co_await mount.jobs.list().await_or_cancel(begun);
+}
+
 task<void> merge_quietly(mount_state& mount, const std::vector<root_pointer>& roots,
                          const std::vector<external_snapshot>& gone) {
   result<> merged = co_await as_result(freeze_for_merging(mount, roots, gone));
   if (merged)
-    merged = co_await as_result(merge_overlays(mount));
+    merged = co_await as_result(merge(mount, roots.front()));
   if (merged)
     co_return;
   merged.error().add_context("the snapshot is deleted, and its space not given back yet");

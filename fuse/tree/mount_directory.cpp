@@ -31,6 +31,7 @@ namespace {
 
 constexpr std::string_view service_name = ".bgfs";
 constexpr std::string_view control_suffix = ".d";
+constexpr std::string_view jobs_name = "jobs";
 constexpr std::string_view snapshots_name = "snapshots";
 constexpr std::string_view points_name = "points";
 
@@ -133,12 +134,15 @@ public:
 
   task<attributes> describe() override { co_return directory_attributes(mount_, nullptr); }
   task<std::vector<directory_entry>> list() override {
-    std::vector<directory_entry> entries = {{std::string(points_name), S_IFDIR},
+    std::vector<directory_entry> entries = {{std::string(jobs_name), S_IFDIR},
+                                            {std::string(points_name), S_IFDIR},
                                             {std::string(snapshots_name), S_IFDIR}};
     list_views(views_of_mount(), entries);
     co_return entries;
   }
   task<std::unique_ptr<inode>> find(std::string name) override {
+    if (name == jobs_name)
+      co_return make_jobs_directory(mount_);
     if (name == points_name)
       co_return make_group_points_directory(mount_);
     if (name == snapshots_name)

@@ -22,8 +22,8 @@ std::timespec now() {
 mount_state::mount_state(loop& on, mount_request r, std::string absolute_directory,
                          const registry& drivers)
     : home(on), request(std::move(r)), directory(std::move(absolute_directory)), places(directory),
-      tracing(log_lines), nodes(on, drivers, nullptr), closing(on), owner(geteuid()),
-      group(getegid()), started(now()) {
+      tracing(log_lines), nodes(on, drivers, nullptr), closing(on), jobs(on, events),
+      owner(geteuid()), group(getegid()), started(now()) {
   tracing.set_level(trace_level::warn);
   home.set_log(tracing);
   nodes.set_events(&events);

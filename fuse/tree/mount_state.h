@@ -11,6 +11,7 @@
 #include "fuse/tree/exported_root.h"
 #include "fuse/tree/lister_ledger.h"
 #include "fuse/tree/log_ring.h"
+#include "fuse/tree/mount_jobs.h"
 #include "fuse/tree/parking.h"
 #include "fuse/tree/root_list.h"
 #include "graph/io/spawn.h"
@@ -48,6 +49,7 @@ struct mount_state {
   payload_budget payloads; // before the roots, which hold shares of it
   parking parked;
   root_list roots;
+  mount_jobs jobs; // of .bgfs/jobs
   // Told about a root that a reload has added, for what is done regularly.
   std::function<void(const root_pointer&)> root_added;
   // Told about one that was removed: the kernel's inodes of it mean nothing any more.

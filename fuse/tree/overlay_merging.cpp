@@ -86,10 +86,11 @@ private:
 
 // --- one step ----------------------------------------------------------------------------------
 
-task<void> copy_down(node& top, node& base) {
+task<void> copy_down(node& top, node& base, job& control) {
   co_await with(top.owner().attach("merging", top, {permission::consistent_read, permission::all}),
                 [&](root& over) {
-                  return commit_layers({.top = &over, .base = &base, .is_below_others = true});
+                  return commit_layers(
+                      {.top = &over, .base = &base, .is_below_others = true, .control = &control});
                 });
 }
 
@@ -102,7 +103,7 @@ result<> require_alone(const node& base, const node& over) {
   return {};
 }
 
-task<void> merge_bytes(mount_state& mount, const step& s) {
+task<void> merge_bytes(mount_state& mount, const step& s, job& control) {
   node* top = nullptr;
   node* base = nullptr;
   {
@@ -116,8 +117,13 @@ task<void> merge_bytes(mount_state& mount, const step& s) {
       co_await fail(error_kind::unsupported,
                     "'{}' is shorter than '{}', into which it cannot be merged", s.which.name,
                     s.into);
+    co_await mount.jobs.works_on(control, {top, base});
   }
-  co_await run_on(top->owner().home(), copy_down(*top, *base));
+  const result<> done =
+      co_await as_result(run_on(top->owner().home(), copy_down(*top, *base, control)));
+  // The rest of it is a reload.
+  co_await mount.jobs.works_on(control, {});
+  co_await done;
 }
 
 // All that was over the overlay, or was it, is what it was merged into.
@@ -164,11 +170,11 @@ task<void> name_below(mount_state& mount, const overlay& of, const std::string& 
   mount.log.add(0, "merge", written.error());
 }
 
-task<void> carry_out(mount_state& mount, step s) {
+task<void> carry_out(mount_state& mount, step s, job& control) {
   std::vector<overlay> above = overlays_of(mount.config().state());
   std::erase_if(above, [&](const overlay& o) { return o.backing != s.which.name; });
   if (!s.into.empty())
-    co_await merge_bytes(mount, s);
+    co_await merge_bytes(mount, s, control);
   // If we stop before this, the overlay still holds all that was copied.
   co_await shielded(change_state_at_run_time(
       mount, [&](graph_state& state) { replace(state, s.which.name, s.into); }, 0));
@@ -180,11 +186,16 @@ task<void> carry_out(mount_state& mount, step s) {
 
 } // namespace
 
-task<void> merge_overlays(mount_state& mount) {
+bool has_overlays_to_merge(const mount_state& mount) {
+  return chain(mount.config()).next({}).has_value();
+}
+
+task<void> merge_overlays(mount_state& mount, job& control) {
   std::set<std::string> failed;
   std::optional<error> first;
   while (const std::optional<step> s = chain(mount.config()).next(failed)) {
-    result<> done = co_await as_result(carry_out(mount, *s));
+    co_await stop_if_cancelled("the merging of overlays");
+    result<> done = co_await as_result(carry_out(mount, *s, control));
     if (done)
       continue;
     if (!first)

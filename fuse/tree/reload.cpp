@@ -149,6 +149,22 @@ task<void> require_passable(const mount_state& mount, const graph_config& next,
   }
 }
 
+std::unexpected<error> in_the_way(const job& which) {
+  return fail(error_kind::busy, "job '{}' works on what would be changed; {}", which.id(),
+              how_to_end(which));
+}
+
+// Of roots that change there are no nodes in the edit, if those stay as they are.
+result<> check_jobs(const mount_state& mount, const reload_plan& plan, std::vector<node*> touched) {
+  for (const root_difference& d : plan.roots)
+    if (const exported_root* const root = mount.find_root(d.name);
+        root != nullptr && root->attached() != nullptr && d.fate != root_fate::kept)
+      touched.push_back(&root->attached()->top());
+  if (const job* const which = mount.jobs.in_the_way_of(touched))
+    return in_the_way(*which);
+  return {};
+}
+
 // The nodes of the mount that an edit changes or leads to.
 class touched_nodes {
 public:
@@ -242,6 +258,8 @@ public:
     next_ = &next;
     const auto alone = co_await mount_.looking.lock();
     const auto no_opening = co_await mount_.opening.lock();
+    if (const job* const which = mount_.jobs.on_another_loop(mount_.home))
+      co_await in_the_way(*which);
     for (const root_pointer& r : mount_.roots)
       co_await r->beside().close_unused_locked();
     if (!request_.is_forced)
@@ -270,6 +288,7 @@ private:
     for (const export_spec& e : next.exports())
       (void)co_await mount_.graph_of(e.iothread);
     co_await make_plan({});
+    co_await check_jobs(mount_, plan_.plan, touched_nodes(mount_, plan_.plan.edit).all());
     co_await check_passed_through(mount_, next, plan_.plan);
     co_await check_held_back(mount_, plan_.plan);
     co_await check_points(mount_, next, plan_.plan);
@@ -548,7 +567,8 @@ task<void> write_backing_name(mount_state& mount, std::string overlay, u32 pid) 
 namespace {
 struct plan_of_now {
   reload_plan plan;
-  result<> stays_clear_of_points;
+  result<> clear_of_points;
+  result<> clear_of_jobs;
 };
 
 task<plan_of_now> plan_now(mount_state& mount, const graph_config& next) {
@@ -557,7 +577,8 @@ task<plan_of_now> plan_now(mount_state& mount, const graph_config& next) {
   plan_of_now now;
   now.plan =
       co_await plan_reload(mount.graphs(), next, roots, {.beside = roots_beside(mount, next)});
-  now.stays_clear_of_points = check_points(mount, next, now.plan);
+  now.clear_of_points = check_points(mount, next, now.plan);
+  now.clear_of_jobs = check_jobs(mount, now.plan, touched_nodes(mount, now.plan.edit).all());
   co_return now;
 }
 } // namespace
@@ -575,6 +596,7 @@ task<void> change_state_locked(mount_state& mount, std::function<void(graph_stat
     const auto looking = co_await mount.looking.lock_shared();
     const graph_config now = co_await read_again(mount, mount.request.source, nullptr);
     const plan_of_now difference = co_await plan_now(mount, now);
+    co_await difference.clear_of_jobs;
     if (!difference.plan.changes_nothing())
       co_await fail(error_kind::busy,
                     "'{}' was edited since it was read; reload it first, so that only one thing "
@@ -626,7 +648,7 @@ task<std::string> describe_reload(mount_state& mount) {
     }
   }
   for (const result<>& ok : {check_openers(mount, next), check_passed_through(mount, next, plan),
-                             now.stays_clear_of_points})
+                             now.clear_of_points, now.clear_of_jobs})
     if (!ok)
       text += fmt::format("would be refused: {}\n", ok.error().message());
   co_return text;

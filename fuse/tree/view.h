@@ -34,6 +34,7 @@ struct view_subject {
   std::string snapshot = {};    // its key (snapshot_index.h), below snapshots/NAME
   std::string bitmap = {};      // its name, below bitmaps/NAME
   std::string point = {};       // its name, below points/NAME
+  job_pointer subject_job = {}; // below .bgfs/jobs/ID
   u32 pid = 0;                  // of the process that opened it
   std::size_t open_handles = 0; // of the raw file of `root`
 };
@@ -85,6 +86,7 @@ inline constexpr std::size_t partitions_looked_into_max = 256;
 [[nodiscard]] std::span<const view* const> views_of_point();      // NAME.d/points/NAME/ alone
 [[nodiscard]] std::span<const view* const> views_of_node();       // NAME.d/nodes/NAME/
 [[nodiscard]] std::span<const view* const> views_of_debug();      // NAME.d/nodes/NAME/debug/
+[[nodiscard]] std::span<const view* const> views_of_job();        // .bgfs/jobs/ID/
 [[nodiscard]] std::span<const view* const> views_of_partitions(); // .../partitions/
 
 // Finds by name; null: none.

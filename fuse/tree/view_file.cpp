@@ -35,10 +35,15 @@ result<view_subject> view_place::subject(u32 pid) const {
                     .snapshot = snapshot,
                     .bitmap = bitmap,
                     .point = point,
+                    .subject_job = of_job,
                     .pid = pid};
   if (root != nullptr)
     made.open_handles = root->openers.size();
   made.whole = whole;
+  if (of_job != nullptr && of_job->state() == job_state::null)
+    return fail(error_kind::not_found,
+                "job '{}' is over, and was dismissed; .bgfs/events has what became of it",
+                of_job->id());
   if (layer) {
     const auto chain = root->layers();
     if (*layer >= chain.size())
@@ -53,6 +58,10 @@ result<view_subject> view_place::subject(u32 pid) const {
       return fail(error_kind::not_found, "'{}' has no node '{}'", root->name(), node_name);
   }
   return made;
+}
+
+std::string identity_of(const job& which) {
+  return fmt::format("{}.{}", which.made().tv_sec, which.made().tv_nsec);
 }
 
 result<view_subject> view_file::subject(u32 pid) const {
@@ -77,6 +86,8 @@ task<attributes> view_file::describe() {
     a.owner = place_.mount.owner;
     a.group = place_.mount.group;
   }
+  if (view_.render == nullptr && view_.lines == nullptr)
+    a.mode &= ~mode_t{0444}; // something happens when it is written, and nothing is there to read
   a.mode |= S_IFREG;
   // Always the same: a tool that looks before and after reading must not find a change.
   a.modified = place_.mount.started;

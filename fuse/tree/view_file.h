@@ -19,10 +19,14 @@ struct view_place {
   std::string bitmap = {};               // view_subject::bitmap
   std::shared_ptr<disk_file> whole = {}; // of partitions/; shared by what is below it
   std::string point = {};                // view_subject::point
+  job_pointer of_job = {};               // view_subject::subject_job
 
   // Fails when it has no medium, or the layer or node is gone.
   [[nodiscard]] result<view_subject> subject(u32 pid) const;
 };
+
+// Of two jobs with one name, one after the other.
+[[nodiscard]] std::string identity_of(const job& which);
 
 class view_file final : public inode {
 public:
@@ -38,6 +42,8 @@ public:
       return place_.whole->identity();
     if (!place_.point.empty())
       return place_.point;
+    if (place_.of_job != nullptr)
+      return identity_of(*place_.of_job);
     return place_.bitmap.empty() ? place_.snapshot : place_.bitmap;
   }
 

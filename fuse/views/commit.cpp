@@ -3,11 +3,13 @@
 #include "fuse/views/commit_command.h"
 
 #include "fuse/views/common.h"
+#include "graph/base/text.h"
 #include "graph/io/spawn.h"
 #include "graph/jobs/commit_in_use.h"
 
 #include <algorithm>
 #include <cerrno>
+#include <sstream>
 
 namespace bgfs {
 namespace {
@@ -78,15 +80,14 @@ result<> check_not_shared(const mount_state& mount, const exported_root& root,
   return {};
 }
 
-error in_use(const exported_root& root, const opener& by, std::string_view how) {
-  return {
-      error_kind::busy,
-      fmt::format("'{}' cannot be committed while process {} ({}) has {} open{}; close it there",
-                  root.name(), by.pid, by.command.empty() ? "?" : by.command,
-                  by.what.empty() ? root.name() : by.what, how)};
+error in_use(const exported_root& root, const opener& by) {
+  return {error_kind::busy,
+          fmt::format("'{}' cannot be committed while process {} ({}) has {} open; close it there",
+                      root.name(), by.pid, by.command.empty() ? "?" : by.command,
+                      by.what.empty() ? root.name() : by.what)};
 }
 
-// Writers would only make it fail at its end; layers below would change under who reads them.
+// Who writes to the live disk is no matter; layers below would change under who reads them.
 result<> check_openers(const mount_state& mount, const layers_to_commit& what) {
   for (const root_pointer& r : mount.roots) {
     if (!r->leads_to(*what.overlay))
@@ -96,13 +97,10 @@ result<> check_openers(const mount_state& mount, const layers_to_commit& what) {
                   "'{0}' cannot be committed while it has point '{1}'; end it with rmdir "
                   "{0}.d/points/{1}",
                   r->name(), r->points().all().front()->name);
-    for (const opener& o : r->openers)
-      if (o.is_writing)
-        return fail(in_use(*r, o, " for writing"));
     for (const auto& [number, view] : r->open_views)
       for (const opener& o : view.users)
-        if (o.is_writing || !o.shows_live)
-          return fail(in_use(*r, o, o.is_writing ? " for writing" : ""));
+        if (!o.shows_live)
+          return fail(in_use(*r, o));
   }
   return {};
 }
@@ -119,30 +117,90 @@ result<layers_to_commit> check_all(const mount_state& mount, const exported_root
   return what;
 }
 
+// The base, or what its nodes are, has changed for whoever shows it.
+task<void> tell_layers_changed(mount_state& mount, const node& base) {
+  const auto looking = co_await mount.looking.lock_shared();
+  for (const root_pointer& r : std::vector<root_pointer>(mount.roots))
+    if (r->attached() != nullptr && r->leads_to(base))
+      co_await r->layers_changed();
+}
+
+task<void> commit(mount_state& mount, root_pointer root, layers_to_commit what, job& control) {
+  const result<> done = co_await as_result(root->place().run([&] {
+    return commit_in_use({.top = root->attached(), .base = what.base, .control = &control},
+                         *what.overlay);
+  }));
+  co_await shielded(tell_layers_changed(mount, *what.base));
+  co_await done;
+}
+
+// --- its words ---------------------------------------------------------------------------------
+
+struct commit_words {
+  bool waits = true;
+  bool completes_by_itself = true;
+  u64 bytes_per_second = 0;
+};
+
+// False: it is none of them.
+bool take_word(commit_words& given, std::string_view word) {
+  constexpr std::string_view speed = "speed=";
+  if (word == "wait=yes" || word == "wait=no") {
+    given.waits = word == "wait=yes";
+    return true;
+  }
+  if (word == "complete=auto" || word == "complete=manual") {
+    given.completes_by_itself = word == "complete=auto";
+    return true;
+  }
+  const result<u64> bytes =
+      parse_size(word.starts_with(speed) ? word.substr(speed.size()) : std::string_view());
+  if (bytes)
+    given.bytes_per_second = *bytes;
+  return bytes.has_value();
+}
+
+result<commit_words> parse_words(const std::string& text) {
+  commit_words given;
+  std::istringstream words(text);
+  for (std::string word; words >> word;)
+    if (!take_word(given, word))
+      return fail(
+          error_kind::invalid_argument,
+          "write 'commit', with any of 'wait=no', 'complete=manual' and 'speed=RATE' (bytes "
+          "a second, such as 20M) behind it, not 'commit {}': '{}' is none of them, and "
+          "the content goes to the next layer down",
+          text, word);
+  return given;
+}
+
 } // namespace
 
 task<void> commit_command(view_subject subject, std::string rest) {
   mount_state& mount = subject.mount;
   const root_pointer root = subject.root->shared_from_this();
-  if (!rest.empty())
-    co_await fail(error_kind::invalid_argument,
-                  "write 'commit', not 'commit {}': the content goes to the next layer down", rest);
-  const auto no_reload = co_await mount.reloading.lock(); // nodes stay what and where they are
-  co_await mount.take_what_is_held_back();
-  layers_to_commit what;
+  const commit_words words = co_await parse_words(rest);
+  job_pointer begun;
   {
+    const auto no_reload = co_await mount.reloading.lock(); // nodes stay what and where they are
+    co_await mount.take_what_is_held_back();
     const auto looking = co_await mount.looking.lock_shared();
     co_await root->open(subject.pid);
-    what = co_await check_all(mount, *root);
+    const layers_to_commit what = co_await check_all(mount, *root);
+    begun = co_await mount.jobs.start(
+        {.what = {.id = "commit-" + root->name(),
+                  .type = "commit",
+                  .has_pause_points = true,
+                  .waits_to_complete = !words.completes_by_itself,
+                  .bytes_per_second = words.bytes_per_second,
+                  .when_cancelled = fmt::format("'{}' keeps all that it has", root->name()),
+                  .has_audience = words.waits},
+         .root = root,
+         .nodes = {what.overlay, what.base}},
+        [&mount, root, what](job& control) { return commit(mount, root, what, control); });
   }
-  const result<> done = co_await as_result(
-      run_on(root->place().home(),
-             commit_in_use({.top = root->attached(), .base = what.base}, *what.overlay)));
-  const auto looking = co_await mount.looking.lock_shared();
-  for (const root_pointer& r : std::vector<root_pointer>(mount.roots))
-    if (r->attached() != nullptr && r->leads_to(*what.base))
-      co_await shielded(r->layers_changed());
-  co_await done;
+  if (words.waits)
+    co_await mount.jobs.list().await_or_cancel(begun);
 }
 
 } // namespace bgfs

@@ -82,12 +82,13 @@ constexpr std::array verbs = {
          [](const exported_root& r, const mount_state&) { return r.failure() != nullptr; }, retry},
     verb{"check",
          "looks for contradictions in the image; what it finds is in last-check. With "
-         "repair=leaks, requests wait while space that nobody uses is given back",
+         "repair=leaks, requests wait while space that nobody uses is given back; with wait=no, "
+         "the job .bgfs/jobs/check-NAME goes on by itself",
          [](const exported_root& r, const mount_state&) {
            const node* const image = image_of(r);
            return image != nullptr && image->as_checkable() != nullptr;
          },
-         check_command, true},
+         check_command, true, true},
     verb{"revert",
          "NAME: the disk becomes what it was in that snapshot; what was written since is lost, "
          "unless another snapshot has it",
@@ -97,8 +98,10 @@ constexpr std::array verbs = {
          },
          revert, true, true, true},
     verb{"commit",
-         "the content of the live layer goes to the one below it; needs that nobody writes "
-         "meanwhile, and that nothing else stands on that layer",
+         "the content of the live layer goes to the one below it, which nothing else may stand on; "
+         "the job .bgfs/jobs/commit-NAME shows how far it is. With wait=no it goes on by itself, "
+         "with complete=manual it copies what is written until it is told to complete, speed=20M "
+         "limits it",
          [](const exported_root& r, const mount_state&) {
            return r.is_writable() && r.layers().size() > 1 &&
                   image_of(r)->as_emptiable() != nullptr;

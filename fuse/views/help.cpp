@@ -76,6 +76,11 @@ task<std::string> render_mount(view_subject subject) {
                                  subject.mount.directory);
   text += "NAME is a disk as a raw file, NAME.d/ is about it (see NAME.d/help). Here:\n\n";
   add_views(text, views_of_mount());
+  text += "  jobs/ID/      long work that goes on, and what has failed; ID is commit-NAME, "
+          "check-NAME or\n"
+          "                merge-NAME\n";
+  for (const view* v : views_of_job())
+    add_row(text, v->name, v->summary);
   text += "  points/       mkdir freezes all writable roots at one instant, all or\n"
           "                none; rmdir ends that of all of them\n";
   text += "  snapshots/    mkdir takes a snapshot of all writable roots at one\n"

@@ -52,6 +52,7 @@ void add_views(std::string& text) {
   add_line(text, "table-problems-max", table_problems_max);
   add_line(text, "partitions-looked-into-max", partitions_looked_into_max);
   add_line(text, "graph-nodes-drawn-max", drawn_nodes_max);
+  add_line(text, "jobs-kept-max", job_list::kept_max);
   add_line(text, "event-lines-max", event_ring::kept_max);
   add_line(text, "log-lines-max", log_ring::kept_max);
   add_line(text, "listers-max", lister_ledger::processes_max);

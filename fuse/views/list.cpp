@@ -25,6 +25,9 @@ extern const view debug_rules_view, debug_state_view, debug_breakpoints_view, de
 extern const view graph_yaml_view, graph_json_view, graph_dot_view, graph_svg_view, version_view,
     features_view, exports_view, files_view, pid_view, outcome_fd_view, mount_help_view,
     reload_view, reload_plan_view;
+extern const view job_type_view, job_state_view, job_done_view, job_total_view, job_progress_view,
+    job_speed_view, job_cancel_view, job_pause_view, job_resume_view, job_complete_view,
+    job_dismiss_view, job_error_view;
 extern const view limits_view;
 extern const view events_view, events_fd_view, log_view, log_level_view, metrics_view;
 
@@ -54,6 +57,11 @@ constexpr std::array node_views = {
 constexpr std::array debug_views = {
     &debug_rules_view,     &debug_state_view,  &debug_breakpoints_view,
     &debug_suspended_view, &debug_events_view, &debug_ctl_view,
+};
+constexpr std::array job_views = {
+    &job_type_view,     &job_state_view,    &job_done_view,    &job_total_view,
+    &job_progress_view, &job_speed_view,    &job_cancel_view,  &job_pause_view,
+    &job_resume_view,   &job_complete_view, &job_dismiss_view, &job_error_view,
 };
 constexpr std::array mount_views = {
     &graph_yaml_view, &graph_json_view, &graph_dot_view,   &graph_svg_view, &version_view,
@@ -90,6 +98,9 @@ std::span<const view* const> views_of_node() {
 }
 std::span<const view* const> views_of_debug() {
   return debug_views;
+}
+std::span<const view* const> views_of_job() {
+  return job_views;
 }
 std::span<const view* const> views_of_partitions() {
   return partitions_views;

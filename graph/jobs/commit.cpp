@@ -2,7 +2,7 @@
 #include "graph/jobs/commit.h"
 
 #include "graph/io/with.h"
-#include "graph/jobs/copy.h"
+#include "graph/jobs/paced_copy.h"
 #include "graph/jobs/rebase.h"
 #include "graph/model/edit.h"
 
@@ -85,43 +85,73 @@ task<std::unique_ptr<writable_base>> hold_base(node& base, std::vector<edge*> ch
   co_return std::make_unique<writable_base>(base, std::move(chain));
 }
 
-task<void> copy_down(root& to, const commit_request& request) {
-  const u64 length = request.top->length();
+task<void> lengthen(root& to, u64 length) {
   if (to.length() < length)
     co_await context(to.truncate(length, {.must_read_zero = true, .may_be_backing = true}),
                      "lengthening {} to the {} bytes of its overlay", to.top().describe(), length);
+}
+
+task<void> copy_at_once(root& to, const commit_request& request) {
   root_copy_target target(to, 0);
   copy_plan plan{.to = &target,
                  .looks_for_zeroes = false,
                  .bytes_per_second = request.bytes_per_second,
                  .progress = request.progress};
-  plan.sources.push_back({.from = request.top, .length = length, .shared_base = request.base});
-  co_await context(copy_disks(to.top().owner().home(), std::move(plan)),
+  plan.sources.push_back(
+      {.from = request.top, .length = request.top->length(), .shared_base = request.base});
+  co_await copy_disks(to.top().owner().home(), std::move(plan));
+}
+
+task<void> copy_at_pace(root& to, const commit_request& request) {
+  whole_disk_backlog all(request.top->length());
+  paced_copy copy(*request.control, *request.top, *request.base, to, all);
+  co_await copy.pass();
+}
+
+task<void> copy_down(root& to, const commit_request& request) {
+  co_await context(request.control != nullptr ? copy_at_pace(to, request)
+                                              : copy_at_once(to, request),
                    "{} has only a part of it now", to.top().describe());
   // The overlay may give up what it has only after this.
   co_await context(to.flush(), "flushing {}", to.top().describe());
 }
 
-task<void> commit_through(writable_base& held, const commit_request& request) {
+using copy_function = std::function<task<void>(root& to)>;
+
+task<void> copy_to_longer(root& to, u64 length, const copy_function& copy) {
+  co_await lengthen(to, length);
+  co_await copy(to);
+}
+
+task<void> write_through(writable_base& held, const commit_request& request,
+                         const copy_function& copy) {
   co_await context(held.acquire(), "opening {} for writing", request.base->describe());
   const permissions wanted{permission::consistent_read | permission::write | permission::resize,
                            permission::all};
   node& base = *request.base;
+  const u64 length = request.top->length();
   co_await with(base.owner().attach("committing", base, wanted),
-                [&](root& to) { return copy_down(to, request); });
+                [&](root& to) { return copy_to_longer(to, length, copy); });
 }
 
 } // namespace
 
-task<void> commit_layers(commit_request request) {
-  node& top = request.top->top();
-  std::vector<edge*> chain = chain_between(top, *request.base);
-  BGFS_ASSERT(!chain.empty(), "the base of a commit is below its top");
+result<> check_commit(const commit_request& request) {
   if (!request.is_below_others)
-    co_await top.check_operation(node_operation::commit_source);
-  co_await request.base->check_operation(node_operation::commit_target);
+    BGFS_CHECK(request.top->top().check_operation(node_operation::commit_source));
+  return request.base->check_operation(node_operation::commit_target);
+}
+
+task<void> write_to_base(commit_request request, std::function<task<void>(root& to)> copy) {
+  std::vector<edge*> chain = chain_between(request.top->top(), *request.base);
+  BGFS_ASSERT(!chain.empty(), "the base of a commit is below its top");
   co_await with(hold_base(*request.base, std::move(chain)),
-                [&](writable_base& held) { return commit_through(held, request); });
+                [&](writable_base& held) { return write_through(held, request, copy); });
+}
+
+task<void> commit_layers(commit_request request) {
+  co_await check_commit(request);
+  co_await write_to_base(request, [&request](root& to) { return copy_down(to, request); });
 }
 
 namespace {

@@ -217,7 +217,8 @@ private:
       const copy_source& source = plan_.sources[index];
       const u64 offset = position - base + source.offset;
       const auto part = bytes.first(std::min<u64>(bytes.size(), base + source.length - position));
-      result<> done = co_await as_result(source.from->read(offset, part));
+      result<> done = co_await as_result(source.is_drained ? source.from->top().read(offset, part)
+                                                           : source.from->read(offset, part));
       if (!done && plan_.unreadable)
         done = co_await as_result(salvage(*source.from, offset, part, lost));
       co_await context(std::move(done), "reading {} bytes at {:#x} of the source", part.size(),

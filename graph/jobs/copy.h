@@ -57,6 +57,8 @@ struct copy_source {
   // left out.
   const node* shared_base = nullptr;
   u64 offset = 0; // where in `from` its part begins
+  // The caller has drained what is above its top: it is read past `from`, which would wait.
+  bool is_drained = false;
 };
 
 enum class write_order : u8 {
