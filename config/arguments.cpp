@@ -180,7 +180,7 @@ std::string arguments::help() const {
       left += fmt::format("[={}]", r.placeholder);
     else if (!r.placeholder.empty())
       left += fmt::format("{}{}", r.name.empty() ? " " : "=", r.placeholder);
-    const std::string_view gap = left.size() > 28 ? "\n" : "";
+    const std::string_view gap = left.size() >= 28 ? "\n" : "";
     text += fmt::format("  {:<28}{}{:<{}}{}\n", left, gap, "", gap.empty() ? 0 : 30, r.help);
   }
   return text;

@@ -165,7 +165,7 @@ int run_bitmap(const command_call& call) {
   arguments known(
       call.name, "ACTION... [OPTION]... FILE BITMAP",
       "Changes the persistent bitmaps of an image, which tell what was written. Actions "
-      "are carried\nout in the order given, all of them or none.");
+      "are carried\nout in the order given, all of them or none; over a mount each by itself.");
   declare(known, o);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)

@@ -73,7 +73,7 @@ void print_driver(const driver_type& type) {
 void print_list(const registry& drivers) {
   for (const std::string_view name : drivers.names()) {
     const driver_type& type = *drivers.find(name);
-    print(fmt::format("{:<14}{:<10}{}\n", name, to_string(type.kind), type.summary));
+    print(fmt::format("{:<18} {:<9} {}\n", name, to_string(type.kind), type.summary));
   }
 }
 

@@ -205,7 +205,7 @@ int run_umount(const command_call& call) {
   if (parsed.is_over)
     return parsed.status;
   if (parsed.operands.size() != 1) {
-    complain(call, "one directory is expected; see 'bgfs umount --help'");
+    complain(call, "one directory, or one mounted file, is expected; see 'bgfs umount --help'");
     return mount_status::usage;
   }
   return call.mounts.umount(parsed.operands[0]);

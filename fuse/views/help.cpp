@@ -7,11 +7,11 @@ namespace {
 
 void add_views(std::string& text, std::span<const view* const> views) {
   for (const view* v : views)
-    text += fmt::format("  {:<14}{}\n", v->name, v->summary);
+    text += fmt::format("  {:<13} {}\n", v->name, v->summary);
 }
 
 void add_row(std::string& text, std::string_view name, std::string_view summary) {
-  text += fmt::format("    {:<12}{}\n", name, summary);
+  text += fmt::format("    {:<11} {}\n", name, summary);
 }
 
 void add_partitions(std::string& text) {

@@ -17,7 +17,7 @@ task<std::string> render(view_subject subject) {
 
 extern constinit const view state_view{
     .name = "state",
-    .summary = "ok, read-only, opening, full, failed, corrupt or closing; then the reason",
+    .summary = "ok, read-only, opening, full, stopped, failed, corrupt or closing; then the reason",
     .render = render,
     .needs_medium = false};
 

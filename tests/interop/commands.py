@@ -174,7 +174,7 @@ def case_wrong_command_lines_say_what_is_right():
     fails("mount", "--ready-fd=x", "a.qcow2", ".", saying="is a number, not 'x'")
     fails("mount", "--ready-fd=77", "a.qcow2", ".", saying="77 is not open")
     fails("mount", "none.yaml", ".", saying="cannot open 'none.yaml'", status=32)
-    fails("umount", saying="one directory is expected")
+    fails("umount", saying="one directory, or one mounted file, is expected")
     assert not os.path.exists("x"), "something that failed left a file"
 
 

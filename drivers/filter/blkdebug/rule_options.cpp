@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/filter/blkdebug/rule_options.h"
 
+#include "graph/base/limits.h"
 #include "graph/base/text.h"
 #include "graph/io/file.h"
 

@@ -355,7 +355,11 @@ TEST_CASE("nothing is written in place where a node wants to see the bytes, or c
     root& r = b.open("d", options, {}, wanted);
     if ((wanted.used & permission::write) != 0)
       b.bench.must(r.write(0, pattern(cluster, 1)));
-    const bool may = r.shared_lease()->resolve(0)->may_write;
+    std::vector<std::byte> bytes(cluster);
+    b.bench.must(r.read(0, bytes)); // so that it is known where they are
+    const auto resolved = r.shared_lease()->resolve(0);
+    REQUIRE(resolved);
+    const bool may = resolved->may_write;
     b.close();
     return may;
   };
