@@ -121,8 +121,8 @@ result<> check(const bench_arguments& a) {
 int run_bench(const command_call& call) {
   bench_arguments a;
   arguments known(call.name, "[OPTION]... FILE",
-                  "Measures how long many equal requests take. Where the next would pass the end "
-                  "of the disk,\nthey begin at 0 again.");
+                  "Measures how long many equal requests take. They go around the end of the disk; "
+                  "where one\nwould pass it, they begin at 0 again.");
   declare(known, a);
   const parsed_arguments parsed = parse_arguments(call, known);
   if (parsed.is_over)

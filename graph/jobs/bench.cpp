@@ -34,7 +34,7 @@ private:
 
   u64 take_offset() {
     const u64 at = next_;
-    next_ += plan_.step;
+    next_ = (next_ + plan_.step) % plan_.disk->length();
     if (next_ + plan_.length > plan_.disk->length())
       next_ = 0;
     return at;

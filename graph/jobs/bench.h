@@ -12,7 +12,7 @@ struct bench_plan {
   unsigned depth = 1; // so many at once
   u64 length = 0;     // of one
   u64 offset = 0;     // of the first
-  u64 step = 0;       // from one to the next; where the next would pass the end it begins at 0
+  u64 step = 0;       // from one to the next, around the end; one that would pass it begins at 0
   bool is_writing = false;
   std::byte pattern{}; // what is written
   write_flags flags = 0;

@@ -121,9 +121,15 @@ DIFFERENCES = [
                ours.status == theirs.status == 1 and ours.out == "" and theirs.out.startswith("Formatting")),
     Difference("order of what is made", "the line names options in the order of their list, and a name "
                "with commas as it is", lambda words, ours, theirs: words[0] == "create" and
-               ours.status == theirs.status == 0 and
+               ours.status == theirs.status and
                re.search("data_file|encrypt|json:", " ".join(words)) and
                sorted(re.split("[ ,]+", ours.out)) == sorted(re.split("[ ,]+", theirs.out))),
+    Difference("no bitmap to copy", "then it does not matter that the target can have none",
+               lambda words, ours, theirs: words[0] == "convert" and "--bitmaps" in words and
+               ours.status == 0 and "does not support bitmaps" in theirs.err),
+    Difference("name of an encrypted image", "which key it was opened with is no part of its name, so "
+               "that names in its header can be relative to it", lambda words, ours, theirs:
+               ours.status == 0 and "Cannot use relative backing file names for 'json:" in theirs.err),
     Difference("unknown option value", "an option or a combination of options that means nothing is "
                "refused; the peer ignores it",
                ours_refuses("exclude each other|makes? no sense|-U looks at|beside him|"
@@ -203,13 +209,9 @@ class Lines:
             "lazy_refcounts=" + self.pick("on", "off"), "refcount_bits=" + self.pick("1", "16", "64"),
             "preallocation=" + self.pick("off", "metadata"), "compression_type=" + self.pick("zlib", "zstd"),
             "extended_l2=on", "nosuch=1") if self.rng.random() < (.02 if o.startswith("nosuch") else .1)]
-        secret = []
-        if self.rng.random() < .05:
-            secret = ["--object", SECRET]
-            options += ["encrypt.format=luks", "encrypt.key-secret=key", "encrypt.iter-time=10"]
         if self.rng.random() < .05:
             options += [f"data_file=data{self.pick(1, 2)}", *self.some(.5, "data_file_raw=on")]
-        return [*secret, "-o", ",".join(options)] if options else []
+        return ["-o", ",".join(options)] if options else []
 
     # -- the verbs
 
@@ -333,6 +335,8 @@ class Lines:
 
     def bench(self):
         options, name = self.image()
+        while "--object" in options:  # the peer's bench takes none
+            options, name = self.image()
         return ["bench", *options, "-c", self.pick("0", "5", "30"), *self.some(.5, "-d", self.pick("1", "4")),
                 *self.some(.4, "-s", self.pick("512", "4k", "64k")), *self.some(.3, "-S", self.pick("8k", "64k")),
                 *self.some(.3, "-o", self.pick("0", "64k", "128k")), *self.some(.4, "-w"),
@@ -366,7 +370,11 @@ def run(folder, *words, check=True):
 def make_images(folder, rng):
     def image(name, length, *options, commands=8):
         fmt = "raw" if name.endswith(".raw") else "qcow2"
-        run(folder, "qemu-img", "create", "-q", "-f", fmt, *options, name, str(length))
+        for _ in range(20):  # a busy machine cannot measure how long a key takes
+            made = run(folder, "qemu-img", "create", "-q", "-f", fmt, *options, name, str(length),
+                       check="encrypt" not in " ".join(options))
+            if made.returncode == 0:
+                break
         words = []
         for _ in range(rng.randint(0, commands)):
             offset = rng.randrange(0, length, 512)
@@ -440,6 +448,8 @@ def normal(words, out):
     if words[0] == "map":
         out = re.sub(r', "offset": \d+', "", out)
         out = re.sub(r"^(0x\w+ +|0 +)(0x\w+ +)(0x\w+|0) +", r"\1\2", out, flags=re.M)
+    out = re.sub(r'json:\{[^\n]*luks\.qcow2\\?"\}\}', "luks.qcow2", out)
+    out = re.sub(r'^ *"?detached.header"?: false,?\n', "", out, flags=re.M)  # newer ones print it
     lines = [line for line in out.splitlines() if line.strip()]
     if any(w.startswith("--output=json") for w in words):
         try:
