@@ -123,7 +123,7 @@ DIFFERENCES = [
                "with commas as it is", lambda words, ours, theirs: words[0] == "create" and
                ours.status == theirs.status and
                re.search("data_file|encrypt|json:", " ".join(words)) and
-               sorted(re.split("[ ,]+", ours.out)) == sorted(re.split("[ ,]+", theirs.out))),
+               sorted(re.split(r"[\s,]+", ours.out)) == sorted(re.split(r"[\s,]+", theirs.out))),
     Difference("no bitmap to copy", "then it does not matter that the target can have none",
                lambda words, ours, theirs: words[0] == "convert" and "--bitmaps" in words and
                ours.status == 0 and "does not support bitmaps" in theirs.err),
