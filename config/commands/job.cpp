@@ -41,10 +41,20 @@ result<> list(const mount_client& mount) {
   return {};
 }
 
+result<> require_job(const mount_client& mount, const std::string& id) {
+  BGFS_TRY(const std::vector<std::string> ids, mount.list(std::string(jobs_directory)));
+  if (std::ranges::find(ids, id) != ids.end())
+    return {};
+  return fail(error_kind::not_found, "there is no job '{}'{}", id,
+              ids.empty() ? ", and no other one"
+                          : fmt::format("; there are {}", fmt::join(ids, ", ")));
+}
+
 result<> carry_out(const mount_client& mount, const std::vector<std::string>& given) {
   const std::string& verb = given[0];
   if (verb == "list")
     return list(mount);
+  BGFS_CHECK(require_job(mount, given[2]));
   const std::string file = fmt::format("{}/{}/{}", jobs_directory, given[2], verb);
   return mount.command(file, (verb == "speed" ? given[3] : "1") + "\n");
 }

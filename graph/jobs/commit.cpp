@@ -111,7 +111,7 @@ task<void> copy_at_pace(root& to, const commit_request& request) {
 task<void> copy_down(root& to, const commit_request& request) {
   co_await context(request.control != nullptr ? copy_at_pace(to, request)
                                               : copy_at_once(to, request),
-                   "{} has only a part of it now", to.top().describe());
+                   partly_committed, to.top().describe());
   // The overlay may give up what it has only after this.
   co_await context(to.flush(), "flushing {}", to.top().describe());
 }

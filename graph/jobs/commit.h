@@ -9,6 +9,10 @@
 
 namespace bgfs {
 
+// What is said of the base when a commit fails in the middle.
+inline constexpr char partly_committed[] =
+    "{} has only a part of it now, and what is above it still has all";
+
 class job;
 
 struct commit_request {

@@ -97,8 +97,7 @@ private:
   task<void> copy_and_empty(root& to) {
     dirty_backlog backlog(watched_.bitmap());
     paced_copy copy(*request_.control, *request_.top, *request_.base, to, backlog);
-    co_await context(converge(to, copy, backlog), "{} has only a part of it now",
-                     to.top().describe());
+    co_await context(converge(to, copy, backlog), partly_committed, to.top().describe());
     co_await request_.control->begin_last_step();
     co_await with(overlay_.owner().drain(overlay_),
                   [&](graph::drained&) { return last_step(to, copy); });
@@ -134,7 +133,7 @@ private:
   // whatever it still has, and whatever it has given up, reads the same, since the base has all of
   // it on its disk by then.
   task<void> last_step(root& to, paced_copy& copy) {
-    co_await context(copy.rest_drained(), "{} has only a part of it now", to.top().describe());
+    co_await context(copy.rest_drained(), partly_committed, to.top().describe());
     co_await context(to.flush(), "flushing {}", to.top().describe());
     co_await context(overlay_.owner().make_empty(overlay_, graph::emptied::reads_the_same),
                      "{} has given all its content to its base, and keeps it", overlay_.describe());

@@ -482,7 +482,8 @@ def command(env):
             (["complete", m.path, "commit-disk"], 32, "completes by itself"),
             (["dismiss", m.path, "commit-disk"], 32, "cannot be dismissed now"),
             (["speed", m.path, "commit-disk", "fast"], 32, "is no speed"),
-            (["cancel", m.path, "commit-web"], 32, "commit-web"),
+            (["cancel", m.path, "commit-web"], 32,
+             "there is no job 'commit-web'; there are commit-disk"),
             (["cancel", m.path], 1, "the directory of a mount and a job are expected"),
             (["speed", m.path, "commit-disk"], 1, "a job and a rate are expected"),
             (["list"], 1, "the directory of a mount is expected"),
@@ -494,6 +495,8 @@ def command(env):
         contains(done.stderr, sentence, "standard error")
     well("cancel", m.path, "commit-disk")
     equal(well("list", m.path), "", "afterwards")
+    contains(bgfs("job", "cancel", m.path, "commit-disk").stderr,
+             "there is no job 'commit-disk', and no other one", "of none")
     done = bgfs("commit", "-r", "100M", m / "disk")
     equal((done.returncode, done.stdout), (0, "Image committed.\n"), f"commit -r ({done.stderr})")
     contains(bgfs("job", "--help").stdout, "bgfs job speed PLACE JOB RATE", "--help")

@@ -23,16 +23,18 @@ constexpr auto event_names = [] {
   return names;
 }();
 
+constexpr option in_state{.name = "state",
+                          .type = option_type::integer,
+                          .help = "only in this state; 0: in any",
+                          .default_text = "0"};
+
 constexpr option inject_option_list[] = {
     {.name = "event",
      .type = option_type::choice,
      .help = "what makes the rule come into force",
      .choices = event_names,
      .is_required = true},
-    {.name = "state",
-     .type = option_type::integer,
-     .help = "only in this state; 0: in any",
-     .default_text = "0"},
+    in_state,
     {.name = "iotype",
      .type = option_type::choice,
      .help = "only requests of this kind; absent: of all but block-status",
@@ -66,10 +68,7 @@ constexpr option state_option_list[] = {
      .help = "what changes the state",
      .choices = event_names,
      .is_required = true},
-    {.name = "state",
-     .type = option_type::integer,
-     .help = "only in this state; 0: in any",
-     .default_text = "0"},
+    in_state,
     {.name = "new_state",
      .type = option_type::integer,
      .help = "the state from then on",

@@ -336,6 +336,8 @@ TEST_CASE(
     CHECK(c.beside.finish().has_value());
     REQUIRE(!done.has_value());
     CHECK(done.error().message().contains("the test says so"));
+    CHECK(done.error().message().contains(
+        "has only a part of it now, and what is above it still has all"));
     CHECK(done.error().kind() == error_kind::no_space);
     memory_disks()["mid"]->fault = nullptr;
     CHECK(c.chain.content() == g.model);
