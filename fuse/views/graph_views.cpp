@@ -45,7 +45,7 @@ task<value> describe_root(exported_root& r) {
   co_return v;
 }
 
-std::string quoted(std::string_view text) {
+std::string dot_string(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\')
@@ -86,12 +86,12 @@ task<std::string> render_json(view_subject subject) {
 
 void draw_nodes(const graph& g, std::string& boxes, std::string& arrows) {
   for (const auto& n : g.nodes()) {
-    const std::string name = quoted("node:" + n->name());
+    const std::string name = dot_string("node:" + n->name());
     const std::string label = n->name() + " (" + std::string(n->type().name) + ")";
-    boxes += fmt::format("  {} [label={}];\n", name, quoted(label));
+    boxes += fmt::format("  {} [label={}];\n", name, dot_string(label));
     for (const auto& e : n->children())
-      arrows += fmt::format("  {} -> {} [label={}];\n", name, quoted("node:" + e->child().name()),
-                            quoted(e->name()));
+      arrows += fmt::format("  {} -> {} [label={}];\n", name, dot_string("node:" + e->child().name()),
+                            dot_string(e->name()));
   }
 }
 
@@ -101,11 +101,11 @@ task<std::string> render_dot(view_subject subject) {
   co_await subject.mount.look_at_graphs([&](const graph& g) { draw_nodes(g, boxes, arrows); });
   for (const root_pointer& r : std::vector<root_pointer>(subject.mount.roots)) {
     const root_state now = co_await r->state();
-    const std::string name = quoted("export:" + r->name());
+    const std::string name = dot_string("export:" + r->name());
     const std::string label = r->name() + " (" + std::string(now.word) + ")";
-    boxes += fmt::format("  {} [shape=ellipse, label={}];\n", name, quoted(label));
+    boxes += fmt::format("  {} [shape=ellipse, label={}];\n", name, dot_string(label));
     if (r->disk() != nullptr)
-      boxes += fmt::format("  {} -> {};\n", name, quoted("node:" + r->disk()->top().name()));
+      boxes += fmt::format("  {} -> {};\n", name, dot_string("node:" + r->disk()->top().name()));
   }
   co_return "digraph bgfs {\n  node [shape=box];\n" + boxes + arrows + "}\n";
 }

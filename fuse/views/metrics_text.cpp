@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "fuse/views/metrics_text.h"
 
+#include "graph/base/text.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,26 +24,6 @@ std::string_view to_string(metric_type type) {
     return "stateset";
   }
   return "unknown";
-}
-
-// The length of the UTF-8 character at the head, or 0: there is none.
-std::size_t character_length(std::string_view text) {
-  const auto byte = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  const std::size_t length = first < 0x80                    ? 1
-                             : first >= 0xc2 && first < 0xe0 ? 2
-                             : first >= 0xe0 && first < 0xf0 ? 3
-                             : first >= 0xf0 && first < 0xf5 ? 4
-                                                             : 0;
-  if (length == 0 || text.size() < length)
-    return 0;
-  for (std::size_t i = 1; i < length; i++)
-    if ((byte(i) & 0xc0) != 0x80)
-      return 0;
-  // Longer than need be, surrogates, and above the last character.
-  const bool is_wrong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) >= 0xa0) ||
-                        (first == 0xf0 && byte(1) < 0x90) || (first == 0xf4 && byte(1) >= 0x90);
-  return is_wrong ? 0 : length;
 }
 
 } // namespace

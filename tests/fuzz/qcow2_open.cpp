@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Opens the input as a qcow2 image, reads it, maps it, writes to it, takes and deletes snapshots,
 // reads, changes and stores its bitmaps; then checks and repairs it.
-//   cmake -S . -B build/fuzz -D BGFS_FUZZ=ON ... && ninja fuzz_qcow2_open (tests/run fuzz does it)
+//   cmake -S . -B build/debug -D BGFS_FUZZ=ON ... && ninja fuzz_qcow2_open (tests/run fuzz does it)
 #include "drivers/format/qcow2/qcow2.h"
 #include "graph/io/spawn.h"
 #include "graph/model/bitmap_change.h"

@@ -4,6 +4,7 @@
 // differs from when it was clean - of what the disk holds then, not of what was asked for.
 #include "tests/unit/drivers/qcow2/bitmap_bench.h"
 #include "tests/unit/drivers/qcow2/crash_replay.h"
+#include "tests/unit/lib/repetitions.h"
 
 using namespace bgfs;
 using namespace bgfs::test;
@@ -178,7 +179,7 @@ const crash_shape shapes[] = {
 
 TEST_CASE("qcow2 bitmaps: a crash at any point leaves none that is trusted and misses a change") {
   for (const crash_shape& s : shapes) {
-    for (u64 seed = 1; seed <= 3; seed++) {
+    for (u64 seed = 1; seed <= repetitions(3); seed++) {
       CAPTURE(s.cluster);
       CAPTURE(seed);
       bitmap_crash_run run(s, seed);

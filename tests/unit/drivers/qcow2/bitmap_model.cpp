@@ -5,6 +5,7 @@
 #include "graph/model/edit.h"
 #include "tests/unit/drivers/qcow2/bitmap_bench.h"
 #include "tests/unit/drivers/qcow2/modelled_disk.h"
+#include "tests/unit/lib/repetitions.h"
 
 using namespace bgfs;
 using namespace bgfs::test;
@@ -182,7 +183,7 @@ const image_shape shapes[] = {
 
 TEST_CASE("qcow2 bitmaps: random requests and changes agree with a model, also in the image") {
   for (const image_shape& s : shapes) {
-    for (u64 seed = 1; seed <= 3; seed++) {
+    for (u64 seed = 1; seed <= repetitions(3); seed++) {
       CAPTURE(s.name);
       CAPTURE(seed);
       bitmap_run run(s, seed);

@@ -2,6 +2,7 @@
 // What a check finds: every class of contradiction, built into a small image.
 #include "tests/unit/drivers/qcow2/check_bench.h"
 #include "tests/unit/drivers/qcow2/image_editor.h"
+#include "tests/unit/lib/repetitions.h"
 
 using namespace bgfs;
 using namespace bgfs::qcow2;
@@ -459,7 +460,9 @@ TEST_CASE("qcow2 check: it can be cancelled") {
 }
 
 TEST_CASE("qcow2 check: small windows and rounds find the same") {
-  for (const finding& f : findings) {
+  const std::size_t stride = is_sanitized ? 3 : 1;
+  for (std::size_t nth = 0; nth < std::size(findings); nth += stride) {
+    const finding& f = findings[nth];
     CAPTURE(f.name);
     std::vector<std::byte> bytes = sample();
     image_editor e(bytes);

@@ -4,6 +4,7 @@
 #include "graph/io/sleep.h"
 #include "graph/io/spawn.h"
 #include "tests/unit/drivers/qcow2/qcow2_bench.h"
+#include "tests/unit/lib/repetitions.h"
 
 #include <random>
 
@@ -149,7 +150,7 @@ task<void> interrupt_some(loop& home, root& way, std::span<const std::byte> byte
 } // namespace
 
 TEST_CASE("qcow2: interrupted writes leave nothing behind that others wait for or that leaks") {
-  for (u64 seed = 1; seed <= 10; seed++) {
+  for (u64 seed = 1; seed <= repetitions(10); seed++) {
     CAPTURE(seed);
     qcow2_bench b({.shuffle_seed = seed});
     memory_disk& disk = b.create("d", 256 << 10, {{"cluster_size", "4K"}});
@@ -167,7 +168,7 @@ TEST_CASE("qcow2: interrupted writes leave nothing behind that others wait for o
 }
 
 TEST_CASE("qcow2: concurrent requests in shuffled order keep their bytes apart") {
-  for (u64 seed = 1; seed <= 12; seed++) {
+  for (u64 seed = 1; seed <= repetitions(12); seed++) {
     CAPTURE(seed);
     run_shape({{"cluster_size", "4K"}}, {}, 4096, seed);
     run_shape({{"cluster_size", "4K"}}, {}, 4096, seed, 150000);

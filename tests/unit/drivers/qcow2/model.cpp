@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Random requests against a plain byte array, over the shapes an image can have.
 #include "tests/unit/drivers/qcow2/modelled_disk.h"
+#include "tests/unit/lib/repetitions.h"
 
 using namespace bgfs;
 using namespace bgfs::test;
@@ -130,7 +131,7 @@ const image_shape shapes[] = {
 
 TEST_CASE("qcow2: random requests agree with a byte array") {
   for (const image_shape& s : shapes) {
-    for (u64 seed = 1; seed <= 4; seed++) {
+    for (u64 seed = 1; seed <= repetitions(4); seed++) {
       CAPTURE(s.name);
       CAPTURE(seed);
       model_run run(s, seed);

@@ -3,6 +3,7 @@
 // and of every snapshot, over the shapes an image can have.
 #include "tests/unit/drivers/qcow2/modelled_disk.h"
 #include "tests/unit/drivers/qcow2/snapshot_bench.h"
+#include "tests/unit/lib/repetitions.h"
 
 #include <map>
 
@@ -206,7 +207,7 @@ const image_shape shapes[] = {
 
 TEST_CASE("qcow2 snapshots: random changes agree with byte arrays of the disk and each snapshot") {
   for (const image_shape& s : shapes) {
-    for (u64 seed = 1; seed <= 3; seed++) {
+    for (u64 seed = 1; seed <= repetitions(3); seed++) {
       CAPTURE(s.name);
       CAPTURE(seed);
       snapshot_run run(s, seed);
