@@ -2,6 +2,7 @@
 #include "config/commands/over_mount.h"
 
 #include "config/image_name.h"
+#include "config/mount_client.h"
 #include "config/render_check.h"
 #include "config/render_info.h"
 #include "config/snapshot_text.h"
@@ -82,6 +83,39 @@ int snapshot_over_mount(const command_call& call, const result<mounted_root>& ro
   const result<> done = action == snapshot_action::list
                             ? list_snapshots(root->control())
                             : change_snapshots(root->control(), action, which);
+  return done ? 0 : refuse(call, done.error());
+}
+
+namespace {
+
+result<> change_group_snapshots(const mount_client& mount, snapshot_action action,
+                                const std::string& which) {
+  const control_tree tree = control_tree::below(mount.directory());
+  const std::string directory = ".bgfs/snapshots";
+  if (action == snapshot_action::list) {
+    BGFS_TRY(const std::vector<std::string> names, tree.list(directory));
+    for (const std::string& name : names)
+      print(name + "\n");
+    return {};
+  }
+  if (action == snapshot_action::apply)
+    return fail(error_kind::unsupported,
+                "'{0}' is a mount, and its roots are not reverted all at once; revert each: 'bgfs "
+                "snapshot -a {1} {0}/ROOT'",
+                mount.directory(), which);
+  BGFS_CHECK(control_tree::check_entry_name("snapshot", which));
+  return action == snapshot_action::create ? tree.make_directory(directory + "/" + which)
+                                           : tree.remove_directory(directory + "/" + which);
+}
+
+} // namespace
+
+int group_snapshot_over_mount(const command_call& call, const std::string& directory,
+                              snapshot_action action, const std::string& which) {
+  const result<mount_client> mount = mount_client::find(directory);
+  if (!mount)
+    return refuse(call, mount.error());
+  const result<> done = change_group_snapshots(*mount, action, which);
   return done ? 0 : refuse(call, done.error());
 }
 

@@ -17,6 +17,9 @@ namespace bgfs {
 enum class snapshot_action : u8 { list, create, apply, remove };
 int snapshot_over_mount(const command_call& call, const result<mounted_root>& root,
                         snapshot_action action, const std::string& which);
+// Of all roots of the mount on `directory` at once; there is no `apply`.
+int group_snapshot_over_mount(const command_call& call, const std::string& directory,
+                              snapshot_action action, const std::string& which);
 
 enum class bitmap_action : u8 { add, remove, remove_all, clear, enable, disable, merge };
 

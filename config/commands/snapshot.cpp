@@ -5,6 +5,7 @@
 #include "config/snapshot_text.h"
 
 #include <chrono>
+#include <filesystem>
 
 namespace bgfs {
 
@@ -104,6 +105,13 @@ result<> check(const snapshot_options& o, bool lists, const std::vector<std::str
   return {};
 }
 
+// A directory is no image, so it can only be meant as a mount.
+bool is_mount_directory(const image_choice& choice) {
+  std::error_code ignored;
+  return !choice.is_options && choice.format.empty() &&
+         std::filesystem::is_directory(choice.name, ignored);
+}
+
 } // namespace
 
 int run_snapshot(const command_call& call) {
@@ -112,7 +120,8 @@ int run_snapshot(const command_call& call) {
   arguments known(call.name, "[-l | -c NAME | -a SNAPSHOT | -d SNAPSHOT] [OPTION]... FILE",
                   "Lists the internal snapshots of an image, makes one, makes the disk what it was "
                   "in one,\nor deletes one. SNAPSHOT is a name, an id, or snapshot.id=ID, "
-                  "snapshot.name=NAME or both.");
+                  "snapshot.name=NAME or both.\nWhere FILE is the directory of a mount: those of all "
+                  "its roots, each made in one instant.");
   known.flag('l', "list", "list them, which is done when nothing else is asked for", lists);
   declare_actions(known, o);
   add_image_options(known, o.image);
@@ -130,6 +139,8 @@ int run_snapshot(const command_call& call) {
   o.image.name = parsed.operands[0];
   if (const auto served = find_mounted_root(o.image))
     return snapshot_over_mount(call, *served, o.action, o.which);
+  if (is_mount_directory(o.image))
+    return group_snapshot_over_mount(call, o.image.name, o.action, o.which);
   o.session.ends_in_order = true;
   return run_session(call, o.session,
                      [&](command_session& session) { return run_action(session, o); });

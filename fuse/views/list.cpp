@@ -24,7 +24,7 @@ extern const view debug_rules_view, debug_state_view, debug_breakpoints_view, de
     debug_events_view, debug_ctl_view;
 extern const view graph_yaml_view, graph_json_view, graph_dot_view, graph_svg_view, version_view,
     features_view, exports_view, files_view, pid_view, outcome_fd_view, mount_help_view,
-    reload_view, reload_plan_view;
+    reload_view, reload_plan_view, shutdown_view;
 extern const view job_type_view, job_state_view, job_done_view, job_total_view, job_progress_view,
     job_speed_view, job_cancel_view, job_pause_view, job_resume_view, job_complete_view,
     job_dismiss_view, job_error_view;
@@ -67,7 +67,8 @@ constexpr std::array mount_views = {
     &graph_yaml_view, &graph_json_view, &graph_dot_view,   &graph_svg_view, &version_view,
     &features_view,   &exports_view,    &files_view,       &pid_view,       &outcome_fd_view,
     &last_error_view, &reload_view,     &reload_plan_view, &events_view,    &events_fd_view,
-    &log_view,        &log_level_view,  &metrics_view,     &limits_view,    &mount_help_view,
+    &log_view,        &log_level_view,  &metrics_view,     &limits_view,    &shutdown_view,
+    &mount_help_view,
 };
 
 } // namespace

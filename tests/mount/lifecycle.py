@@ -367,3 +367,42 @@ def quick(env):
     check(elapsed < 1, "it took", elapsed, "s")
     if "asan" not in open(BGFS, "rb").read(1 << 26).decode("latin1"):
         check(resident < 100 * 1024, "resident memory is", resident, "KiB")
+
+
+@case(".bgfs/shutdown ends a mount that nobody uses, and another one when it is forced",
+      needs=["qemu-img"])
+def shut_down(env):
+    image = env.qcow2("a.qcow2", "64M", options="lazy_refcounts=on")
+    graph = env.simple(image, "qcow2")
+    m = env.mount(graph)
+    os.mkdir(m / "disk.d/snapshots/now")
+    pwrite(m / "disk", 5 * MiB, pattern(MiB))
+    contains(m.read(".bgfs/shutdown"), "force", "what it takes")
+    for open_file in ("disk", "disk.d/snapshots/now/disk"):
+        with open(m / open_file, "rb"):
+            number, sentence = m.refusal(".bgfs/shutdown", "1\n")
+            equal(number, errno.EBUSY, f"while {open_file} is open")
+            contains(sentence, f"process {os.getpid()} (", open_file)
+            contains(sentence, "or write force", open_file)
+    number, sentence = m.refusal(".bgfs/shutdown", "now\n")
+    equal(number, errno.EINVAL, "'now'")
+    contains(sentence, "write 1 or force to shutdown, not 'now'")
+    contains(m.read(".bgfs/last-error"), "shutdown", "last-error")
+    pid = m.pid
+    m.command(".bgfs/shutdown", "1\n")
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the mount")
+    equal(os.path.ismount(m.path), False, "is it mounted")
+    qemu_check(image)
+
+    m = env.mount(graph)
+    equal(pread(m / "disk", 5 * MiB, MiB) == pattern(MiB), True, "what was written")
+    fd = os.open(m / "disk", os.O_RDWR)
+    os.pwrite(fd, pattern(MiB, seed=2), 5 * MiB)
+    pid = m.pid
+    m.command(".bgfs/shutdown", "force")
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the mount")
+    close_dead(fd)
+    qemu_check(image)
+    m = env.mount(graph)
+    equal(pread(m / "disk", 5 * MiB, MiB) == pattern(MiB, seed=2), True, "what was written then")
+    m.umount()

@@ -73,6 +73,35 @@ def snapshots(env):
     qemu_check(image)
 
 
+@case("bgfs snapshot on the directory of a mount is about all of its roots", needs=["qemu-img"])
+def group_snapshots(env):
+    images = {name: env.qcow2(f"{name}.qcow2", "8M") for name in ("a", "b")}
+    nodes = [{"node-name": n, "driver": "qcow2", "file": {"driver": "file", "filename": str(i)}}
+             for n, i in images.items()]
+    m = env.mount(env.graph(nodes, [{"name": n, "node-name": n, "writable": True} for n in images]))
+    equal(well("snapshot", "-l", m.path), "", "no snapshots")
+    well("snapshot", "-c", "mon", m.path)
+    well("snapshot", "-c", "only-a", m / "a")
+    well("snapshot", "-c", "tue", m.path)
+    equal(well("snapshot", m.path), "mon\ntue\n", "-l")
+    for image in images.values():
+        contains(run("qemu-img", "snapshot", "-U", "-l", image).stdout, "mon", str(image))
+    well("snapshot", "-d", "mon", m.path)
+    equal(sorted(os.listdir(m / "a.d/snapshots")), ["only-a", "tue"], "a")
+    equal(os.listdir(m / "b.d/snapshots"), ["tue"], "b")
+    for words, wanted in ((("-a", "tue"), f"bgfs snapshot -a tue {m.path}/ROOT"),
+                          (("-d", "only-a"), "only-a"), (("-c", "x/../y"), "'x/../y'"),
+                          (("-c", "tue"), "already")):
+        done = bgfs("snapshot", *words, m.path)
+        equal(done.returncode, 1, f"status of {words}")
+        contains(done.stderr, wanted, f"{words}")
+    m.umount()
+    done = bgfs("snapshot", "-l", m.path)
+    equal(done.returncode, 1, "status where there is no mount")
+    contains(done.stderr, str(m.path), "no mount")
+
+
+
 @case("snapshots with odd names, two of one name, are found by name and id", needs=["qemu-img"])
 def odd_names(env):
     image = env.qcow2("a.qcow2", "8M")
