@@ -28,6 +28,8 @@ result<> check_unused(const mount_state& mount) {
     for (const auto& [number, shown] : r->open_views)
       if (!shown.users.empty())
         return in_use(*r, shown.users.front());
+    if (const opener* const by = r->beside().user_of(""))
+      return in_use(*r, *by);
   }
   return {};
 }

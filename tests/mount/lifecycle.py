@@ -378,7 +378,7 @@ def shut_down(env):
     os.mkdir(m / "disk.d/snapshots/now")
     pwrite(m / "disk", 5 * MiB, pattern(MiB))
     contains(m.read(".bgfs/shutdown"), "force", "what it takes")
-    for open_file in ("disk", "disk.d/snapshots/now/disk"):
+    for open_file in ("disk", "disk.d/layers/0/disk", "disk.d/snapshots/now/disk"):
         with open(m / open_file, "rb"):
             number, sentence = m.refusal(".bgfs/shutdown", "1\n")
             equal(number, errno.EBUSY, f"while {open_file} is open")
