@@ -117,11 +117,12 @@ bool is_mount_directory(const image_choice& choice) {
 int run_snapshot(const command_call& call) {
   snapshot_options o;
   bool lists = false;
-  arguments known(call.name, "[-l | -c NAME | -a SNAPSHOT | -d SNAPSHOT] [OPTION]... FILE",
-                  "Lists the internal snapshots of an image, makes one, makes the disk what it was "
-                  "in one,\nor deletes one. SNAPSHOT is a name, an id, or snapshot.id=ID, "
-                  "snapshot.name=NAME or both.\nWhere FILE is the directory of a mount: those of all "
-                  "its roots, each made in one instant.");
+  arguments known(
+      call.name, "[-l | -c NAME | -a SNAPSHOT | -d SNAPSHOT] [OPTION]... FILE",
+      "Lists the internal snapshots of an image, makes one, makes the disk what it was "
+      "in one,\nor deletes one. SNAPSHOT is a name, an id, or snapshot.id=ID, "
+      "snapshot.name=NAME or both.\nWhere FILE is the directory of a mount: those of all "
+      "its roots, each made in one instant.");
   known.flag('l', "list", "list them, which is done when nothing else is asked for", lists);
   declare_actions(known, o);
   add_image_options(known, o.image);

@@ -90,8 +90,8 @@ void draw_nodes(const graph& g, std::string& boxes, std::string& arrows) {
     const std::string label = n->name() + " (" + std::string(n->type().name) + ")";
     boxes += fmt::format("  {} [label={}];\n", name, dot_string(label));
     for (const auto& e : n->children())
-      arrows += fmt::format("  {} -> {} [label={}];\n", name, dot_string("node:" + e->child().name()),
-                            dot_string(e->name()));
+      arrows += fmt::format("  {} -> {} [label={}];\n", name,
+                            dot_string("node:" + e->child().name()), dot_string(e->name()));
   }
 }
 

@@ -101,7 +101,6 @@ def group_snapshots(env):
     contains(done.stderr, str(m.path), "no mount")
 
 
-
 @case("snapshots with odd names, two of one name, are found by name and id", needs=["qemu-img"])
 def odd_names(env):
     image = env.qcow2("a.qcow2", "8M")
