@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
@@ -151,6 +152,18 @@ result<> control_tree::remove_directory(const std::string& name) const {
     return {};
   const int os_error = errno == ENODATA ? ENOENT : errno;
   return refused(os_error, name, last_sentence(log_of(name), "rmdir"));
+}
+
+result<> control_tree::rename_directory(const std::string& from, const std::string& to) const {
+  if (is_attributes_)
+    return fail(
+        error_kind::unsupported,
+        "'{}' is alone, without its control directory, so that nothing can be renamed there",
+        place_);
+  if (::renameat2(AT_FDCWD, path(from).c_str(), AT_FDCWD, path(to).c_str(), RENAME_NOREPLACE) == 0)
+    return {};
+  const int os_error = errno;
+  return refused(os_error, os_error == EEXIST ? to : from, last_sentence(log_of(from), "rename"));
 }
 
 // Lines are `time pid verb errno sentence`.

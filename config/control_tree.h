@@ -29,6 +29,8 @@ public:
   // mkdir(2) and rmdir(2) of a name; errors as of command().
   [[nodiscard]] result<> make_directory(const std::string& name) const;
   [[nodiscard]] result<> remove_directory(const std::string& name) const;
+  // rename(2) of one name to another that is not there; attributes have none.
+  [[nodiscard]] result<> rename_directory(const std::string& from, const std::string& to) const;
   // What the mount has said to this process last in the last-error of that directory, "" if it said
   // nothing. `verb` is what was asked for, "" for whatever it was.
   [[nodiscard]] std::string last_sentence(const std::string& log, std::string_view verb = {}) const;

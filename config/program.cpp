@@ -25,6 +25,8 @@ constexpr command command_table[] = {
     {"flush", "make what was written to a root of a mount durable", run_flush},
     {"retry", "try again to open a root of a mount that failed", run_retry},
     {"backing", "give a node of a mount another backing node", run_backing},
+    {"get", "print any control file of a mount", run_get},
+    {"set", "write any control file of a mount", run_set},
     {"config", "check a graph file without opening an image", run_config},
     {"drivers", "list the drivers, or the options of one", run_drivers},
     {"trace-points", "list what a mount can trace", run_trace_points},

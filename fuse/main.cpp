@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
       &bgfs::file_driver_type,
       &bgfs::host_device_driver_type,
       &bgfs::null_co_driver_type,
+      &bgfs::null_aio_driver_type,
       &bgfs::raw_driver_type,
       &bgfs::qcow2_driver_type,
       &bgfs::qcow2_increment_driver_type,

@@ -53,6 +53,8 @@ int run_job(const command_call& call);
 int run_flush(const command_call& call);
 int run_retry(const command_call& call);
 int run_backing(const command_call& call);
+int run_get(const command_call& call);
+int run_set(const command_call& call);
 
 // How commands end that talk to a mount: as mount(8) does.
 namespace mount_status {

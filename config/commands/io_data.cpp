@@ -124,9 +124,11 @@ bool take_verification(const io_words& words, io_request& r) {
   return true;
 }
 
+// -p (older scripts have it) and -r (register the buffer: those of our pool need no registration)
+// are taken and change nothing that can be seen, here and for writes.
 std::optional<io_request> parse_read(std::string_view command, std::string_view failure_name,
                                      const std::vector<std::string>& given, bool is_vector) {
-  const auto words = take_words(command, given, is_vector ? "CqvP:" : "bCqvpP:s:l:");
+  const auto words = take_words(command, given, is_vector ? "CqrvP:" : "bCqrvpP:s:l:");
   if (!words || !has_right_operands(command, *words, is_vector))
     return std::nullopt;
   if (!words->has('P') && (words->has('s') || words->has('l'))) {
@@ -334,14 +336,14 @@ bool may_write(io_session& session) {
 } // namespace
 
 task<bool> io_write(io_session& session, std::vector<std::string> words) {
-  const auto r = parse_write("write", "write", "bcCfnpquzP:s:", words, false);
+  const auto r = parse_write("write", "write", "bcCfnpqruzP:s:", words, false);
   if (!r || !may_write(session))
     co_return false;
   co_return co_await write_now(session, *r);
 }
 
 task<bool> io_writev(io_session& session, std::vector<std::string> words) {
-  const auto r = parse_write("writev", "writev", "CfqP:", words, true);
+  const auto r = parse_write("writev", "writev", "CfqrP:", words, true);
   if (!r || !may_write(session))
     co_return false;
   co_return co_await write_now(session, *r);
@@ -356,7 +358,7 @@ task<bool> io_aio_read(io_session& session, std::vector<std::string> words) {
 }
 
 task<bool> io_aio_write(io_session& session, std::vector<std::string> words) {
-  auto r = parse_write("aio_write", "aio_write", "CfquzP:", words, true);
+  auto r = parse_write("aio_write", "aio_write", "CfqruzP:", words, true);
   if (!r || !may_write(session))
     co_return false;
   session.in_flight().spawn(write_later(session, *std::move(r)));

@@ -61,61 +61,66 @@ result<> list_snapshots(const control_tree& control) {
   return {};
 }
 
-result<> change_snapshots(const control_tree& control, snapshot_action action,
-                          const std::string& which) {
-  if (action == snapshot_action::create) {
-    BGFS_CHECK(control_tree::check_entry_name("snapshot", which));
-    return control.make_directory("snapshots/" + which);
+result<> change_snapshots(const control_tree& control, const asked_snapshot_action& action) {
+  if (action.what == snapshot_action::create) {
+    BGFS_CHECK(control_tree::check_entry_name("snapshot", action.which));
+    return control.make_directory("snapshots/" + action.which);
   }
   BGFS_TRY(const std::string directory,
-           find_directory(control, which, action == snapshot_action::apply));
-  if (action == snapshot_action::apply)
+           find_directory(control, action.which, action.what == snapshot_action::apply));
+  if (action.what == snapshot_action::apply)
     return control.command("ctl", "revert " + directory);
-  return control.remove_directory("snapshots/" + directory);
+  if (action.what == snapshot_action::remove)
+    return control.remove_directory("snapshots/" + directory);
+  BGFS_CHECK(control_tree::check_entry_name("snapshot", action.new_name));
+  return control.rename_directory("snapshots/" + directory, "snapshots/" + action.new_name);
 }
 
 } // namespace
 
 int snapshot_over_mount(const command_call& call, const result<mounted_root>& root,
-                        snapshot_action action, const std::string& which) {
+                        const asked_snapshot_action& action) {
   if (!root)
     return refuse(call, root.error());
-  const result<> done = action == snapshot_action::list
+  const result<> done = action.what == snapshot_action::list
                             ? list_snapshots(root->control())
-                            : change_snapshots(root->control(), action, which);
+                            : change_snapshots(root->control(), action);
   return done ? 0 : refuse(call, done.error());
 }
 
 namespace {
 
-result<> change_group_snapshots(const mount_client& mount, snapshot_action action,
-                                const std::string& which) {
+result<> change_group_snapshots(const mount_client& mount, const asked_snapshot_action& action) {
   const control_tree tree = control_tree::below(mount.directory());
   const std::string directory = ".bgfs/snapshots";
-  if (action == snapshot_action::list) {
+  if (action.what == snapshot_action::list) {
     BGFS_TRY(const std::vector<std::string> names, tree.list(directory));
     for (const std::string& name : names)
       print(name + "\n");
     return {};
   }
-  if (action == snapshot_action::apply)
+  if (action.what == snapshot_action::apply || action.what == snapshot_action::rename)
     return fail(error_kind::unsupported,
-                "'{0}' is a mount, and its roots are not reverted all at once; revert each: 'bgfs "
-                "snapshot -a {1} {0}/ROOT'",
-                mount.directory(), which);
-  BGFS_CHECK(control_tree::check_entry_name("snapshot", which));
-  return action == snapshot_action::create ? tree.make_directory(directory + "/" + which)
-                                           : tree.remove_directory(directory + "/" + which);
+                "'{0}' is a mount, and its roots are not {1} all at once; {2} each: 'bgfs snapshot "
+                "{3} {4} {0}/ROOT'",
+                mount.directory(),
+                action.what == snapshot_action::apply ? "reverted" : "given new names",
+                action.what == snapshot_action::apply ? "revert" : "rename those of",
+                action.what == snapshot_action::apply ? "-a" : "--to NAME --rename", action.which);
+  BGFS_CHECK(control_tree::check_entry_name("snapshot", action.which));
+  return action.what == snapshot_action::create
+             ? tree.make_directory(directory + "/" + action.which)
+             : tree.remove_directory(directory + "/" + action.which);
 }
 
 } // namespace
 
 int group_snapshot_over_mount(const command_call& call, const std::string& directory,
-                              snapshot_action action, const std::string& which) {
+                              const asked_snapshot_action& action) {
   const result<mount_client> mount = mount_client::find(directory);
   if (!mount)
     return refuse(call, mount.error());
-  const result<> done = change_group_snapshots(*mount, action, which);
+  const result<> done = change_group_snapshots(*mount, action);
   return done ? 0 : refuse(call, done.error());
 }
 

@@ -14,12 +14,17 @@ namespace bgfs {
 [[nodiscard]] std::optional<result<mounted_root>> find_mounted_root(const image_choice& choice);
 
 // Each returns the exit status of the command. A root that cannot be commanded is told first.
-enum class snapshot_action : u8 { list, create, apply, remove };
+enum class snapshot_action : u8 { list, create, apply, remove, rename };
+struct asked_snapshot_action {
+  snapshot_action what = snapshot_action::list;
+  std::string which = {};    // a name; where there has to be one already, perhaps an id
+  std::string new_name = {}; // rename
+};
 int snapshot_over_mount(const command_call& call, const result<mounted_root>& root,
-                        snapshot_action action, const std::string& which);
+                        const asked_snapshot_action& action);
 // Of all roots of the mount on `directory` at once; there is no `apply`.
 int group_snapshot_over_mount(const command_call& call, const std::string& directory,
-                              snapshot_action action, const std::string& which);
+                              const asked_snapshot_action& action);
 
 enum class bitmap_action : u8 { add, remove, remove_all, clear, enable, disable, merge };
 

@@ -4,6 +4,7 @@
 #include "config/commands/verb_frame.h"
 #include "config/snapshot_text.h"
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
@@ -14,8 +15,7 @@ namespace {
 struct snapshot_options {
   image_choice image;
   session_options session;
-  snapshot_action action = snapshot_action::list;
-  std::string which;
+  asked_snapshot_action action;
   unsigned actions = 0; // given
   bool is_quiet = false;
 };
@@ -36,30 +36,42 @@ task<void> list(command_session& session, open_image& image) {
   co_return;
 }
 
+result<> require_new(const std::vector<snapshot_info>& all, const std::string& name) {
+  const auto same = std::ranges::find(all, name, &snapshot_info::name);
+  if (same == all.end())
+    return {};
+  return fail(error_kind::invalid_argument, "there is already a snapshot '{}' (id {})", name,
+              same->id);
+}
+
 task<void> change(command_session& session, open_image& image, const snapshot_options& o) {
   graph& nodes = session.nodes();
   const std::vector<snapshot_info> all = co_await nodes.snapshots(image.top());
-  if (o.action == snapshot_action::create) {
-    (void)co_await nodes.create_snapshot(image.top(), named_now(o.which));
+  if (o.action.what == snapshot_action::create) {
+    (void)co_await nodes.create_snapshot(image.top(), named_now(o.action.which));
     co_return;
   }
-  snapshot_key key = co_await choose_snapshot(all, o.which, o.action == snapshot_action::apply);
-  if (o.action == snapshot_action::apply) {
+  snapshot_key key =
+      co_await choose_snapshot(all, o.action.which, o.action.what == snapshot_action::apply);
+  if (o.action.what == snapshot_action::apply) {
     co_await nodes.revert_to_snapshot(image.top(), std::move(key));
+  } else if (o.action.what == snapshot_action::rename) {
+    co_await require_new(all, o.action.new_name);
+    co_await nodes.rename_snapshot(image.top(), std::move(key), o.action.new_name);
   } else {
     co_await nodes.delete_snapshot(image.top(), std::move(key));
   }
 }
 
 task<void> run_on_image(command_session& session, open_image& image, const snapshot_options& o) {
-  if (o.action == snapshot_action::list)
+  if (o.action.what == snapshot_action::list)
     return list(session, image);
   return change(session, image, o);
 }
 
 task<void> run_action(command_session& session, const snapshot_options& o) {
   image_choice choice = o.image;
-  choice.is_writable = o.action != snapshot_action::list;
+  choice.is_writable = o.action.what != snapshot_action::list;
   choice.shares_writes = true; // with ourselves: each change takes what it needs
   choice.discards = true;
   choice.needs_backing = false; // nothing that is done here looks below the image,
@@ -80,14 +92,15 @@ constexpr action_option action_options[] = {
     {'a', "apply", "SNAPSHOT", snapshot_action::apply,
      "make the disk what it was; what was written since is lost"},
     {'d', "delete", "SNAPSHOT", snapshot_action::remove, "delete a snapshot"},
+    {0, "rename", "SNAPSHOT", snapshot_action::rename, "call it by the name that --to gives"},
 };
 
 void declare_actions(arguments& known, snapshot_options& o) {
   for (const action_option& a : action_options)
     known.value(a.letter, a.name, a.placeholder, a.help,
                 [&o, action = a.action](const std::string& which) -> result<> {
-                  o.action = action;
-                  o.which = which;
+                  o.action.what = action;
+                  o.action.which = which;
                   o.actions++;
                   return {};
                 });
@@ -95,7 +108,10 @@ void declare_actions(arguments& known, snapshot_options& o) {
 
 result<> check(const snapshot_options& o, bool lists, const std::vector<std::string>& operands) {
   if (o.actions + (lists ? 1 : 0) > 1)
-    return fail(error_kind::invalid_argument, "only one of -l, -c, -a and -d can be done at once");
+    return fail(error_kind::invalid_argument,
+                "only one of -l, -c, -a, -d and --rename can be done at once");
+  if ((o.action.what == snapshot_action::rename) != !o.action.new_name.empty())
+    return fail(error_kind::invalid_argument, "--rename and --to go together");
   if (operands.size() != 1)
     return fail(error_kind::invalid_argument, "one image is expected; see 'bgfs snapshot --help'");
   if (o.actions != 0 && o.image.is_force_shared)
@@ -118,13 +134,15 @@ int run_snapshot(const command_call& call) {
   snapshot_options o;
   bool lists = false;
   arguments known(
-      call.name, "[-l | -c NAME | -a SNAPSHOT | -d SNAPSHOT] [OPTION]... FILE",
-      "Lists the internal snapshots of an image, makes one, makes the disk what it was "
-      "in one,\nor deletes one. SNAPSHOT is a name, an id, or snapshot.id=ID, "
+      call.name,
+      "[-l | -c NAME | -a SNAPSHOT | -d SNAPSHOT | --rename SNAPSHOT --to NAME] [OPTION]... FILE",
+      "Lists the internal snapshots of an image, makes one, makes the disk what it was in one,\n"
+      "deletes one or gives it another name. SNAPSHOT is a name, an id, or snapshot.id=ID, "
       "snapshot.name=NAME or both.\nWhere FILE is the directory of a mount: those of all "
       "its roots, each made in one instant.");
   known.flag('l', "list", "list them, which is done when nothing else is asked for", lists);
   declare_actions(known, o);
+  known.text(0, "to", "NAME", "the new name of --rename", o.action.new_name);
   add_image_options(known, o.image);
   known.flag('U', "force-share", "with -l: even while somebody else is writing it",
              o.image.is_force_shared);
@@ -139,9 +157,9 @@ int run_snapshot(const command_call& call) {
   }
   o.image.name = parsed.operands[0];
   if (const auto served = find_mounted_root(o.image))
-    return snapshot_over_mount(call, *served, o.action, o.which);
+    return snapshot_over_mount(call, *served, o.action);
   if (is_mount_directory(o.image))
-    return group_snapshot_over_mount(call, o.image.name, o.action, o.which);
+    return group_snapshot_over_mount(call, o.image.name, o.action);
   o.session.ends_in_order = true;
   return run_session(call, o.session,
                      [&](command_session& session) { return run_action(session, o); });

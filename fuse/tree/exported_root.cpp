@@ -545,7 +545,10 @@ task<root_state> exported_root::state() {
   case root_phase::open:
     break;
   }
+  const bool was_repairing = is_repairing; // it may be over when its loop has the time to answer
   root_state now = co_await place_.run([this] { return state_of_nodes(); });
+  if (was_repairing && (now.word == "ok" || now.word == "full"))
+    co_return root_state{"repairing", "space that nobody uses is given back; requests wait"};
   co_return now;
 }
 

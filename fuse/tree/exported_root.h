@@ -171,6 +171,7 @@ public:
   [[nodiscard]] const opener* first_opener() const;
   payload_share share;                  // of mount_state::payloads
   std::optional<kept_check> last_check; // by the loop of the mount
+  bool is_repairing = false;            // likewise
   // As the kernel knows them; 0: it does not.
   u64 inode = 0;           // of the raw file
   u64 directory_inode = 0; // of its control directory

@@ -89,8 +89,23 @@ task<void> tell_layers_changed(mount_state& mount, exported_root& root) {
   co_await root.layers_changed();
 }
 
+// While it lives the root says that it is being repaired.
+class repair_mark {
+public:
+  explicit repair_mark(exported_root& root) : root_(root) { root_.is_repairing = true; }
+  ~repair_mark() { root_.is_repairing = false; }
+  repair_mark(const repair_mark&) = delete;
+  repair_mark& operator=(const repair_mark&) = delete;
+
+private:
+  exported_root& root_;
+};
+
 task<void> check(mount_state& mount, root_pointer root, node* image, check_mode mode,
                  job& control) {
+  std::optional<repair_mark> mark;
+  if (mode != check_mode::report)
+    mark.emplace(*root); // one job of a kind at a time
   result<kept_check> found =
       co_await as_result(root->place().run([&] { return check_image(*image, mode, control); }));
   if (mode != check_mode::report)

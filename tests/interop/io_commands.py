@@ -76,6 +76,23 @@ def case_options_do_the_same():
           ("4 MiB\n", -signal.SIGTERM), "sigraise")
 
 
+def case_what_changes_nothing():
+    """-r registers buffers, which ours need not; null-aio is null-co by another name."""
+    make_chain()
+    for line in ("write -r -P 3 0 64k", "writev -r -P 4 64k 4k", "aio_write -r -P 5 128k 4k", "aio_flush",
+                 "read -r -P 3 0 64k", "readv -r -P 4 64k 4k", "aio_read -r -P 5 128k 4k"):
+        bgfs("io", "-f", "qcow2", "-c", line, "-c", "aio_flush", "over.qcow2")
+    qemu_io("-c", "read -P 3 0 64k", "-c", "read -P 4 64k 4k", "-c", "read -P 5 128k 4k", "over.qcow2")
+    for words in (["io", "-f", "raw", "-c", "write 0 64k", "-c", "read -P 0 0 64k", "-c", "length"],
+                  ["map", "-f", "raw"], ["info", "-f", "raw"]):
+        answers = []
+        for name in ("null-co", "null-aio"):
+            done = bgfs(*words, f"{name}://")
+            answers.append(RATE.sub(r"\1", done.out).replace(name, "null"))
+        equal(answers[0], answers[1], words)
+        contains(answers[1], {"io": "1 GiB", "map": "0x40000000", "info": "1 GiB"}[words[0]])
+
+
 def case_a_temporary_overlay_leaves_nothing():
     make_chain()
     os.mkdir("t")

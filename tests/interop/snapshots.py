@@ -58,7 +58,9 @@ def case_exit_status_and_messages():
     contains(bgfs("snapshot", "-d", "none", "a.qcow2", status=1).err,
              "bgfs snapshot: deleting snapshot 'none': there is no snapshot 'none'; there are 's' (id 1)")
     contains(bgfs("snapshot", "-c", "x", "-a", "s", "a.qcow2", status=1).err,
-             "only one of -l, -c, -a and -d can be done at once")
+             "only one of -l, -c, -a, -d and --rename can be done at once")
+    for words in (["--rename", "s"], ["--to", "t"], ["-d", "s", "--to", "t"]):
+        contains(bgfs("snapshot", *words, "a.qcow2", status=1).err, "--rename and --to go together")
     contains(bgfs("snapshot", "-U", "-d", "s", "a.qcow2", status=1).err,
              "-U is for looking at images that somebody else is writing")
     contains(bgfs("snapshot", "-c", "a/b", "a.qcow2", status=1).err, "neither '/' nor control")
@@ -72,6 +74,17 @@ def case_exit_status_and_messages():
                    status=None).returncode, 1, "the peer's")
     contains(bgfs("convert", "-l", "nope", "-O", "raw", "a.qcow2", "o.raw", status=1).err,
              "there is no snapshot 'nope'")
+    bgfs("snapshot", "-c", "other", "a.qcow2")
+    bgfs("snapshot", "--rename", "s", "--to", "renamed", "a.qcow2")
+    equal([line.split()[1] for line in qemu_img("snapshot", "-l", "a.qcow2").out.splitlines()[2:]],
+          ["renamed", "other"], "the names that the peer sees")
+    bgfs("snapshot", "--rename", "snapshot.id=1", "--to", "s", "a.qcow2")
+    contains(bgfs("snapshot", "--rename", "none", "--to", "t", "a.qcow2", status=1).err,
+             "there is no snapshot 'none'; there are")
+    contains(bgfs("snapshot", "--rename", "s", "--to", "other", "a.qcow2", status=1).err,
+             "there is already a snapshot 'other' (id 2)")
+    contains(bgfs("snapshot", "--rename", "s", "--to", "a/b", "a.qcow2", status=1).err, "neither '/'")
+    bgfs("snapshot", "-d", "other", "a.qcow2")
     qemu_img("bitmap", "--add", "a.qcow2", "b")
     for tool in ("qemu-img", PROGRAM):
         run(tool, "snapshot", "-a", "s", "a.qcow2", status=1)

@@ -441,6 +441,34 @@ def checked(env):
     m.umount()
 
 
+@case("a root whose leaks are given back is 'repairing' until that is done", needs=["qemu-img"])
+def repairing(env):
+    image = env / "big.qcow2"
+    bgfs("create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", image, "256G")
+    with open(image, "r+b") as f:  # what the first L2 table is about is nobody's any more
+        f.seek(40)
+        l1 = int.from_bytes(f.read(8), "big")
+        f.seek(l1)
+        f.write(bytes(8))
+    m = env.mount(env.simple(image, "qcow2"))
+    equal(m.read("disk.d/state"), "ok\n", "before")
+    m.command("disk.d/ctl", "check repair=leaks wait=no")
+    states = []
+    while jobs(m):
+        states.append(m.read("disk.d/state"))
+    contains(states, "repairing\nspace that nobody uses is given back; requests wait\n", "meanwhile")
+    contains(m.read("disk.d/last-check"), "Leaked cluster 4 refcount=1 reference=0", "what was repaired")
+    equal(m.read("disk.d/state"), "ok\n", "after")
+    m.command("disk.d/ctl", "check wait=no")
+    served = 0
+    while jobs(m):
+        equal(pread(m / "disk", served * GiB, 4096), bytes(4096), "a read beside a check")
+        served += 1
+    check(served > 3, f"{served} reads were served beside a check")
+    m.umount()
+    contains(run("qemu-img", "check", image).stdout, "No errors were found", "the image")
+
+
 @case("overlays of external snapshots are merged by a job", needs=["qemu-img"])
 def merged(env):
     image = env.raw("a.raw", SIZE)

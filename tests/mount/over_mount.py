@@ -73,6 +73,69 @@ def snapshots(env):
     qemu_check(image)
 
 
+@case("bgfs snapshot --rename does what mv does", needs=["qemu-img"])
+def renamed(env):
+    image = env.qcow2("a.qcow2", "8M")
+    m = env.mount(env.simple(image, "qcow2"))
+    disk = m / "disk"
+    for name in ("mon", "tue"):
+        well("snapshot", "-c", name, disk)
+    well("snapshot", "--rename", "mon", "--to", "first", disk)
+    equal(sorted(os.listdir(m / "disk.d/snapshots")), ["first", "tue"], "after it")
+    contains(run("qemu-img", "snapshot", "-U", "-l", image).stdout, "first", "the image")
+    for words, wanted in ((("none", "--to", "x"), "there is no snapshot 'none'"),
+                          (("first", "--to", "tue"), "tue' is there already"),
+                          (("first", "--to", "a/b"), "is no name for a snapshot")):
+        done = bgfs("snapshot", "--rename", *words, disk)
+        equal((done.returncode, done.stdout), (1, ""), f"{words}: {done.stderr}")
+        contains(done.stderr, wanted, f"{words}")
+    done = bgfs("snapshot", "--rename", "first", "--to", "x", m.path)
+    equal(done.returncode, 1, "of all roots")
+    contains(done.stderr, f"'bgfs snapshot --to NAME --rename first {m.path}/ROOT'", "what to do")
+    m.umount()
+    m = env.mount_file(env.simple(image, "qcow2"))
+    done = bgfs("snapshot", "--rename", "first", "--to", "x", m.path)
+    equal(done.returncode, 1, "without a directory")
+    contains(done.stderr, "is alone, without its control directory", "why")
+    m.umount()
+
+
+@case("bgfs get and set are every control file as a command", needs=["qemu-img"])
+def get_and_set(env):
+    image = env.qcow2("a.qcow2", "8M")
+    for disk in ways(env, image, "qcow2"):
+        equal(well("get", disk, "size"), f"{8 * MiB}\n", "size")
+        equal(well("get", disk, "state"), "ok\n", "state")
+        contains(well("get", disk, "nodes/"), "top", "a directory")
+        well("snapshot", "-c", "mon", disk)
+        equal(well("get", disk, "snapshots/mon/hold"), "0\n", "not held")
+        well("set", disk, "snapshots/mon/hold", "1")
+        done = bgfs("snapshot", "-d", "mon", disk)
+        equal(done.returncode, 1, "held")
+        contains(done.stderr, "hold", "held")
+        done = bgfs("set", disk, "snapshots/mon/hold", "2")
+        equal((done.returncode, done.stdout), (32, ""), done.stderr)
+        contains(done.stderr, "bgfs set: ", "refused")
+        well("set", disk, "snapshots/mon/hold", "0")
+        well("snapshot", "-d", "mon", disk)
+        for words, status, wanted in (((disk,), 1, "a place and a name are expected"),
+                                      ((disk, "sise"), 32, "sise"),
+                                      ((image, "size"), 1, "is no mount of bgfs")):
+            done = bgfs("get", *words)
+            equal((done.returncode, done.stdout), (status, ""), f"{words}: {done.stderr}")
+            contains(done.stderr, wanted, f"{words}")
+        done = bgfs("set", disk, "size")
+        equal(done.returncode, 1, done.stderr)
+        contains(done.stderr, "a place, a name and a value are expected", "without a value")
+    m = env.mount(env.simple(image, "qcow2"))
+    equal(well("get", m.path, "exports"), "disk\n", "of the mount")
+    well("set", m.path, "log-level", "debug")
+    contains(well("get", m.path, "log-level"), "debug", "log-level")
+    equal(well("get", m / "disk", "snapshots"), "", "an empty directory")
+    contains(well("get", m / "disk", "nodes"), "top", "a directory by its name")
+    m.umount()
+
+
 @case("bgfs snapshot on the directory of a mount is about all of its roots", needs=["qemu-img"])
 def group_snapshots(env):
     images = {name: env.qcow2(f"{name}.qcow2", "8M") for name in ("a", "b")}

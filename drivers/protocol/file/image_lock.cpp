@@ -110,20 +110,35 @@ void give_up_all(int fd) noexcept {
   give_up(fd, unshared_byte, permission::all);
 }
 
-result<> test(int fd, const std::string& path, u64 first_byte, permission_set bits, bool is_use) {
+// Whether this process has the file open by other descriptors than the lock's own.
+bool is_open_twice(int fd, int mirror) {
+  std::error_code ignored;
+  const fs::path ours = fs::read_symlink(fmt::format("/proc/self/fd/{}", fd), ignored);
+  return !ours.empty() &&
+         std::ranges::any_of(entries_of("/proc/self/fd"), [&](const fs::path& entry) {
+           const std::string number = entry.filename();
+           return number != std::to_string(fd) && number != std::to_string(mirror) &&
+                  fs::read_symlink(entry, ignored) == ours;
+         });
+}
+
+result<> test(int fd, int mirror, const std::string& path, u64 first_byte, permission_set bits,
+              bool is_use) {
   for (unsigned i = 0; i < permission_count; i++) {
     if ((bits & (1u << i)) == 0)
       continue;
     struct flock lock = lock_at(first_byte + i, F_WRLCK);
     if (fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
       continue;
-    const std::string who = describe_openers(fd);
+    std::string who = describe_openers(fd);
+    if (who.empty())
+      who = is_open_twice(fd, mirror) ? "another node of this process" : "another process";
     const auto bit = static_cast<permission_set>(1u << i);
     return fail(error_kind::busy,
                 "cannot get the {} lock of '{}': {} uses the image; stop it, or open the image "
                 "with 'read-only: true, force-share: true'",
                 is_use ? fmt::format("'{}'", describe(bit)) : fmt::format("'no {}'", describe(bit)),
-                path, who.empty() ? "another process" : who);
+                path, who);
   }
   return {};
 }
@@ -141,9 +156,9 @@ result<> image_lock::acquire(permissions wanted) {
   BGFS_CHECK(take(fd_, path_, unshared_byte, more_unshared));
   if (mirror_ != no_mirror)
     give_up_all(mirror_); // the first descriptor has them, and is the one that tests
-  result<> tested = test(fd_, path_, unshared_byte, more_used, true);
+  result<> tested = test(fd_, mirror_, path_, unshared_byte, more_used, true);
   if (tested)
-    tested = test(fd_, path_, used_byte, more_unshared, false);
+    tested = test(fd_, mirror_, path_, used_byte, more_unshared, false);
   if (mirror_ != no_mirror) {
     result<> mirrored = mirror_on(mirror_);
     if (tested)

@@ -29,7 +29,8 @@ constexpr option option_list[] = {
      .is_mutable = true,
      .is_strong = true},
 };
-constexpr option_schema null_options{"driver 'null-co'", option_list};
+constexpr option_schema null_co_options{"driver 'null-co'", option_list};
+constexpr option_schema null_aio_options{"driver 'null-aio'", option_list};
 
 class null_driver final : public driver,
                           public readable,
@@ -40,11 +41,11 @@ class null_driver final : public driver,
                           public flushable,
                           public reopenable {
 public:
-  explicit null_driver(const options& given) : disk_(given) {}
+  null_driver(const options& given, std::string_view prefix) : disk_(given), prefix_(prefix) {}
 
   [[nodiscard]] u64 length() const override { return disk_.length; }
   [[nodiscard]] std::string exact_filename() const override {
-    return disk_.is_default ? "null-co://" : "";
+    return disk_.is_default ? fmt::format("{}://", prefix_) : "";
   }
   task<void> close() override { co_return; }
   task<std::optional<u64>> allocated_length() override { co_return 0; }
@@ -97,11 +98,16 @@ private:
   }
 
   null_disk disk_;
+  std::string_view prefix_;       // of its name as a URL
   std::optional<null_disk> next_; // between the preparation of a reopen and its end
 };
 
-task<std::unique_ptr<driver>> open_null(open_request request) {
-  co_return std::make_unique<null_driver>(request.given);
+task<std::unique_ptr<driver>> open_null_co(open_request request) {
+  co_return std::make_unique<null_driver>(request.given, "null-co");
+}
+
+task<std::unique_ptr<driver>> open_null_aio(open_request request) {
+  co_return std::make_unique<null_driver>(request.given, "null-aio");
 }
 
 } // namespace
@@ -110,9 +116,18 @@ const driver_type null_co_driver_type{
     .name = "null-co",
     .kind = driver_kind::protocol,
     .summary = "a disk without a medium: writes vanish, reads give zeroes",
-    .open_options = &null_options,
-    .open = open_null,
+    .open_options = &null_co_options,
+    .open = open_null_co,
     .protocol_prefix = "null-co",
+};
+
+const driver_type null_aio_driver_type{
+    .name = "null-aio",
+    .kind = driver_kind::protocol,
+    .summary = "the same as null-co",
+    .open_options = &null_aio_options,
+    .open = open_null_aio,
+    .protocol_prefix = "null-aio",
 };
 
 } // namespace bgfs

@@ -36,7 +36,7 @@ task<void> checker::read_table(u64 at, std::span<std::byte> bytes, std::string w
                   "the tables of the image lie on top of each other, so that looking at all of "
                   "them would have no end; copy what can be read of it with 'bgfs convert'");
   table_bytes_left_ -= bytes.size();
-  co_await stop_if_cancelled();
+  co_await give_way();
   co_await read(at, bytes, std::move(what));
 }
 
@@ -49,14 +49,16 @@ task<void> checker::flush() {
   co_await context(file_.flush(), "flushing the image");
 }
 
-task<void> checker::stop_if_cancelled() {
+task<void> checker::give_way() {
   const task_context here = co_await current_context();
   if (here.cancel != nullptr && here.cancel->is_requested())
     co_await fail(error_kind::cancelled, "the check was cancelled");
+  if (slice_.is_used_up())
+    co_await slice_.next();
 }
 
 task<void> checker::step_done() {
-  co_await stop_if_cancelled();
+  co_await give_way();
   if (steps_done_ < steps_ && !is_silent_)
     sink_.progress(++steps_done_, steps_);
 }

@@ -19,6 +19,7 @@
 #include "drivers/format/qcow2/check/reference_counts.h"
 #include "drivers/format/qcow2/header.h"
 #include "drivers/format/qcow2/l2_entry.h"
+#include "graph/io/sleep.h"
 #include "graph/model/driver.h"
 #include "graph/model/edge.h"
 
@@ -75,7 +76,8 @@ private:
   task<void> read_table(u64 at, std::span<std::byte> bytes, std::string what);
   task<void> write(u64 at, std::span<const std::byte> bytes, std::string what);
   task<void> flush();
-  task<void> stop_if_cancelled();
+  // Others have their turn where the check has been running for a while; it ends here if cancelled.
+  task<void> give_way();
   task<void> step_done();
   template<class... Args>
   void tell(fmt::format_string<Args...> format, Args&&... args) {
@@ -203,6 +205,7 @@ private:
   check_mode mode_;
   check_sink& sink_;
   check_limits limits_;
+  time_slice slice_;
   check_result result_;
 
   u64 file_length_ = 0; // rounded up to 512

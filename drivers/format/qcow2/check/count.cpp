@@ -88,7 +88,7 @@ task<void> checker::count_l1(host_offset l1, std::span<const u64> entries, u64 t
     if (!is_aligned(at, g().cluster()))
       corrupt(times, "ERROR l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted", at);
   }
-  co_await stop_if_cancelled();
+  co_await give_way();
 }
 
 bool checker::count_entry(const table_visit& v, u64 index, l2_entry entry, fragments& f) {

@@ -127,7 +127,7 @@ task<void> checker::write_blocks(const new_refcounts& plan) {
       for (u64 c = std::max(part, plan.first); c < std::min(end, plan.run().end()); c++)
         store_refcount(bytes, g().refcount_order, c % entries, 1);
       co_await write(place, bytes, "a new refcount block");
-      co_await stop_if_cancelled();
+      co_await give_way();
     }
     if (counts_.is_last())
       co_return;
