@@ -95,7 +95,7 @@ result<value> parse_with(const driver_type& type, const std::string& name, std::
       continue;
     result<value> below = parse_name(*child->as_text(), drivers, depth + 1);
     if (!below)
-      return context(std::move(below), "'{}'", name);
+      return below; // it says which part of the name is wrong; the caller knows the whole
     parsed->set(std::string(slot.name), *std::move(below));
   }
   parsed->set("driver", type.name);
