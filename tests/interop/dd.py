@@ -95,6 +95,8 @@ def case_interrupted_a_new_target_is_removed_and_an_old_one_is_named():
                  ["convert", "-n", "-f", "raw", "-O", "raw", "a", "old"],
                  ["dd", "-f", "raw", "if=a", "of=old"]):
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with open("old", "wb") as f:  # as long as there is nothing in it nothing was written
+                f.truncate(150 << 20)
             process = subprocess.Popen([PROGRAM, *verb], stderr=subprocess.PIPE)
             while process.poll() is None and not (
                     os.path.exists(verb[-1].removeprefix("of=")) and
@@ -112,8 +114,6 @@ def case_interrupted_a_new_target_is_removed_and_an_old_one_is_named():
             else:
                 contains(said, "'old' is incomplete")
             contains(said, "interrupted")
-            with open("old", "wb") as f:
-                f.truncate(150 << 20)
         if os.path.exists("new"):
             os.unlink("new")
     equal(digest("a"), before, "the source")

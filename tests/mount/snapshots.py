@@ -809,3 +809,49 @@ def all_or_none(env):
     for n in "ab":
         qemu_check(env / f"{n}.qcow2")
         equal(names_of(env / f"{n}.qcow2"), ["x"], n)
+
+
+class Reading:
+    """Reads a disk over and over, and knows how long the longest took."""
+
+    def __init__(self, path):
+        self.path, self.longest, self.is_over = path, 0, False
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        fd, block = os.open(self.path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+        while not self.is_over:
+            begin = time.monotonic()
+            os.preadv(fd, [block], 0)
+            self.longest = max(self.longest, time.monotonic() - begin)
+            time.sleep(0.001)
+        os.close(fd)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over = True
+        self.thread.join()
+
+
+@case("a snapshot of a large image does not keep the requests of other roots waiting")
+def beside_a_large_one(env):
+    large, small = env / "large.qcow2", env / "small.qcow2"
+    run(BGFS, "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", large, "256G")
+    run(BGFS, "create", "-q", "-f", "qcow2", small, "1M")
+    nodes = [{"node-name": p.stem, "driver": "qcow2", "file": {"driver": "file", "filename": str(p)}}
+             for p in (large, small)]
+    m = env.mount(env.graph(nodes, [{"name": p.stem, "node-name": p.stem, "writable": True}
+                                    for p in (large, small)]), "-o", "queues=1")
+    waits = []
+    with Reading(m / "small") as reading:
+        for change in (os.mkdir, os.rmdir) * 3:  # each walks four million clusters
+            reading.longest = 0
+            begin = time.monotonic()
+            change(m / "large.d/snapshots/s")
+            waits.append(reading.longest / (time.monotonic() - begin))
+    for kind, shares in (("mkdir", waits[0::2]), ("rmdir", waits[1::2])):
+        check(min(shares) < 0.3, f"reads beside a {kind} waited for these parts of it: {shares}")
+    m.umount()

@@ -26,6 +26,7 @@
 #include "drivers/format/qcow2/settings.h"
 #include "drivers/format/qcow2/snapshot_table.h"
 #include "drivers/format/qcow2/write_content.h"
+#include "graph/io/sleep.h"
 
 namespace bgfs::qcow2 {
 
@@ -377,6 +378,7 @@ private:
     u64 added = 0;                             // references that `add` has made
     u64 left = ~u64{0};                        // that `drop` takes away at most
     std::unordered_map<u64, u64> crowded = {}; // references to clusters that may get too many
+    time_slice slice = {};                     // a large image has millions
   };
   task<void> walk_references(std::span<const u64> l1, reference_walk& walk);
   task<void> walk_table(host_offset table, reference_walk& walk);

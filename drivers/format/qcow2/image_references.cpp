@@ -2,8 +2,19 @@
 // Walking all that an L1 table refers to, to count it once more or once less. Everything here runs
 // with metadata_store::lock() held and the node drained.
 #include "drivers/format/qcow2/image.h"
+#include "graph/io/spawn.h"
 
 namespace bgfs::qcow2 {
+namespace {
+
+// Requests of this node wait until the change is done; others on the loop have their turn. What a
+// cancelled change has begun it ends, or takes back, all the same.
+task<void> give_way(time_slice& slice) {
+  if (slice.is_used_up())
+    co_await shielded(slice.next());
+}
+
+} // namespace
 
 task<void> image::walk_references(std::span<const u64> l1, reference_walk& walk) {
   for (u64 i = 0; i < l1.size() && walk.left > 0; i++) {
@@ -20,8 +31,10 @@ task<void> image::walk_references(std::span<const u64> l1, reference_walk& walk)
 
 task<void> image::walk_table(host_offset table, reference_walk& walk) {
   const host_reference itself{host_reference::kind::l2_table, {table.value >> g().cluster_bits, 1}};
-  for (u64 at = 0; at < g().cluster(); at += store_->slice_bytes())
+  for (u64 at = 0; at < g().cluster(); at += store_->slice_bytes()) {
     co_await walk_slice(table + at, walk);
+    co_await give_way(walk.slice);
+  }
   // The table comes after what it refers to: once dropped it may be gone. All steps go in one
   // order, so that the first references that were added can be dropped again.
   co_await visit(itself, walk);
@@ -111,6 +124,7 @@ task<void> image::apply_all_frees() {
 // stop anywhere in here, nothing is lost.
 task<void> image::restore_copied() {
   bool has_changed = false;
+  time_slice slice;
   for (u64& entry : l1_) {
     const u64 table = entry & entry_offset_mask;
     if (table == 0 || !is_aligned(table, g().cluster()))
@@ -120,8 +134,10 @@ task<void> image::restore_copied() {
       continue; // shared, and so is all it refers to
     has_changed = has_changed || (entry & entry_copied) == 0;
     entry |= entry_copied;
-    for (u64 at = 0; at < g().cluster(); at += store_->slice_bytes())
+    for (u64 at = 0; at < g().cluster(); at += store_->slice_bytes()) {
       co_await restore_copied_in(host_offset(table) + at);
+      co_await give_way(slice);
+    }
   }
   if (has_changed)
     co_await write_active_l1();
