@@ -310,9 +310,16 @@ private:
 
 // As it was named where that is a path, so that names built from it look as the user expects.
 std::string image_path_of(const node& overlay) {
-  if (!overlay.is_open()) // it is being opened, and its parts come first
-    return overlay.host_path();
-  std::string name = filename_of(overlay);
+  const node* named = &overlay;
+  if (!overlay.is_open()) { // it is being opened; its file is open, and its parts come next
+    const auto file = std::ranges::find_if(
+        overlay.children(), [](const auto& e) { return (e->roles() & role::primary) != 0; });
+    if (file == overlay.children().end() ||
+        (*file)->child().type().kind != driver_kind::protocol)
+      return overlay.host_path();
+    named = &(*file)->child();
+  }
+  std::string name = filename_of(*named);
   return name.starts_with("json:") ? overlay.host_path() : name;
 }
 

@@ -130,6 +130,13 @@ DIFFERENCES = [
     Difference("name of an encrypted image", "which key it was opened with is no part of its name, so "
                "that names in its header can be relative to it", lambda words, ours, theirs:
                ours.status == 0 and "Cannot use relative backing file names for 'json:" in theirs.err),
+    Difference("measure of what cannot be made", "options that create refuses are refused here, too; the "
+               "peer gives a size for them", lambda words, ours, theirs: words[0] == "measure" and
+               ours.status != 0 and theirs.status == 0 and
+               re.search("needs version 3|contradict", ours.err)),
+    Difference("no key needed", "what reads no content needs no key to it", lambda words, ours, theirs:
+               words[0] in ("check", "snapshot", "bitmap") and ours.status == 0 and
+               "'encrypt.key-secret' is required" in theirs.err),
     Difference("unknown option value", "an option or a combination of options that means nothing is "
                "refused; the peer ignores it",
                ours_refuses("exclude each other|makes? no sense|-U looks at|beside him|"

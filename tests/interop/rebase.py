@@ -181,6 +181,11 @@ def case_refusals_say_why_and_change_nothing():
     fails("-f", "raw", "-b", "other", "-F", "qcow2", "base", saying="images of format 'raw' name no "
                                                                     "backing file")
     fails("-f", "raw", "-u", "-b", "other", "-F", "qcow2", "base", saying="name no backing file")
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "data_file=flat.data,data_file_raw=on", "flat", "1M")
+    before["flat"], before["flat.data"] = digest("flat"), digest("flat.data")
+    for how in (["-u"], []):
+        fails(*how, "-b", "other", "-F", "qcow2", "flat", saying="the data file of the image is raw, and "
+              "always holds all of the disk: the image cannot have a backing file")
     qemu_img("create", "-q", "-f", "qcow2", "-b", "top", "-F", "qcow2", "above")
     before["above"] = digest("above")
     fails("-b", "above", "-F", "qcow2", "top", saying="'top' keeps its backing file")

@@ -10,6 +10,10 @@ task<void> image::change_backing_reference(std::optional<image_reference> refere
     co_await fail(error_kind::permission,
                   "the backing file name of a read-only image cannot change; open it with "
                   "'read-only: false'");
+  if (reference && header_.has_raw_data_file())
+    co_await fail(error_kind::unsupported,
+                  "the data file of the image is raw, and always holds all of the disk: the image "
+                  "cannot have a backing file");
   co_await file_.check_not_stopped();
   const async_mutex::guard lock = co_await store_->lock().lock(); // nobody writes other fields
   const std::vector<std::byte> disk = co_await read_first_cluster();
