@@ -278,3 +278,16 @@ def case_keys_are_added_and_erased_as_the_peer_does():
     qemu_img("create", "-q", "-f", "raw", "b.raw", "1M")
     contains(bgfs("amend", "-f", "raw", "-o", "x=y", "b.raw", status=1).err,
              "images of format 'raw' cannot be amended")
+
+
+def case_space_that_is_added_reads_as_zeroes():
+    """Of the peer's it reads as what its cipher makes of the zeroes of the host."""
+    with_key()
+    for how in ("off", "metadata", "falloc", "full"):
+        bgfs("create", "-q", "-f", "qcow2", "--object", SECRET, "-o", create_list(""), "a.qcow2", "1M")
+        bgfs("io", "--object", SECRET, "--image-opts", "-c", "write -q -P 5 0 1M", opts("a.qcow2"))
+        bgfs("resize", "-q", "--object", SECRET, f"--preallocation={how}", "--image-opts", opts("a.qcow2"), "2M")
+        for tool in (lambda *w: bgfs("io", *w), qemu_io):
+            tool("--object", SECRET, "--image-opts", "-c", "read -q -P 5 0 1M", "-c", "read -q -P 0 1M 1M",
+                 opts("a.qcow2"))
+        os.unlink("a.qcow2")
