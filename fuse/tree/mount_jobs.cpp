@@ -53,6 +53,13 @@ const job* mount_jobs::in_the_way_of(const std::vector<node*>& touched) const {
   return nullptr;
 }
 
+const job* mount_jobs::at_work_on(const node& which) const {
+  for (const entry& e : entries_)
+    if (!e.which->is_over() && std::ranges::find(e.nodes, &which) != e.nodes.end())
+      return e.which.get();
+  return nullptr;
+}
+
 const job* mount_jobs::on_another_loop(const loop& home) const {
   for (const entry& e : entries_)
     if (!e.which->is_over() && !e.nodes.empty() && &e.nodes.front()->owner().home() != &home)

@@ -34,6 +34,8 @@ public:
   // The job that keeps `touched` from being changed by an edit, since it works on something that is
   // connected with one of them; null: none does. By who holds mount_state::looking.
   [[nodiscard]] const job* in_the_way_of(const std::vector<node*>& touched) const;
+  // The job that works on this node; null: there is none.
+  [[nodiscard]] const job* at_work_on(const node& which) const;
   // One whose nodes are of another loop than the mount's own, where an edit cannot even look at
   // them; null: there is none.
   [[nodiscard]] const job* on_another_loop(const loop& home) const;

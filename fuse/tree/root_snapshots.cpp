@@ -85,6 +85,10 @@ task<snapshot_index_pointer> root_snapshots::index() {
 
 result<> root_snapshots::require_changeable() const {
   BGFS_CHECK(root_.require_medium());
+  // The node says so, too, once the job has got to it.
+  if (const job* const j = root_.attached() == nullptr ? nullptr : mount_.jobs.at_work_on(image()))
+    return fail(error_kind::busy, "job '{}' works on '{}'; {}", j->id(), root_.name(),
+                how_to_end(*j));
   if (root_.is_writable())
     return {};
   return fail(error{

@@ -30,12 +30,20 @@ def jobs(m):
     return sorted(os.listdir(m / ".bgfs/jobs"))
 
 
+def has_begun(m):
+    try:
+        return m.read(f"{JOB}/state") != "created\n"
+    except OSError:
+        return True  # and is over
+
+
 def begun(env, command=SLOWLY, length=8 * MiB, **more):
     """A mount of a chain whose overlay holds something, while it is committed; and the content."""
     m = env.mount(chain(env, **more))
     pwrite(m / "disk", 0, pattern(length, seed=5))
     content = bytearray(pread(m / "disk", 0, SIZE))
     m.command("disk.d/ctl", command)
+    wait_for(lambda: has_begun(m), "the job to begin")
     return m, content
 
 
@@ -559,7 +567,7 @@ def one_file(env):
     pwrite(m.path, 0, pattern(8 * MiB))
     m.command("disk.d/ctl", SLOWLY)
     equal(m.read(".bgfs/jobs/"), "commit-disk\n", "jobs")
-    equal(m.read(f"{JOB}/state"), "running\n", "state")
+    wait_for(lambda: m.read(f"{JOB}/state") == "running\n", "the job to run")
     m.command(f"{JOB}/pause", "1")
     equal(m.read(f"{JOB}/state"), "paused\n", "state")
     equal(m.refusal(f"{JOB}/dismiss", "1")[0], errno.EBUSY, "dismiss")
