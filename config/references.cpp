@@ -314,8 +314,7 @@ std::string image_path_of(const node& overlay) {
   if (!overlay.is_open()) { // it is being opened; its file is open, and its parts come next
     const auto file = std::ranges::find_if(
         overlay.children(), [](const auto& e) { return (e->roles() & role::primary) != 0; });
-    if (file == overlay.children().end() ||
-        (*file)->child().type().kind != driver_kind::protocol)
+    if (file == overlay.children().end() || (*file)->child().type().kind != driver_kind::protocol)
       return overlay.host_path();
     named = &(*file)->child();
   }
