@@ -70,6 +70,15 @@ std::optional<result<mounted_root>> mounted_root::find(const std::string& path) 
   return mounted_root(control_tree::attributes_of(path), path);
 }
 
+result<control_place> find_control_place(const std::string& given) {
+  if (const auto root = mounted_root::find(given)) {
+    BGFS_TRY(const mounted_root found, *root);
+    return control_place{found.control(), ""};
+  }
+  BGFS_TRY(const mount_client mount, mount_client::find(given));
+  return control_place{control_tree::below(mount.directory()), ".bgfs/"};
+}
+
 std::optional<std::string> raw_file_of(const std::string& image) {
   const std::string real = real_path(image);
   const std::unique_ptr<FILE, int (*)(FILE*)> mounts(::setmntent("/proc/self/mounts", "r"),

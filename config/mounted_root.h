@@ -27,6 +27,14 @@ private:
   std::string path_;
 };
 
+// The control files that belong to what a command was given: those of a root, by its raw file, or
+// those of the whole mount, by its directory.
+struct control_place {
+  control_tree control;
+  std::string prefix; // of names in it: "", ".bgfs/"
+};
+[[nodiscard]] result<control_place> find_control_place(const std::string& given);
+
 // The raw file of a mount on this machine that shows this image; nullopt: none that this process
 // can see. Asks every mount of bgfs there is, so it is for messages. Blocks.
 [[nodiscard]] std::optional<std::string> raw_file_of(const std::string& image);

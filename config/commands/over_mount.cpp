@@ -99,14 +99,16 @@ result<> change_group_snapshots(const mount_client& mount, const asked_snapshot_
       print(name + "\n");
     return {};
   }
-  if (action.what == snapshot_action::apply || action.what == snapshot_action::rename)
+  if (action.what == snapshot_action::apply)
     return fail(error_kind::unsupported,
-                "'{0}' is a mount, and its roots are not {1} all at once; {2} each: 'bgfs snapshot "
-                "{3} {4} {0}/ROOT'",
-                mount.directory(),
-                action.what == snapshot_action::apply ? "reverted" : "given new names",
-                action.what == snapshot_action::apply ? "revert" : "rename those of",
-                action.what == snapshot_action::apply ? "-a" : "--to NAME --rename", action.which);
+                "'{0}' is a mount, and its roots are not reverted all at once; revert each: 'bgfs "
+                "snapshot -a {1} {0}/ROOT'",
+                mount.directory(), action.which);
+  if (action.what == snapshot_action::rename)
+    return fail(error_kind::unsupported,
+                "'{0}' is a mount, and the snapshots of its roots are not renamed all at once; "
+                "rename each: 'bgfs snapshot --rename {1} --to {2} {0}/ROOT'",
+                mount.directory(), action.which, action.new_name);
   BGFS_CHECK(control_tree::check_entry_name("snapshot", action.which));
   return action.what == snapshot_action::create
              ? tree.make_directory(directory + "/" + action.which)

@@ -22,7 +22,7 @@ struct asked_snapshot_action {
 };
 int snapshot_over_mount(const command_call& call, const result<mounted_root>& root,
                         const asked_snapshot_action& action);
-// Of all roots of the mount on `directory` at once; there is no `apply`.
+// Of all roots of the mount on `directory` at once; there is no `apply` and no `rename`.
 int group_snapshot_over_mount(const command_call& call, const std::string& directory,
                               const asked_snapshot_action& action);
 

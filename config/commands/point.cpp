@@ -2,7 +2,6 @@
 // bgfs point: frozen instants of one root of a mount, or of all. Exit statuses are those of bgfs
 // reload: 1 for a wrong call and what is no mount, 32 for what the mount refuses.
 #include "config/commands/commands.h"
-#include "config/mount_client.h"
 #include "config/mounted_root.h"
 #include "graph/base/text.h"
 
@@ -11,31 +10,16 @@
 namespace bgfs {
 namespace {
 
-// Where points are directories.
-struct points_place {
-  control_tree control;
-  std::string directory; // "points", ".bgfs/points"
-};
-
-result<points_place> find_points(const std::string& given) {
-  if (const auto root = mounted_root::find(given)) {
-    BGFS_TRY(const mounted_root found, *root);
-    return points_place{found.control(), "points"};
-  }
-  BGFS_TRY(const mount_client mount, mount_client::find(given));
-  return points_place{control_tree::below(mount.directory()), ".bgfs/points"};
-}
-
 int refuse_usage(const command_call& call, const std::string& why) {
   complain(call, why + "; see 'bgfs point --help'");
   return mount_status::usage;
 }
 
 // "mon: ok", and why not. Of all roots together there is no state: the names alone.
-result<> list(const points_place& at) {
-  BGFS_TRY(const std::vector<std::string> names, at.control.list(at.directory));
+result<> list(const control_tree& control, const std::string& directory) {
+  BGFS_TRY(const std::vector<std::string> names, control.list(directory));
   for (const std::string& name : names) {
-    const result<std::string> state = at.control.read(at.directory + "/" + name + "/state");
+    const result<std::string> state = control.read(directory + "/" + name + "/state");
     print(state ? fmt::format("{}: {}\n", name, state->substr(0, state->find('\n'))) : name + "\n");
   }
   return {};
@@ -66,11 +50,12 @@ int run_point(const command_call& call) {
     return refuse_usage(call, verb == "list"
                                   ? "a raw file or a directory is expected"
                                   : "a raw file or a directory, and a name are expected");
-  const result<points_place> at = find_points(given[1]);
+  const result<control_place> at = find_control_place(given[1]);
   if (!at) {
     complain(call, at.error().message());
     return mount_status::usage;
   }
+  const std::string directory = at->prefix + "points";
   result<> done;
   if (verb != "list")
     done = control_tree::check_entry_name("point", given[2]);
@@ -79,11 +64,11 @@ int run_point(const command_call& call) {
     return mount_status::usage;
   }
   if (verb == "list")
-    done = list(*at);
+    done = list(at->control, directory);
   else if (verb == "add")
-    done = at->control.make_directory(at->directory + "/" + given[2]);
+    done = at->control.make_directory(directory + "/" + given[2]);
   else
-    done = at->control.remove_directory(at->directory + "/" + given[2]);
+    done = at->control.remove_directory(directory + "/" + given[2]);
   if (done)
     return 0;
   complain(call, done.error().message());

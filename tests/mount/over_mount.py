@@ -91,7 +91,7 @@ def renamed(env):
         contains(done.stderr, wanted, f"{words}")
     done = bgfs("snapshot", "--rename", "first", "--to", "x", m.path)
     equal(done.returncode, 1, "of all roots")
-    contains(done.stderr, f"'bgfs snapshot --to NAME --rename first {m.path}/ROOT'", "what to do")
+    contains(done.stderr, f"'bgfs snapshot --rename first --to x {m.path}/ROOT'", "what to do")
     m.umount()
     m = env.mount_file(env.simple(image, "qcow2"))
     done = bgfs("snapshot", "--rename", "first", "--to", "x", m.path)

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <vector>
 
 namespace bgfs {
@@ -51,11 +52,19 @@ std::vector<fs::path> entries_of(const fs::path& directory) {
   return found;
 }
 
-bool has_open(const fs::path& process, const fs::path& name) {
+// By other descriptors than those.
+bool has_open(const fs::path& process, const fs::path& name, std::initializer_list<int> but = {}) {
   return std::ranges::any_of(entries_of(process / "fd"), [&](const fs::path& entry) {
     std::error_code gone;
-    return fs::read_symlink(entry, gone) == name;
+    return !name.empty() && fs::read_symlink(entry, gone) == name &&
+           std::ranges::none_of(but,
+                                [&](int fd) { return entry.filename() == std::to_string(fd); });
   });
+}
+
+fs::path name_behind(int fd) {
+  std::error_code ignored;
+  return fs::read_symlink(fmt::format("/proc/self/fd/{}", fd), ignored);
 }
 
 } // namespace
@@ -63,15 +72,14 @@ bool has_open(const fs::path& process, const fs::path& name) {
 // Compares the names behind descriptors and never the files: a stat of somebody's descriptor may be
 // a request to a file system that hangs, or to our own mount, which waits for us.
 std::string describe_openers(int fd) {
-  std::error_code ignored;
-  const fs::path ours = fs::read_symlink(fmt::format("/proc/self/fd/{}", fd), ignored);
+  const fs::path ours = name_behind(fd);
   std::string text;
   unsigned named = 0;
   for (const fs::path& process : entries_of("/proc")) {
     const std::string pid = process.filename();
     if (pid.find_first_not_of("0123456789") != std::string::npos || pid == std::to_string(getpid()))
       continue;
-    if (ours.empty() || !has_open(process, ours))
+    if (!has_open(process, ours))
       continue;
     std::string command;
     std::ifstream(process / "comm") >> command;
@@ -110,18 +118,6 @@ void give_up_all(int fd) noexcept {
   give_up(fd, unshared_byte, permission::all);
 }
 
-// Whether this process has the file open by other descriptors than the lock's own.
-bool is_open_twice(int fd, int mirror) {
-  std::error_code ignored;
-  const fs::path ours = fs::read_symlink(fmt::format("/proc/self/fd/{}", fd), ignored);
-  return !ours.empty() &&
-         std::ranges::any_of(entries_of("/proc/self/fd"), [&](const fs::path& entry) {
-           const std::string number = entry.filename();
-           return number != std::to_string(fd) && number != std::to_string(mirror) &&
-                  fs::read_symlink(entry, ignored) == ours;
-         });
-}
-
 result<> test(int fd, int mirror, const std::string& path, u64 first_byte, permission_set bits,
               bool is_use) {
   for (unsigned i = 0; i < permission_count; i++) {
@@ -132,7 +128,9 @@ result<> test(int fd, int mirror, const std::string& path, u64 first_byte, permi
       continue;
     std::string who = describe_openers(fd);
     if (who.empty())
-      who = is_open_twice(fd, mirror) ? "another node of this process" : "another process";
+      who = has_open("/proc/self", name_behind(fd), {fd, mirror})
+                ? "another node of this process, or a process that cannot be seen from here,"
+                : "another process";
     const auto bit = static_cast<permission_set>(1u << i);
     return fail(error_kind::busy,
                 "cannot get the {} lock of '{}': {} uses the image; stop it, or open the image "

@@ -292,10 +292,11 @@ TEST_CASE("locking can be switched on and off while a file is open") {
   REQUIRE(!refused);
   CHECK(refused.error().kind() == error_kind::busy);
   CHECK(refused.error().message() ==
-        fmt::format("cannot get the 'write' lock of '{}': another node of this process uses the "
-                    "image; stop it, "
-                    "or open the image with 'read-only: true, force-share: true'",
-                    name));
+        fmt::format(
+            "cannot get the 'write' lock of '{}': another node of this process, or a process that "
+            "cannot be seen from here, uses the image; stop it, or open the image with 'read-only: "
+            "true, force-share: true'",
+            name));
   CHECK(other.sees().empty());
   other.lock().release_beyond({});
   REQUIRE(d.prepare(file_spec(name).set("locking", "on")));
@@ -334,10 +335,11 @@ TEST_CASE("who writes excludes other processes, even where users inside the grap
   const auto refused = second.run(second.graph().attach("b", again, may_write));
   REQUIRE(!refused);
   CHECK(refused.error().message() ==
-        fmt::format("cannot get the 'write' lock of '{}': another node of this process uses the "
-                    "image; stop it, "
-                    "or open the image with 'read-only: true, force-share: true'",
-                    name));
+        fmt::format(
+            "cannot get the 'write' lock of '{}': another node of this process, or a process that "
+            "cannot be seen from here, uses the image; stop it, or open the image with 'read-only: "
+            "true, force-share: true'",
+            name));
   second.attach(again, may_read);
   bench.detach(a);
   CHECK(other.sees() == "100 101 201");
