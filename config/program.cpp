@@ -36,7 +36,7 @@ constexpr command command_table[] = {
     {"check", "look for contradictions in an image, and repair it", run_check},
     {"convert", "copy images into another format", run_convert},
     {"compare", "say whether two images show the same disk", run_compare},
-    {"snapshot", "list, create, apply or delete internal snapshots of an image", run_snapshot},
+    {"snapshot", "list, create, apply, rename or delete the snapshots of an image", run_snapshot},
     {"bitmap", "add, change or remove the dirty bitmaps of an image", run_bitmap},
     {"amend", "change how an image is made, where it is", run_amend},
     {"commit", "give the content of an overlay to the image below it", run_commit},
