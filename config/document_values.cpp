@@ -10,7 +10,8 @@ result<const value::list*> find_list(const value& whole, std::string_view key) {
   if (v == nullptr || v->is_null())
     return nullptr;
   if (v->as_list() == nullptr)
-    return wrong(v->mark, "'{}' is a list, not {}", key, v->kind_name());
+    return wrong(v->mark, "'{}' is a list, not {}: each of its entries begins with '- '", key,
+                 v->kind_name());
   return v->as_list();
 }
 

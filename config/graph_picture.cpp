@@ -83,10 +83,10 @@ public:
         "#c51b1b}}.writable{{fill:#e5f5e0;stroke:#238b45}}.fixed{{fill:#eef2f7;stroke:#5b6b7f}}"
         "path{{fill:none;stroke:#555;stroke-width:1.2}}</style>\n"
         "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n"
-        "<text x=\"{2}\" y=\"28\" class=\"title\">{3} exports, {4} nodes</text>\n"
+        "<text x=\"{2}\" y=\"28\" class=\"title\">{3} export{5}, {4} node{6}</text>\n"
         "<text x=\"{2}\" y=\"48\" class=\"small\">yellow: an export; green: a node that may be "
         "written; grey: read-only; lines lead to children and name the role</text>\n",
-        width, height, margin, exports_, nodes_);
+        width, height, margin, exports_, nodes_, exports_ == 1 ? "" : "s", nodes_ == 1 ? "" : "s");
     if (not_drawn_ > 0)
       out += fmt::format("<text x=\"{}\" y=\"62\" class=\"small\">{} more are not drawn; "
                          "graph.json has them all</text>\n",

@@ -109,6 +109,15 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
   co_return reply::of(out);
 }
 
+task<void> operations::require_commands(fuse_in_header request, view_file& file,
+                                        std::string_view verb) {
+  if (file.what().write == nullptr)
+    co_await note_failure(
+        file, request.pid, verb,
+        fail(error{error_kind::permission,
+                   fmt::format("'{}' cannot be written; it only tells", file.path()), EACCES}));
+}
+
 task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 flags) {
   view_file* const file = target->as_view();
   if (target->root_of() != nullptr && file->what().needs_medium)
@@ -117,11 +126,8 @@ task<reply> operations::open_view(fuse_in_header request, inode_pin target, u32 
   const view& what = file->what();
   const bool is_reading = opens_for_reading(flags);
   const std::string verb = fmt::format("open:{}", what.name);
-  if (opens_for_writing(flags) && what.write == nullptr)
-    co_await note_failure(
-        *target, request.pid, verb,
-        fail(error{error_kind::permission,
-                   fmt::format("'{}' cannot be written; it only tells", target->path()), EACCES}));
+  if (opens_for_writing(flags))
+    co_await require_commands(request, *file, verb);
   if (is_reading && !opens_for_writing(flags) && what.render == nullptr && what.lines == nullptr)
     co_await note_failure(
         *target, request.pid, verb,

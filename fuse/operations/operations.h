@@ -91,6 +91,7 @@ private:
   [[nodiscard]] result<inode_pin> attribute_root(inode& target, std::string& path);
   task<inode_pin> find_by_attribute(fuse_in_header request, std::string path);
   task<std::string> read_by_attribute(fuse_in_header request, std::string path);
+  task<void> require_commands(fuse_in_header request, view_file& file, std::string_view verb);
   task<void> require_writable_view(fuse_in_header request, view_file& file);
   task<void> command_logged(u32 pid, view_file& file, std::string text);
   task<void> make_by_attribute(fuse_in_header request, std::string path, bool is_empty);

@@ -184,9 +184,7 @@ task<reply> operations::setxattr(fuse_in_header request, ask::setxattr what) {
 // As opening it for writing does.
 task<void> operations::require_writable_view(fuse_in_header request, view_file& file) {
   const attributes a = co_await file.describe();
-  if (file.what().write == nullptr)
-    co_await fail(
-        error{error_kind::permission, fmt::format("'{}' cannot be written", file.path()), EACCES});
+  co_await require_commands(request, file, "setxattr");
   if (!may(request, a, file_right::write))
     co_await denied(file, "written");
   if (file.root_of() != nullptr && file.what().needs_medium)

@@ -173,6 +173,11 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+// A first word stands for the whole: 'node' for 'node-name'.
+bool begins_with_word(std::string_view name, std::string_view word) {
+  return name.size() > word.size() && name[word.size()] == '-' && name.starts_with(word);
+}
+
 } // namespace
 
 std::string_view nearest(std::string_view text, std::span<const std::string_view> candidates) {
@@ -183,6 +188,8 @@ std::string_view nearest(std::string_view text, std::span<const std::string_view
   for (const std::string_view candidate : candidates) {
     if (candidate.size() > compared_length_max)
       continue;
+    if (begins_with_word(candidate, text))
+      return candidate;
     const std::size_t distance = edit_distance(text, candidate);
     // Replacing every letter is no likeness, however short the word.
     if (distance < best_distance && distance < std::max(text.size(), candidate.size())) {

@@ -46,6 +46,6 @@ def huge_picture(env):
 def graph_picture(env):
     m = env.mount(env.simple(env.raw("a&b.raw", MiB)))
     _, lines, _ = picture(m, ".bgfs/graph.svg")
-    for line in ("1 exports, 2 nodes", "disk", "top", "file", "file: a&b.raw", "state: ok"):
+    for line in ("1 export, 2 nodes", "disk", "top", "file", "file: a&b.raw", "state: ok"):
         check(line in lines, line, "is not in", lines)
     check(any("write" in (t or "") for t in lines), "no permissions")

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import subprocess
 
 from mount_suite import *  # noqa: F403
 
@@ -111,3 +112,58 @@ def hidden(env):
     done = run(BGFS, "mount", "-F", "qcow2", image, env / ".", ok=False)
     check(done.returncode != 0, "it was mounted")
     contains(done.stderr, "where the mount would hide it and wait for itself; keep graphs", "why")
+
+
+@case("a command over a mount that cannot be carried out says so, and changes nothing", needs=["qemu-img"])
+def of_commands(env):
+    m = env.mount(env.simple(env.qcow2("a.qcow2", "8M"), "qcow2"))
+    other = env.qcow2("b.qcow2", "8M")
+    for sentence, words in (
+            ("--from takes everything from the fragment; only the directory stands beside it",
+             ("export", "add", m.path, "x", "--from", other)),
+            ("-F and --node-option are for an image; see 'bgfs export --help'",
+             ("export", "add", m.path, "x", "--node-name", "top", "-F", "raw")),
+            ("'add', a directory, a name and perhaps an image are expected", ("export", "add")),
+            ("'add' or 'remove' is expected; see 'bgfs export --help'", ("export",)),
+            ("there is no 'export ad'; did you mean 'add'?", ("export", "ad")),
+            ("there is no 'job canel'; did you mean 'cancel'?; see 'bgfs job --help'", ("job", "canel", m.path)),
+            ("a mount and a job are expected", ("job", "cancel", m.path)),
+            ("there is no 'point ad'; did you mean 'add'?; see 'bgfs point --help'", ("point", "ad", m.path)),
+            ("are not reverted all at once; revert each: 'bgfs snapshot -a mon",
+             ("snapshot", "-a", "mon", m.path)),
+            ("are not renamed all at once; rename each: 'bgfs snapshot --rename mon --to tue",
+             ("snapshot", "--rename", "mon", "--to", "tue", m.path))):
+        done = run(BGFS, *words, ok=False)
+        check(done.returncode != 0, words)
+        equal(done.stdout, "", f"what {words} prints")
+        contains(done.stderr, sentence, f"{words}")
+    equal(m.read(".bgfs/exports"), "disk\n", "roots")
+    equal(os.listdir(m / "disk.d/snapshots"), [], "snapshots")
+    m.umount()
+
+
+@case("who follows the events of a mount is told when it ends", needs=["qemu-img"])
+def of_an_end(env):
+    m = env.mount(env.simple(env.qcow2("a.qcow2", "8M"), "qcow2"))
+    with subprocess.Popen([BGFS, "events", "--follow", m.path], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as follows:
+        follows.stdout.readline()  # it has the file open
+        done = m.umount(ok=False)
+        check(done.returncode != 0, "it was unmounted while the file is open")
+        m.command(".bgfs/shutdown", "1")
+        _, said = follows.communicate(timeout=30)
+    equal(follows.returncode, 32, said)
+    contains(said, f"bgfs events: the mount on '{m.path}' has ended", "events")
+    wait_for(lambda: not os.path.ismount(m.path), "the end of the mount")
+
+
+@case("what cannot be an attribute of a disk is refused", needs=["qemu-img"])
+def of_attributes(env):
+    m = env.mount(env.simple(env.qcow2("a.qcow2", "8M"), "qcow2"))
+    with fails_with(errno.ENOTSUP):
+        os.setxattr(m / "disk", "user.mine", b"x")
+    with fails_with(errno.EACCES):
+        os.setxattr(m / "disk", "user.bgfs.info", b"x")
+    contains(m.read("disk.d/last-error").splitlines()[-1],
+             "setxattr EACCES '/disk.d/info' cannot be written; it only tells", "last-error")
+    m.umount()

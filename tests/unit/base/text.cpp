@@ -106,6 +106,8 @@ TEST_CASE("a near miss is suggested, anything else is not") {
   CHECK(nearest("cahce-size", names) == "cache-size");
   CHECK(nearest("FILE", names) == "file");
   CHECK(nearest("qcow", names) == "qcow2");
+  CHECK(nearest("cache", names) == "cache-size"); // farther than any misspelling may be
+  CHECK(nearest("cach", names).empty());
   CHECK(nearest("", names).empty());
   CHECK(nearest("x", names).empty());
   CHECK(nearest("throttle", names).empty());

@@ -153,13 +153,12 @@ TEST_CASE("all keys of an export are read") {
   CHECK(e.owner == 1000U);
   CHECK(e.group == 0U);
   CHECK(e.flush_interval_ms == 250);
-  CHECK(
-      to_json(config->effective().find("exports")[0]) ==
-      R"([{"name": "w", "node-name": "web", "writable": true, "growable": true, )"
-      R"("on-truncate": "zero", "control": "hidden", "cache": "kernel", "passthrough": "off", )"
-      R"("open": "at-mount", "exclusive": true, "required": true, "untrusted": true, )"
-      R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms", )"
-      R"("snapshots": {"mode": "internal"}, "points": {"directory": "/var/tmp"}}])");
+  CHECK(to_json(config->effective().find("exports")[0]) ==
+        R"([{"name": "w", "node-name": "web", "writable": true, "growable": true, )"
+        R"("on-truncate": "zero", "control": "hidden", "cache": "kernel", "passthrough": "off", )"
+        R"("open": "at-mount", "exclusive": true, "required": true, "untrusted": true, )"
+        R"("mode": "0640", "owner": 1000, "group": 0, "flush-interval": "250ms", )"
+        R"("snapshots": {"mode": "internal"}, "points": {"directory": "/var/tmp"}}])");
 }
 
 TEST_CASE("the effective configuration reads as the same graph") {
@@ -195,8 +194,10 @@ TEST_CASE("every mistake in a graph file names its place and what would be right
        "secrets, throttle-groups, nodes, exports"},
       {"version: 1\nthrottle-groups: [{id: slow}]\n",
        "g.yaml:2:1: 'throttle-groups' is not supported yet; leave it out"},
-      {"version: 1\nnodes: {}\n", "g.yaml:2:1: 'nodes' is a list, not a map"},
-      {"version: 1\ninclude: conf.d\n", "g.yaml:2:1: 'include' is a list, not text"},
+      {"version: 1\nnodes: {}\n",
+       "g.yaml:2:1: 'nodes' is a list, not a map: each of its entries begins with '- '"},
+      {"version: 1\ninclude: conf.d\n",
+       "g.yaml:2:1: 'include' is a list, not text: each of its entries begins with '- '"},
       {"version: 1\ninclude: [1]\n",
        "g.yaml:2:11: 'include' is a list of texts; this is a whole number"},
       {"version: 1\ninclude: ['']\n", "g.yaml:2:11: 'include' is a list of texts; this is empty"},

@@ -120,7 +120,7 @@ TEST_CASE("a graph's nodes stand below what leads to them, with drivers, roles a
       graph_of({node_of("file&1", {}), node_of("top", {{"file", "file&1"}, {"backing", "base"}}),
                 node_of("base", {{"file", "file&1"}})},
                "top"));
-  CHECK(has(svg, "1 exports, 3 nodes"));
+  CHECK(has(svg, "1 export, 3 nodes"));
   CHECK(has(svg, ">file&amp;1<"));
   CHECK(has(svg, ">backing<"));
   CHECK(has(svg, ">consistent read<"));

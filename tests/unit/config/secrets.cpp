@@ -99,7 +99,8 @@ TEST_CASE("every mistake about secrets in a graph file is told without the secre
     std::string secrets, expected;
   };
   const std::vector<row> rows = {
-      {"{id: a}", "g.yaml:2:1: 'secrets' is a list, not a map"},
+      {"{id: a}",
+       "g.yaml:2:1: 'secrets' is a list, not a map: each of its entries begins with '- '"},
       {"[a]", "g.yaml:2:11: a secret is a map such as {id: ..., file: ...}, not text"},
       {"[{file: group}]", "a secret needs option 'id': the name that options know it by"},
       {"[{id: '', file: group}]", "a secret needs an 'id' that is not empty"},
