@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """commit: what an overlay holds goes down, as qemu-img commit does it."""
+import json
 import os
 import random
 import shutil
@@ -148,3 +149,23 @@ def case_killed_at_any_moment_it_can_be_done_again():
         equal(content("base"), wanted, "the base")
         os.chdir("..")
         shutil.rmtree(f"k{attempt}")
+
+
+def case_a_base_that_keeps_its_data_in_a_file_of_its_own():
+    need("qemu-img", "qemu-io")
+    for raw in ("on", "off"):
+        qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file=data,data_file_raw={raw}", "base", "1M")
+        qemu_io("-c", "write -q -P 1 0 700k", "base")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top")
+        qemu_io("-c", "write -q -P 2 100k 300k", "-c", "write -q -z 500k 64k", "top")
+        wanted = content("top")
+        bgfs("commit", "top")
+        for name in ("base", "top"):
+            equal(content(name), wanted, f"what {name} holds, data_file_raw={raw}")
+            is_sound(name)
+        depths = {e["depth"] for e in json.loads(qemu_img("map", "--output=json", "top").out)}
+        equal(depths, {1}, "the overlay is empty")
+        if raw == "on":
+            equal(digest("data"), wanted, "the data file by itself")
+        for name in ("base", "top", "data"):
+            os.unlink(name)

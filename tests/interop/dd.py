@@ -97,6 +97,8 @@ def case_interrupted_a_new_target_is_removed_and_an_old_one_is_named():
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with open("old", "wb") as f:  # as long as there is nothing in it nothing was written
                 f.truncate(150 << 20)
+            if os.path.exists("new"):  # the last one was done before
+                os.unlink("new")
             process = subprocess.Popen([PROGRAM, *verb], stderr=subprocess.PIPE)
             while process.poll() is None and not (
                     os.path.exists(verb[-1].removeprefix("of=")) and

@@ -25,7 +25,7 @@ result<> check_data_file(const header& h, const image_request& request) {
 // that were waiting are passed on when it is closed.
 permissions image::child_permissions(const edge& child, permissions parents) const {
   permissions p = driver::child_permissions(child, parents);
-  if (child.name() == "data-file" && !request_.is_read_only)
+  if (child.name() == "data-file" && !child.parent()->is_read_only())
     p.used |= permission::write | permission::resize;
   return p;
 }
