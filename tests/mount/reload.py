@@ -307,3 +307,36 @@ def inwards(env):
     graph.write_text(good)
     equal(reload(m), None, "the reload of the text that was mounted")
     m.umount()
+
+
+@case("an image with a data file becomes read-only and writable again, and is committed to",
+      needs=["qemu-img", "qemu-io"])
+def data_files(env):
+    for raw in ("on", "off"):
+        base, over = env / "base.qcow2", env / "over.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
+            f"data_file={env / 'data'},data_file_raw={raw}", base, "8M")
+        m = env.mount(env.simple(base, "qcow2"))
+        pwrite(m / "disk", 0, pattern(MiB))
+        m.command(".bgfs/reload", "ro")
+        with fails_with(errno.EROFS, errno.EACCES, errno.EPERM):
+            pwrite(m / "disk", 0, b"x")
+        equal(pread(m / "disk", 0, MiB) == pattern(MiB), True, "read-only")
+        m.command(".bgfs/reload", "rw")
+        pwrite(m / "disk", 3 * MiB, b"again")
+        m.umount()
+        qemu_check(base)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", over)
+        m = env.mount(env.simple(over, "qcow2"))
+        pwrite(m / "disk", 512 * KiB, pattern(MiB, seed=2))
+        wanted = pread(m / "disk", 0, 8 * MiB)
+        m.command("disk.d/ctl", "commit")
+        equal(pread(m / "disk", 0, 8 * MiB) == wanted, True, "after the commit")
+        m.umount()
+        for image in (base, over):
+            qemu_check(image)
+        run("qemu-img", "convert", "-O", "raw", base, env / "flat")
+        equal((env / "flat").read_bytes() == wanted, True, "what the base holds")
+        if raw == "on":
+            equal((env / "data").read_bytes() == wanted, True, "the data file by itself")
+        (env / "data").unlink()
