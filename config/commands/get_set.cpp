@@ -4,6 +4,7 @@
 // reload.
 #include "config/commands/commands.h"
 #include "config/mounted_root.h"
+#include "graph/base/text.h"
 
 #include <cerrno>
 #include <functional>
@@ -14,6 +15,21 @@ namespace {
 constexpr std::string_view about_names =
     "PLACE is the raw file of a root, NAME a path in its\n"
     "control directory; or the directory of a mount, and NAME a path in its .bgfs.";
+
+// With the name that is there and may have been meant.
+error with_suggestion(error why, const control_tree& control, const std::string& name) {
+  if (why.os_error() != ENOENT && why.os_error() != ENODATA)
+    return why;
+  const std::size_t slash = name.rfind('/');
+  const bool is_at_top = slash == std::string::npos;
+  const result<std::vector<std::string>> there =
+      control.list(is_at_top ? std::string() : name.substr(0, slash));
+  if (!there)
+    return why;
+  const std::vector<std::string_view> names(there->begin(), there->end());
+  const std::string last = is_at_top ? name : name.substr(slash + 1);
+  return {why.kind(), why.message() + did_you_mean(last, names), why.os_error()};
+}
 
 // What was given, carried out; the exit status.
 int run_on_place(const command_call& call, std::string usage, std::string_view about,
@@ -33,11 +49,11 @@ int run_on_place(const command_call& call, std::string usage, std::string_view a
     complain(call, at.error().message());
     return mount_status::usage;
   }
-  const result<> done =
-      carry_out(at->control, at->prefix + parsed.operands[1], parsed.operands.back());
+  const std::string name = at->prefix + parsed.operands[1];
+  const result<> done = carry_out(at->control, name, parsed.operands.back());
   if (done)
     return 0;
-  complain(call, done.error().message());
+  complain(call, with_suggestion(done.error(), at->control, name).message());
   return mount_status::refused;
 }
 

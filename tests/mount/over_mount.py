@@ -119,7 +119,9 @@ def get_and_set(env):
         well("set", disk, "snapshots/mon/hold", "0")
         well("snapshot", "-d", "mon", disk)
         for words, status, wanted in (((disk,), 1, "a place and a name are expected"),
-                                      ((disk, "sise"), 32, "sise"),
+                                      ((disk, "sise"), 32, "; did you mean 'size'?"),
+                                      ((disk, "snapshots/mon/hole"), 32, "hole"),
+                                      ((disk, "nodes/top/option.json"), 32, "; did you mean 'options.json'?"),
                                       ((image, "size"), 1, "is no mount of bgfs")):
             done = bgfs("get", *words)
             equal((done.returncode, done.stdout), (status, ""), f"{words}: {done.stderr}")
@@ -130,6 +132,7 @@ def get_and_set(env):
     m = env.mount(env.simple(image, "qcow2"))
     equal(well("get", m.path, "exports"), "disk\n", "of the mount")
     well("set", m.path, "log-level", "debug")
+    contains(bgfs("set", m.path, "log_level", "debug").stderr, "; did you mean 'log-level'?", "misspelt")
     contains(well("get", m.path, "log-level"), "debug", "log-level")
     equal(well("get", m / "disk", "snapshots"), "", "an empty directory")
     contains(well("get", m / "disk", "nodes"), "top", "a directory by its name")
