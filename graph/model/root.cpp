@@ -205,9 +205,11 @@ task<void> root::release() {
   co_await shielded(wait_until_idle(in_flight_, idle_));
   if (edge_ == nullptr)
     co_return;
-  co_await end_lease();
   graph& owner = *top().owner_;
   const async_mutex::guard editing = co_await shielded(owner.edits_.lock());
+  if (edge_ == nullptr)
+    co_return;
+  co_await end_lease(); // not before: an edit under way binds, at its end, what is not bound
   if (edge_ == nullptr)
     co_return;
   node& below = top();
