@@ -310,6 +310,26 @@ TEST_CASE("a root that is released waits for visits, and its lease knows nothing
   CHECK(!visitor(*by, 2).is_inside());
 }
 
+TEST_CASE("a root that is released during an edit is not bound again when that ends") {
+  lease_bench b;
+  root& other = b.bench.attach(b.top(), may_read);
+  const std::shared_ptr<lease> by = b.top_root->shared_lease();
+  std::optional<visitor> inside(std::in_place, *other.shared_lease(), 1);
+  const auto change = [](graph& of, root& which, std::string top) -> task<void> {
+    graph_edit edit;
+    edit.roots.push_back({.which = &which, .top = std::move(top), .wanted = may_read});
+    (void)co_await of.apply(std::move(edit));
+  };
+  beside edits(b.bench, change(b.bench.graph(), other, b.top().name()));
+  REQUIRE(!edits.has_ended()); // somebody is inside
+  beside released(b.bench, b.top_root->release());
+  CHECK(!released.has_ended());
+  inside.reset();
+  CHECK(edits.has_ended());
+  CHECK(released.has_ended());
+  CHECK(!by->is_bound());
+}
+
 // Danger: an extent that one root has changed lives on in another root's table.
 TEST_CASE("what changes below is retired in every root above") {
   lease_bench b;
