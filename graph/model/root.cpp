@@ -210,8 +210,6 @@ task<void> root::release() {
   if (edge_ == nullptr)
     co_return;
   co_await end_lease(); // not before: an edit under way binds, at its end, what is not bound
-  if (edge_ == nullptr)
-    co_return;
   node& below = top();
   owner.roots_.remove(this);
   edge_.reset();
