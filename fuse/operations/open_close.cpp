@@ -60,7 +60,7 @@ task<reply> operations::open_disk(fuse_in_header request, inode_pin target, u32 
   }
   disk_handle h{disk, target->root_of()->shared_from_this(), is_writing, {}};
   h.kept_open = std::move(use.kept_open);
-  h.root->meet_overlapping();
+  co_await h.root->meet_overlapping();
   std::shared_ptr<lease> by = // shared with its root, which may go before this handle
       co_await h.root->place().look([disk] { return disk->lease_of_handles(); });
   std::optional<i32> backing;

@@ -89,7 +89,7 @@ task<reply> operations::open_partition(fuse_in_header request, inode_pin target,
              .shows_live = file->content() != shown_content::below,
              .what = target->path().substr(1)};
   h.part = co_await parts.open(file->partition_number(), name_of(*target));
-  root->meet_overlapping();
+  co_await root->meet_overlapping();
   std::shared_ptr<lease> by = // shared with its root, which may go before this handle
       co_await root->place().look([disk] { return disk->lease_of_handles(); });
   if (file->content() == shown_content::live) {

@@ -108,9 +108,16 @@ task<void> exported_root::open_disk() {
   co_await load_time();
 }
 
+namespace {
+// On the loop of the node.
+task<void> close_if_unused(node& n) {
+  if (n.parents().empty())
+    co_await n.owner().close(n);
+}
+} // namespace
+
 task<void> exported_root::open_below() {
-  graph& nodes = place_.nodes();
-  node* const top = co_await open_export(nodes, mount_.config(), spec_);
+  node* const top = co_await open_export(place_.nodes(), mount_.config(), spec_);
   result<> attached = co_await as_result(attach_disk(*top));
   if (attached && spec_.passthrough == passthrough_mode::on) {
     attached = co_await as_result(require_passthrough(mount_, spec_, *top));
@@ -120,8 +127,7 @@ task<void> exported_root::open_below() {
   if (attached)
     co_return;
   disk_.reset();
-  if (top->parents().empty())
-    (void)co_await as_result(nodes.close(*top));
+  (void)co_await as_result(close_if_unused(*top));
   co_await fail(std::move(attached).error());
 }
 
@@ -274,8 +280,7 @@ task<void> exported_root::give_up(error why) {
   log.add(0, "open", *failure_);
   error for_mount = *failure_;
   mount_.log.add(0, "open " + name(), for_mount);
-  if (top.parents().empty())
-    (void)co_await as_result(place_.run([&] { return place_.nodes().close(top); }));
+  (void)co_await as_result(place_.run([&] { return close_if_unused(top); }));
   co_await announce_opening();
 }
 
@@ -399,15 +404,20 @@ void exported_root::resized() {
 
 // Both sides learn of each other: who writes has not been asked when somebody else maps. What none
 // of them can write to does not count.
-void exported_root::meet_overlapping() {
-  if (overlapping_as_of_ == mount_.shape || attached() == nullptr)
-    return;
+task<void> exported_root::meet_overlapping() {
+  const u64 shape = mount_.shape;
+  if (overlapping_as_of_ == shape || attached() == nullptr)
+    co_return;
+  const std::vector<node*> shared = co_await place_.look([this] {
+    std::vector<node*> found = nodes();
+    std::erase_if(found,
+                  [](const node* n) { return n->is_read_only() || n->parents().size() < 2; });
+    return found;
+  });
   overlapping_.clear();
-  overlapping_as_of_ = mount_.shape;
-  std::vector<node*> shared = nodes();
-  std::erase_if(shared, [](const node* n) { return n->is_read_only() || n->parents().size() < 2; });
+  overlapping_as_of_ = shape;
   if (shared.empty())
-    return;
+    co_return;
   const auto is_shared = [&](node* n) { return std::ranges::find(shared, n) != shared.end(); };
   for (const root_pointer& r : mount_.roots) {
     if (r.get() == this || r->attached() == nullptr || std::ranges::none_of(r->nodes(), is_shared))

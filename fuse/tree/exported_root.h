@@ -155,7 +155,7 @@ public:
   [[nodiscard]] bool has_partition_writers() const;
   // Finds the roots that share nodes with this one. By who holds `looking`, before it is opened and
   // after nodes have changed.
-  void meet_overlapping();
+  task<void> meet_overlapping();
   // Writes by lease tell nobody: there are none to this root and to those that share nodes with it
   // while somebody may have mapped what shows their bytes. Before the answer to who opens.
   task<void> settle_leased_writes();

@@ -86,6 +86,15 @@ task<void> mount_state::look_at_graphs(std::function<void(const graph&)> what) {
     co_await run_on(g->home(), show(*g, what));
 }
 
+task<node*> mount_state::look_for_node(std::string name) {
+  node* found = nullptr;
+  co_await look_at_graphs([&](const graph& g) {
+    if (found == nullptr)
+      found = g.find(name);
+  });
+  co_return found;
+}
+
 void mount_state::stop_idle_iothreads() {
   std::erase_if(iothreads, [this](const auto& t) {
     return t->nodes().nodes().empty() && std::ranges::none_of(roots, [&](const root_pointer& r) {

@@ -85,8 +85,11 @@ struct mount_state {
   [[nodiscard]] result<graph*> graph_of(std::string_view thread);
   // That of the mount's own loop first.
   [[nodiscard]] std::vector<graph*> graphs();
-  // Whichever graph it is in; null: none. By who holds `opening` or `looking`.
+  // Whichever graph it is in; null: none. By who holds `opening`, or `looking` alone: nodes come
+  // while others look.
   [[nodiscard]] node* find_node(std::string_view name);
+  // The same by who holds `looking`: asks each graph on its own loop.
+  task<node*> look_for_node(std::string name);
   // Calls `what`, a plain function, with every graph, each on its own loop. By who holds `looking`.
   task<void> look_at_graphs(std::function<void(const graph&)> what);
   // Ends the threads that no root is served by.

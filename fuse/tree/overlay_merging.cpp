@@ -94,13 +94,17 @@ task<void> copy_down(node& top, node& base, job& control) {
                 });
 }
 
-// The node that one is merged into may be the backing of something that is no overlay of ours.
-result<> require_alone(const node& base, const node& over) {
+// The node that one is merged into may be the backing of something that is no overlay of ours. On
+// the loop of the nodes.
+task<void> require_mergeable(const node& base, const node& over) {
   for (const edge* e : base.parents())
     if (e->parent() != &over)
-      return fail(error_kind::busy, "'{}' cannot be merged into '{}', which {} reads as well",
-                  over.name(), base.name(), e->describe());
-  return {};
+      co_await fail(error_kind::busy, "'{}' cannot be merged into '{}', which {} reads as well",
+                    over.name(), base.name(), e->describe());
+  if (base.length() > over.length())
+    co_await fail(error_kind::unsupported,
+                  "'{}' is shorter than '{}', into which it cannot be merged", over.name(),
+                  base.name());
 }
 
 task<void> merge_bytes(mount_state& mount, const step& s, job& control) {
@@ -108,15 +112,11 @@ task<void> merge_bytes(mount_state& mount, const step& s, job& control) {
   node* base = nullptr;
   {
     const auto looking = co_await mount.looking.lock_shared();
-    top = mount.find_node(s.which.name);
-    base = mount.find_node(s.into);
+    top = co_await mount.look_for_node(s.which.name);
+    base = co_await mount.look_for_node(s.into);
     if (top == nullptr || base == nullptr || &top->owner() != &base->owner())
       co_await fail(error_kind::busy, "'{}' is not open, and is merged when it is", s.which.name);
-    co_await require_alone(*base, *top);
-    if (base->length() > top->length())
-      co_await fail(error_kind::unsupported,
-                    "'{}' is shorter than '{}', into which it cannot be merged", s.which.name,
-                    s.into);
+    co_await run_on(top->owner().home(), require_mergeable(*base, *top));
     co_await mount.jobs.works_on(control, {top, base});
   }
   const result<> done =
@@ -144,18 +144,23 @@ void replace(graph_state& state, const std::string& gone, const std::string& by)
         s.node = by;
 }
 
+// On the loop of `overlay`; nullopt: who writes to it names what is below it.
+task<std::optional<image_reference>> reference_if_frozen(const node& overlay, const node& below) {
+  co_return overlay.is_read_only() ? std::optional(reference_to(below)) : std::nullopt;
+}
+
 // Others, who know nothing of the state file, find the same chain.
 task<void> name_below(mount_state& mount, const overlay& of, const std::string& below) {
   node* frozen = nullptr;
   std::optional<image_reference> reference;
   {
     const auto looking = co_await mount.looking.lock_shared();
-    node* const n = mount.find_node(of.name);
-    node* const to = mount.find_node(below);
-    if (n != nullptr && to != nullptr && n->is_read_only()) {
+    node* const n = co_await mount.look_for_node(of.name);
+    const node* const to = co_await mount.look_for_node(below);
+    if (n != nullptr && to != nullptr)
+      reference = co_await run_on(n->owner().home(), reference_if_frozen(*n, *to));
+    if (reference)
       frozen = n;
-      reference = reference_to(*to);
-    }
   }
   if (frozen == nullptr) {
     co_await write_backing_name(mount, of.name, 0);

@@ -427,7 +427,7 @@ private:
     for (const root_pointer& r : std::vector<root_pointer>(mount_.roots)) {
       if (r->openers.empty() && r->open_views.empty())
         continue;
-      r->meet_overlapping();
+      co_await r->meet_overlapping();
       co_await r->settle_leased_writes();
       r->tell_other_views({});
     }

@@ -76,15 +76,20 @@ point_state look_at(const node& filter) {
   return s;
 }
 
+std::optional<point_state> look_for(const graph& nodes, std::string_view filter) {
+  const node* const found = nodes.find(filter);
+  return found == nullptr ? std::nullopt : std::optional(look_at(*found));
+}
+
 } // namespace
 
 task<point_state> root_points::state(point_pointer of) {
-  const node* const filter = mount_.find_node(of->filter);
-  if (filter == nullptr)
+  std::optional<point_state> s =
+      co_await root_.place().look([&] { return look_for(root_.place().nodes(), of->filter); });
+  if (!s)
     co_return fail(error_kind::not_found, "the point is gone");
-  point_state s = co_await root_.place().look([&] { return look_at(*filter); });
-  s.limit = of->limit;
-  co_return s;
+  s->limit = of->limit;
+  co_return *std::move(s);
 }
 
 void root_points::note_lister(const std::string& name, u32 pid) const {

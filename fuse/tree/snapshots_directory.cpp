@@ -66,7 +66,7 @@ public:
     const snapshot_info s = co_await look();
     const node* image = &root_.snapshots().image();
     if (has_external_snapshots(root_)) // null: it is on a branch that is not open
-      image = mount_.find_node(node_of_snapshot(mount_, root_, key_));
+      image = co_await mount_.look_for_node(node_of_snapshot(mount_, root_, key_));
     const value listed = snapshots_value(std::span(&s, 1));
     value info = value::map();
     info.set("virtual-size", s.disk_length);

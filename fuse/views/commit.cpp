@@ -37,6 +37,8 @@ result<layers_to_commit> find_layers(const exported_root& root) {
   return layers_to_commit{layers[0], layers[1]};
 }
 
+// --- on the loop of the nodes ---
+
 // The base and what holds its bytes.
 result<> check_may_be_written(const node& n) {
   if (n.requested().must_stay_read_only)
@@ -50,6 +52,22 @@ result<> check_may_be_written(const node& n) {
       BGFS_CHECK(check_may_be_written(e->child()));
   return {};
 }
+
+result<> check_nothing_else_above(const exported_root& root, const layers_to_commit& what) {
+  for (const edge* e : what.base->parents())
+    if (e->parent() != nullptr && !e->parent()->is_filter() && e->parent() != what.overlay)
+      return fail(error_kind::busy,
+                  "'{}' cannot be committed: {} stands on {} too, which would change under it",
+                  root.name(), e->parent()->describe(), what.base->describe());
+  return {};
+}
+
+task<void> check_nodes(const exported_root& root, const layers_to_commit& what) {
+  co_await check_may_be_written(*what.base);
+  co_await check_nothing_else_above(root, what);
+}
+
+// --- on the loop of the mount ---
 
 // Who else stands on the base would find other bytes below.
 result<> check_not_shared(const mount_state& mount, const exported_root& root,
@@ -72,11 +90,6 @@ result<> check_not_shared(const mount_state& mount, const exported_root& root,
       return fail(error_kind::busy,
                   "'{}' cannot be committed: {} stands on {} too, which would change under it",
                   root.name(), user, what.base->describe());
-  for (const edge* e : what.base->parents())
-    if (e->parent() != nullptr && !e->parent()->is_filter() && e->parent() != what.overlay)
-      return fail(error_kind::busy,
-                  "'{}' cannot be committed: {} stands on {} too, which would change under it",
-                  root.name(), e->parent()->describe(), what.base->describe());
   return {};
 }
 
@@ -105,16 +118,16 @@ result<> check_openers(const mount_state& mount, const layers_to_commit& what) {
   return {};
 }
 
-result<layers_to_commit> check_all(const mount_state& mount, const exported_root& root) {
-  BGFS_TRY(const layers_to_commit what, find_layers(root));
+task<layers_to_commit> check_all(const mount_state& mount, exported_root& root) {
+  const layers_to_commit what = co_await find_layers(root);
   if (root.spec().is_untrusted)
-    return fail(error_kind::permission,
-                "'{}' is 'untrusted: true': what its header names as its base is not written to",
-                root.name());
-  BGFS_CHECK(check_may_be_written(*what.base));
-  BGFS_CHECK(check_not_shared(mount, root, what));
-  BGFS_CHECK(check_openers(mount, what));
-  return what;
+    co_await fail(error_kind::permission,
+                  "'{}' is 'untrusted: true': what its header names as its base is not written to",
+                  root.name());
+  co_await check_not_shared(mount, root, what);
+  co_await root.place().run([&] { return check_nodes(root, what); });
+  co_await check_openers(mount, what);
+  co_return what;
 }
 
 // The base, or what its nodes are, has changed for whoever shows it.

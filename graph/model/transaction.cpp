@@ -197,6 +197,8 @@ result<node*> graph_transaction::target(std::string_view name, std::string_view 
 }
 
 void graph_transaction::lead(edge& e, node& to) {
+  if (&e.child() == &to)
+    return; // nothing changes for who looks from another thread, or observes the root
   moved_edges_.push_back({&e, &e.child()});
   e.lead_to(to);
 }

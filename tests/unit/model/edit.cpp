@@ -127,6 +127,37 @@ TEST_CASE("a node is replaced by another over the same image, and nothing writte
   }
 }
 
+// Whoever shows the root from another thread reads where it leads to at any time.
+TEST_CASE("an edit that only changes what a root may do leaves it where it is, and tells nobody") {
+  struct watcher final : root_observer {
+    unsigned told = 0;
+    void resized() override { told++; }
+    void medium_changed() override { told++; }
+  } seen;
+  graph_bench bench({&box_driver_type});
+  box_disk(bench, "d", 2048, true);
+  node& top = bench.open(box_spec("top", "d"));
+  const auto r =
+      bench.must(bench.graph().attach("root", top, {pm::consistent_read, pm::all}, &seen));
+  const auto may = [&](permissions wanted) {
+    graph_edit edit;
+    edit.roots.push_back({r.get(), "top", wanted});
+    bench.must(bench.graph().apply(std::move(edit)));
+  };
+  may({pm::consistent_read | pm::write, pm::consistent_read});
+  const auto bytes = pattern(100, 7);
+  write(bench, *r, 0, bytes);
+  CHECK(&r->top() == &top);
+  CHECK(top.parents().size() == 1);
+  may({pm::consistent_read, pm::all});
+  std::vector<std::byte> back(100);
+  CHECK(!bench.run(r->write(0, bytes)).has_value());
+  bench.must(r->read(0, back));
+  CHECK(back == bytes);
+  CHECK(seen.told == 0);
+  bench.must(r->release());
+}
+
 TEST_CASE("a backing node is swapped for a copy, and taken away") {
   graph_bench bench({&box_driver_type});
   for (const char* name : {"base", "copy"}) {
