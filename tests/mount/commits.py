@@ -150,14 +150,15 @@ def looked_at(env):
     pwrite(m / "disk", 0, pattern(200 * MiB))
     commit = threading.Thread(target=lambda: m.command("disk.d/ctl", "commit"))
     commit.start()
-    slowest = 0
+    slowest, started = 0, time.monotonic()
     while commit.is_alive():
         begin = time.monotonic()
         os.stat(m / "disk")
         os.listdir(m / "disk.d")
         m.read("disk.d/state")
         slowest = max(slowest, time.monotonic() - begin)
-    check(slowest < 1, f"a look took {slowest} s")
+    whole = time.monotonic() - started
+    check(slowest < max(1, whole / 3), f"a look took {slowest} s of {whole}")
     m.command(".bgfs/reload", "1")
     equal(m.read("disk.d/state"), "ok\n", "state")
     m.umount()
