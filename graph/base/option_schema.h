@@ -39,6 +39,7 @@ struct option {
   // Bounds of integers, sizes and durations (in milliseconds), inclusive.
   u64 minimum = 0;
   u64 maximum = ~u64{0} >> 1;
+  u64 multiple_of = 1;
   const option_schema* members = nullptr; // of groups
 };
 

@@ -126,6 +126,9 @@ result<option_data> read_number(const option& o, const value& given) {
   if (number < o.minimum || number > o.maximum)
     return fail(error_kind::invalid_argument, "is {}, outside its range of {} to {}",
                 written(o.type, number), written(o.type, o.minimum), written(o.type, o.maximum));
+  if (number % o.multiple_of != 0)
+    return fail(error_kind::invalid_argument, "is {}, which is no multiple of {}",
+                written(o.type, number), written(o.type, o.multiple_of));
   return option_data(number);
 }
 

@@ -223,6 +223,11 @@ def case_graph_files_are_checked():
           saying="g.yaml:3:37: node 'web': option 'discrad' is not known to driver 'qcow2'; did "
                  "you mean 'discard'?")
     with open("g.yaml", "w", encoding="utf-8") as f:
+        f.write("version: 1\nnodes:\n  - {node-name: web, driver: raw, offset: 1000,\n"
+                "     file: {driver: file, filename: a.raw}}\n")
+    fails("config", "check", "g.yaml",
+          saying="node 'web': option 'offset' is 1000, which is no multiple of 512")
+    with open("g.yaml", "w", encoding="utf-8") as f:
         f.write("version: 1\ninclude: [f.yaml]\nnodes:\n"
                 "  - {node-name: web, driver: qcow2, file: {driver: file, filename: web.qcow2}}\n")
     fails("config", "check", "g.yaml", saying="cannot open")

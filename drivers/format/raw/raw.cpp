@@ -15,13 +15,15 @@ constexpr option option_list[] = {
      .default_text = "0",
      .is_mutable = true,
      .is_strong = true,
-     .maximum = device_length_max},
+     .maximum = device_length_max,
+     .multiple_of = 512},
     {.name = "size",
      .type = option_type::size,
      .help = "the length of the disk, a multiple of 512; absent: to the end of the file",
      .is_mutable = true,
      .is_strong = true,
-     .maximum = device_length_max},
+     .maximum = device_length_max,
+     .multiple_of = 512},
 };
 constexpr option_schema raw_options{"driver 'raw'", option_list};
 
@@ -165,12 +167,6 @@ result<> check_zones(const window& w, const node& child) {
 result<window> parse_window(const options& given, const edge& below) {
   const u64 file_length = below.length();
   window w{given.number("offset"), given.maybe_number("size")};
-  if (w.offset % 512 != 0)
-    return fail(error_kind::invalid_argument, "{}'offset' is {}, which is no multiple of 512",
-                given.mark("offset").prefix(), w.offset);
-  if (w.length && *w.length % 512 != 0)
-    return fail(error_kind::invalid_argument, "{}'size' is {}, which is no multiple of 512",
-                given.mark("size").prefix(), *w.length);
   if (w.offset > file_length)
     return fail(error_kind::invalid_argument,
                 "{}'offset' is {}, past the end of the file at {} bytes",

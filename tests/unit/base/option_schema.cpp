@@ -12,7 +12,7 @@ namespace {
 constexpr std::array<std::string_view, 3> aio_choices = {"threads", "native", "io_uring"};
 constexpr std::array<option, 8> own = {{
     {.name = "filename", .help = "the file to open", .is_required = true},
-    {.name = "l2-cache-size", .type = option_type::size, .default_text = "32M"},
+    {.name = "l2-cache-size", .type = option_type::size, .default_text = "32M", .multiple_of = 512},
     {.name = "count", .type = option_type::integer, .minimum = 1, .maximum = 10},
     {.name = "cache-clean-interval", .type = option_type::duration, .default_text = "600"},
     {.name = "aio", .type = option_type::choice, .default_text = "threads", .choices = aio_choices},
@@ -124,6 +124,7 @@ TEST_CASE("every mistake says where, what was found and what is allowed") {
       {with("cache", "none"), "'cache' must be a map of options, not text"},
       {with("count", 0), "option 'count' is 0, outside its range of 1 to 10"},
       {with("count", 11), "option 'count' is 11, outside its range of 1 to 10"},
+      {with("l2-cache-size", 1000), "option 'l2-cache-size' is 1000, which is no multiple of 512"},
       {with("count", -1), "option 'count' is -1, but cannot be negative"},
       {with("count", 1.5), "option 'count' is a whole number, not a fraction"},
       {with("count", "010"), "option 'count' is a whole number, not '010'"},
