@@ -150,15 +150,14 @@ def looked_at(env):
     pwrite(m / "disk", 0, pattern(200 * MiB))
     commit = threading.Thread(target=lambda: m.command("disk.d/ctl", "commit"))
     commit.start()
-    slowest, started = 0, time.monotonic()
+    slowest = 0
     while commit.is_alive():
         begin = time.monotonic()
         os.stat(m / "disk")
         os.listdir(m / "disk.d")
         m.read("disk.d/state")
         slowest = max(slowest, time.monotonic() - begin)
-    whole = time.monotonic() - started
-    check(slowest < max(1, whole / 3), f"a look took {slowest} s of {whole}")
+    check(slowest < 1, f"a look took {slowest} s")
     m.command(".bgfs/reload", "1")
     equal(m.read("disk.d/state"), "ok\n", "state")
     m.umount()

@@ -293,13 +293,14 @@ def block(path):
 
 
 def check_responsive(m):
-    """Whoever does not ask for what is blocked is answered: else they would wait for ever."""
+    """Whoever does not ask for what is blocked is answered soon."""
     begin = time.monotonic()
     equal(len(os.listdir(m.path)), 6, "names")
     run("ls", "-l", m.path)
     contains(m.read(".bgfs/features"), "transport: dev", "features")
     contains(m.read("top.d/info"), "virtual size", "info")
-    check(time.monotonic() - begin < 20, "looking around took", time.monotonic() - begin)
+    check(time.monotonic() - begin < (20 if IS_SANITIZED else 3), "looking around took",
+          time.monotonic() - begin)
 
 
 @case("10,000 blocked callers take no more memory than the budget, and block nobody else",
